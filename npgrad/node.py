@@ -1,0 +1,285 @@
+"""What stands in for an array while a function is being differentiated.
+
+NumPy hands every ufunc and function that meets a `Node` to it (`__array_ufunc__`,
+`__array_function__`); the node computes the value and remembers function and arguments. The tables
+are filled by `rules.py` (derivatives) and `functions.py` (NumPy's functions in terms of those).
+"""
+
+import inspect
+from operator import getitem
+
+import numpy as np
+
+RULES = {}
+FUNCTIONS = {}
+CONSTANT = set()
+
+
+def record(function, *args):
+    """function(*args), remembered if a Node is among the args; `function` must be in RULES."""
+    rank = -1
+    values = []
+    for arg in args:
+        if type(arg) is Node:
+            if arg.rank > rank:
+                rank = arg.rank
+            arg = arg.value
+        values.append(arg)
+    value = function(*values)
+    if rank < 0:
+        return value
+    if value.dtype.kind != "f":
+        raise TypeError(
+            f"{name_of(function)} gave {value.dtype} values: only real floating-point values can "
+            "be differentiated; write the real and the imaginary part as two real arrays"
+        )
+    node = Node()
+    node.value = value
+    node.function = function
+    node.args = args
+    node.values = values
+    node.rank = rank + 1
+    return node
+
+
+def _unary(ufunc, x):
+    """record for the commonest case, quickly."""
+    node = Node()
+    value = x.value
+    node.value = ufunc(value)
+    node.function = ufunc
+    node.args = (x,)
+    node.values = (value,)
+    node.rank = x.rank + 1
+    return node
+
+
+def _binary(ufunc, x, y):
+    """record for a Node and a Node or Python number, quickly."""
+    node = Node()
+    a = x.value
+    rank = x.rank
+    if type(y) is Node:
+        b = y.value
+        if y.rank > rank:
+            rank = y.rank
+    else:
+        b = y
+    node.value = ufunc(a, b)
+    node.function = ufunc
+    node.args = (x, y)
+    node.values = (a, b)
+    node.rank = rank + 1
+    return node
+
+
+def name_of(function):
+    if isinstance(function, np.ufunc):
+        return f"np.{function.__name__}"
+    if hasattr(function, "__self__"):  # a ufunc's method, e.g. np.add.reduce
+        return f"np.{function.__self__.__name__}.{function.__name__}"
+    module = (getattr(function, "__module__", None) or "").replace("numpy", "np")
+    return f"{module}.{function.__name__}" if module.startswith("np") else function.__name__
+
+
+def astype(x, dtype):
+    return x.astype(dtype)
+
+
+class Node:
+    """A value and how it was made: `value = function(*args)` with the Nodes in args replaced.
+
+    rank is larger than the rank of every Node in args. A variable has function None and no args;
+    `active` says that its derivative is still being traced.
+    """
+
+    __slots__ = ("active", "args", "function", "rank", "value", "values")
+    __hash__ = object.__hash__
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        if method == "__call__" and not kwargs:
+            if ufunc in RULES:
+                if len(inputs) == 1:
+                    return _unary(ufunc, self)
+                return record(
+                    ufunc, *[np.asarray(x) if isinstance(x, (list, tuple)) else x for x in inputs]
+                )
+            if ufunc in CONSTANT:
+                return ufunc(*_plain(inputs))
+        elif method == "reduce" and "out" not in kwargs:
+            return self.__array_function__(ufunc.reduce, (), inputs, kwargs)
+        if "out" in kwargs:
+            raise TypeError(
+                f"{name_of(ufunc)} with out=, or an operator such as += on a plain array, would "
+                "write a value that is being differentiated into an array: write a = a + x"
+            )
+        what = name_of(ufunc) if method == "__call__" else f"{name_of(ufunc)}.{method}"
+        raise _no_rule(what + (f" with {'=, '.join(kwargs)}=" if kwargs else ""))
+
+    def __array_function__(self, function, types, args, kwargs):
+        if function not in FUNCTIONS:
+            if function in CONSTANT:
+                return function(*_plain(args), **{k: _plain(v) for k, v in kwargs.items()})
+            raise _no_rule(name_of(function))
+        try:
+            return FUNCTIONS[function](*args, **kwargs)
+        except TypeError:
+            signature = inspect.signature(FUNCTIONS[function])
+            try:
+                signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise TypeError(
+                    f"{name_of(function)}{signature} is what has a derivative rule: {error}"
+                ) from None
+            raise
+
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError(
+            "a value that is being differentiated cannot become a plain array here: np.array, "
+            "np.asarray and functions outside NumPy would cut its derivative. Use np.stack or "
+            "np.concatenate to collect values, and NumPy functions to compute with them"
+        )
+
+    def _no_number(self, *_):
+        raise TypeError(
+            "a value that is being differentiated cannot become a Python number (float(), int(), "
+            "math.*, .item(), an index): its derivative would be cut. Use NumPy functions"
+        )
+
+    __float__ = __int__ = __complex__ = __index__ = item = tolist = _no_number
+
+    def __setitem__(self, index, value):
+        raise TypeError(
+            "item assignment into a value that is being differentiated: build the result with "
+            "np.where, np.concatenate or np.stack instead"
+        )
+
+    def __getitem__(self, index):
+        return record(getitem, self, index)
+
+    def __bool__(self):
+        return bool(self.value)
+
+    def __len__(self):
+        return len(self.value)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self.value)))
+
+    def __repr__(self):
+        return f"Node({self.value!r})"
+
+    def __getattr__(self, name):
+        raise AttributeError(
+            f"array attribute or method '{name}' has no derivative rule: use a NumPy function "
+            "that has one, or compute it outside the differentiated function"
+        )
+
+    def __pow__(self, exponent):
+        if type(exponent) is int and exponent == 2:
+            return _unary(np.square, self)
+        return np.power(self, exponent)
+
+    def reshape(self, *shape, order="C"):
+        return np.reshape(self, shape[0] if len(shape) == 1 else shape, order=order)
+
+    def transpose(self, *axes):
+        return np.transpose(self, (axes[0] if len(axes) == 1 else axes) or None)
+
+    def astype(self, dtype):
+        if np.dtype(dtype).kind == "f":
+            return record(astype, self, np.dtype(dtype))
+        return self.value.astype(dtype)
+
+    def flatten(self):
+        return np.ravel(self)
+
+    shape = property(lambda self: self.value.shape)
+    ndim = property(lambda self: self.value.ndim)
+    size = property(lambda self: self.value.size)
+    dtype = property(lambda self: self.value.dtype)
+    real = property(lambda self: self)
+    T = property(lambda self: np.transpose(self))
+    mT = property(lambda self: np.swapaxes(self, -1, -2))
+
+
+def _operators():
+    """Python's operators and NumPy's array methods, each the NumPy function of its name."""
+
+    def binary(ufunc):
+        def operator(self, other):
+            if type(other) in (Node, float, int):
+                return _binary(ufunc, self, other)
+            return ufunc(self, other)
+
+        def reflected(self, other):
+            return ufunc(other, self)
+
+        def in_place(self, other):
+            if isinstance(self.value, np.ndarray):
+                raise TypeError(
+                    "in-place operator on an array that is being differentiated: write x = x + y, "
+                    "not x += y"
+                )
+            return ufunc(self, other)
+
+        return operator, reflected, in_place
+
+    arithmetic = {
+        "add": np.add,
+        "sub": np.subtract,
+        "mul": np.multiply,
+        "truediv": np.divide,
+        "matmul": np.matmul,
+        "mod": np.remainder,
+        "floordiv": np.floor_divide,
+        "pow": np.power,
+    }
+    for name, ufunc in arithmetic.items():
+        operator, reflected, in_place = binary(ufunc)
+        if name in ("floordiv",):
+            operator = lambda self, other, ufunc=ufunc: ufunc(self, other)
+        if name != "pow":
+            setattr(Node, f"__{name}__", operator)
+        setattr(Node, f"__r{name}__", reflected)
+        setattr(Node, f"__i{name}__", in_place)
+    comparisons = {
+        "lt": np.less,
+        "le": np.less_equal,
+        "gt": np.greater,
+        "ge": np.greater_equal,
+        "eq": np.equal,
+        "ne": np.not_equal,
+    }
+    for name, ufunc in comparisons.items():
+        setattr(Node, f"__{name}__", lambda self, other, ufunc=ufunc: ufunc(self, other))
+    for name, ufunc in {"neg": np.negative, "pos": np.positive, "abs": np.absolute}.items():
+        setattr(Node, f"__{name}__", lambda self, ufunc=ufunc: _unary(ufunc, self))
+    methods = (
+        "sum mean prod var std max min cumsum ravel swapaxes squeeze repeat take diagonal trace "
+        "dot clip round copy argmax argmin argsort nonzero any all searchsorted"
+    )
+    for name in methods.split():
+        function = getattr(np, name)
+        setattr(
+            Node,
+            name,
+            lambda self, *args, function=function, **kwargs: function(self, *args, **kwargs),
+        )
+
+
+def _plain(args):
+    """args with every Node replaced by its value."""
+    if isinstance(args, (tuple, list)):
+        return type(args)(_plain(a) for a in args)
+    return args.value if type(args) is Node else args
+
+
+def _no_rule(what):
+    return TypeError(
+        f"{what} has no derivative rule: write it with NumPy functions that have one, or compute "
+        "it outside the differentiated function"
+    )
+
+
+_operators()

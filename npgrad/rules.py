@@ -1,0 +1,373 @@
+"""The table of derivatives.
+
+`RULES[f]` holds one pullback per positional argument of f: pullback(g, y, *args) is the gradient of
+that argument, Σ_out g ∂y/∂arg, where y = f(*args) and g is the gradient of y. None stands for an
+argument that has no derivative (a shape, an axis, a condition). The pullbacks are plain NumPy code,
+run on arrays, or on nodes when derivatives are nested. A gradient that comes out larger than its
+argument was broadcast: the engine sums it back (`unbroadcast`), so no rule mentions broadcasting.
+
+Where a function is not differentiable: ties of maximum, minimum, max and min share the gradient
+equally; abs has slope 0 at 0.
+"""
+
+import math
+from operator import getitem
+
+import numpy as np
+
+from npgrad.node import RULES, astype, record
+
+LN2, LN10 = np.log(2.0), np.log(10.0)
+
+
+def unbroadcast(g, shape):
+    """Σ of g over the axes along which `shape` was broadcast."""
+    extra = g.ndim - len(shape)
+    if g.size == math.prod(shape):
+        return g.reshape(shape)
+    if extra == 1 and g.shape[1:] == shape:  # a bias: the common case, quickly
+        return g.sum(0)
+    axes = [i for i, n in enumerate(g.shape) if i < extra or (shape[i - extra] == 1 and n != 1)]
+    return np.reshape(np.sum(g, axis=tuple(axes)), shape)
+
+
+def _share(wins, ties):
+    """The weight of the winner of maximum or minimum: 1, ½ if tied, 0 for the loser."""
+    return wins + 0.5 * ties
+
+
+def _power_x(g, z, x, y):
+    zero = y == 0  # 0·x⁻¹ would be nan at x = 0
+    return g * np.where(zero, 0.0, y * np.power(x, np.where(zero, 1.0, y - 1)))
+
+
+def _power_y(g, z, x, y):
+    return g * z * np.log(np.where((x == 0) & (y > 0), 1.0, x))  # 0^y has slope 0
+
+
+RULES |= {
+    # elementwise, one argument
+    np.negative: [lambda g, y, x: -g],
+    np.positive: [lambda g, y, x: g],
+    np.absolute: [lambda g, y, x: g * np.sign(x)],
+    np.fabs: [lambda g, y, x: g * np.sign(x)],
+    np.square: [lambda g, y, x: g * (2.0 * x)],
+    np.sqrt: [lambda g, y, x: g * (0.5 / y)],
+    np.cbrt: [lambda g, y, x: g / (3.0 * y * y)],
+    np.reciprocal: [lambda g, y, x: -g * y * y],
+    np.exp: [lambda g, y, x: g * y],
+    np.exp2: [lambda g, y, x: g * (LN2 * y)],
+    np.expm1: [lambda g, y, x: g * np.exp(x)],
+    np.log: [lambda g, y, x: g / x],
+    np.log2: [lambda g, y, x: g / (LN2 * x)],
+    np.log10: [lambda g, y, x: g / (LN10 * x)],
+    np.log1p: [lambda g, y, x: g / (1.0 + x)],
+    np.sin: [lambda g, y, x: g * np.cos(x)],
+    np.cos: [lambda g, y, x: -g * np.sin(x)],
+    np.tan: [lambda g, y, x: g * (1.0 + y * y)],
+    np.arcsin: [lambda g, y, x: g / np.sqrt((1.0 - x) * (1.0 + x))],
+    np.arccos: [lambda g, y, x: -g / np.sqrt((1.0 - x) * (1.0 + x))],
+    np.arctan: [lambda g, y, x: g / (1.0 + x * x)],
+    np.sinh: [lambda g, y, x: g * np.cosh(x)],
+    np.cosh: [lambda g, y, x: g * np.sinh(x)],
+    np.tanh: [lambda g, y, x: g * (1.0 - y * y)],
+    np.arcsinh: [lambda g, y, x: g / np.hypot(x, 1.0)],
+    np.arccosh: [lambda g, y, x: g / np.sqrt((x - 1.0) * (x + 1.0))],
+    np.arctanh: [lambda g, y, x: g / ((1.0 - x) * (1.0 + x))],
+    # elementwise, two arguments
+    np.add: [lambda g, z, x, y: g, lambda g, z, x, y: g],
+    np.subtract: [lambda g, z, x, y: g, lambda g, z, x, y: -g],
+    np.multiply: [lambda g, z, x, y: g * y, lambda g, z, x, y: g * x],
+    np.divide: [lambda g, z, x, y: g / y, lambda g, z, x, y: -g * z / y],
+    np.remainder: [lambda g, z, x, y: g, lambda g, z, x, y: -g * np.floor_divide(x, y)],
+    np.fmod: [lambda g, z, x, y: g, lambda g, z, x, y: -g * np.trunc(x / y)],
+    np.power: [_power_x, _power_y],
+    np.float_power: [_power_x, _power_y],
+    np.maximum: [
+        lambda g, z, x, y: g * _share(x > y, x == y),
+        lambda g, z, x, y: g * _share(y > x, x == y),
+    ],
+    np.minimum: [
+        lambda g, z, x, y: g * _share(x < y, x == y),
+        lambda g, z, x, y: g * _share(y < x, x == y),
+    ],
+    np.logaddexp: [lambda g, z, x, y: g * np.exp(x - z), lambda g, z, x, y: g * np.exp(y - z)],
+    np.logaddexp2: [lambda g, z, x, y: g * np.exp2(x - z), lambda g, z, x, y: g * np.exp2(y - z)],
+    np.hypot: [lambda g, z, x, y: g * (x / z), lambda g, z, x, y: g * (y / z)],
+    np.arctan2: [
+        lambda g, z, x, y: g * (y / (x * x + y * y)),
+        lambda g, z, x, y: -g * (x / (x * x + y * y)),
+    ],
+}
+
+
+def primitive(*pullbacks):
+    """Enter f with its pullbacks into RULES."""
+
+    def enter(f):
+        RULES[f] = pullbacks
+        return f
+
+    return enter
+
+
+@primitive(lambda g, y, x: g)
+def identity(x):
+    """x: a variable standing for a value of an enclosing derivative."""
+    return x
+
+
+RULES[astype] = [lambda g, y, x, dtype: g.astype(x.dtype), None]
+
+
+# Shapes
+
+
+@primitive(lambda g, y, x, shape: np.reshape(g, x.shape), None)
+def reshape(x, shape):
+    return np.reshape(x, shape)
+
+
+@primitive(lambda g, y, x, axes: np.transpose(g, np.argsort(axes)), None)
+def transpose(x, axes):
+    return np.transpose(x, axes)
+
+
+@primitive(lambda g, y, x, shape: g, None)
+def broadcast_to(x, shape):
+    """A real array, not NumPy's view: writing g into fresh memory is also faster."""
+    y = np.empty(shape, x.dtype)
+    y[...] = x
+    return y
+
+
+class _Piece:
+    """pullbacks[k] of a function of any number of arrays after `first` other arguments."""
+
+    def __init__(self, first, pullback):
+        self.first, self.pullback = first, pullback
+
+    def __getitem__(self, i):
+        return lambda g, y, *args: self.pullback(i - self.first, g, *args)
+
+
+def _concatenate_piece(k, g, axis, *arrays):
+    start = sum(a.shape[axis] for a in arrays[:k])
+    return g[(slice(None),) * axis + (slice(start, start + arrays[k].shape[axis]),)]
+
+
+@primitive()
+def concatenate(axis, *arrays):
+    return np.concatenate(arrays, axis)
+
+
+RULES[concatenate] = _Piece(1, _concatenate_piece)
+
+
+@primitive(lambda g, y, x, shift, axis: np.roll(g, np.negative(shift), axis), None, None)
+def roll(x, shift, axis):
+    return np.roll(x, shift, axis)
+
+
+@primitive(lambda g, y, x, k: np.tril(g, k), None)
+def tril(x, k):
+    return np.tril(x, k)
+
+
+@primitive(lambda g, y, x, k: np.triu(g, k), None)
+def triu(x, k):
+    return np.triu(x, k)
+
+
+# Indexing: x[index] and its transpose, scatter, are each other's derivative.
+
+
+RULES[getitem] = [lambda g, y, x, index: record(scatter, g, index, x.shape), None]
+
+
+@primitive(lambda g, y, x, index, shape: g[index], None, None)
+def scatter(x, index, shape):
+    """The array of zeros into which x is added at [index]; repeated positions add up."""
+    y = np.zeros(shape, x.dtype)
+    add_at(y, index, x)
+    return y
+
+
+def add_at(y, index, x):
+    """y[index] += x, counting repeated positions as often as they stand there."""
+    for i in index if type(index) is tuple else (index,):
+        if isinstance(i, (list, np.ndarray)) and np.asarray(i).dtype.kind != "b":
+            np.add.at(y, index, x)
+            return
+    y[index] += x
+
+
+@primitive(
+    None,
+    lambda g, z, condition, x, y: np.where(condition, g, 0.0),
+    lambda g, z, condition, x, y: np.where(condition, 0.0, g),
+)
+def where(condition, x, y):
+    return np.where(condition, x, y)
+
+
+# Reductions; `axis` is None or a tuple of axes that are not negative
+
+
+def _expand(y, x, axis, keepdims):
+    """y with its reduced axes back, as ones."""
+    if keepdims or y.shape == ():
+        return y
+    return np.reshape(y, [1 if i in axis else n for i, n in enumerate(x.shape)])
+
+
+def _sum_x(g, y, x, axis, keepdims):
+    return record(broadcast_to, _expand(g, x, axis, keepdims), x.shape)
+
+
+@primitive(_sum_x, None, None)
+def sum_(x, axis, keepdims):
+    return np.add.reduce(x, axis, None, None, keepdims)
+
+
+def _mean_x(g, y, x, axis, keepdims, n):
+    return record(broadcast_to, _expand(g / n, x, axis, keepdims), x.shape)
+
+
+@primitive(_mean_x, None, None, None)
+def mean(x, axis, keepdims, n):
+    return np.add.reduce(x, axis, None, None, keepdims) / n
+
+
+def _extremum_x(g, y, x, axis, keepdims):
+    ties = x == _expand(y, x, axis, keepdims)
+    return _expand(g, x, axis, keepdims) * (ties / np.add.reduce(ties, axis, keepdims=True))
+
+
+@primitive(_extremum_x, None, None)
+def max_(x, axis, keepdims):
+    return np.maximum.reduce(x, axis, None, None, keepdims)
+
+
+@primitive(_extremum_x, None, None)
+def min_(x, axis, keepdims):
+    return np.minimum.reduce(x, axis, None, None, keepdims)
+
+
+def _logsumexp_x(g, y, x, axis, keepdims):
+    return _expand(g, x, axis, keepdims) * np.exp(x - _expand(y, x, axis, keepdims))
+
+
+@primitive(_logsumexp_x, None, None)
+def logsumexp(x, axis, keepdims):
+    return np.logaddexp.reduce(x, axis, None, None, keepdims)
+
+
+@primitive(lambda g, y, x, axis: np.flip(np.cumsum(np.flip(g, axis), axis), axis), None)
+def cumsum(x, axis):
+    return np.cumsum(x, axis)
+
+
+# Linear algebra
+
+
+def _matrices(g, a, b):
+    """g, a, b of y = a @ b with the axes that matmul adds to vectors."""
+    if b.ndim == 1:
+        g, b = np.expand_dims(g, -1), b[:, None]
+    if a.ndim == 1:
+        g, a = np.expand_dims(g, -2), a[None, :]
+    return g, a, b
+
+
+def _matmul_a(g, y, a, b):
+    if b.ndim == 2 and a.ndim <= 2:
+        return g.dot(b.T)
+    shape = a.shape
+    g, a, b = _matrices(g, a, b)
+    d = np.matmul(g, np.swapaxes(b, -1, -2))
+    return np.reshape(unbroadcast(d, a.shape), shape)
+
+
+def _matmul_b(g, y, a, b):
+    if b.ndim == 2 and a.ndim == 2:
+        return a.T.dot(g)
+    if b.ndim == 2 and a.ndim == 1:
+        return a[:, None].dot(g[None, :])
+    shape = b.shape
+    g, a, b = _matrices(g, a, b)
+    d = np.matmul(np.swapaxes(a, -1, -2), g)
+    return np.reshape(unbroadcast(d, b.shape), shape)
+
+
+RULES[np.matmul] = [_matmul_a, _matmul_b]
+
+
+def _einsum_operand(k, g, subscripts, *operands):
+    """∂/∂operand k: an einsum of g with the other operands.
+
+    An index that stands only in operand k is brought back by an operand of ones; the second place
+    of an index that stands there twice by an identity matrix.
+    """
+    inputs, output = subscripts.split("->")
+    inputs = inputs.split(",")
+    sizes = {}
+    for letters, operand in zip(inputs, operands):
+        for c, n in zip(letters, operand.shape):
+            sizes[c] = n if sizes.get(c, 1) == 1 else sizes[c]
+    terms = [output] + inputs[:k] + inputs[k + 1 :]
+    factors = [g, *operands[:k], *operands[k + 1 :]]
+    unused = iter(set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") - set(sizes))
+    wanted = ""
+    for c in inputs[k]:
+        if c in wanted:
+            twin = next(unused)
+            terms.append(c + twin)
+            factors.append(np.eye(sizes[c]))
+            c = twin
+        elif not any(c in term for term in terms):
+            terms.append(c)
+            factors.append(np.ones(sizes[c]))
+        wanted += c
+    return np.einsum(",".join(terms) + "->" + wanted, *factors)
+
+
+@primitive()
+def einsum(subscripts, *operands):
+    """np.einsum of explicit subscripts, without ellipsis."""
+    return np.einsum(subscripts, *operands)
+
+
+RULES[einsum] = _Piece(1, _einsum_operand)
+
+
+def _transposed(a):
+    return np.swapaxes(a, -1, -2)
+
+
+@primitive(lambda g, y, a: -(_transposed(y) @ g @ _transposed(y)))
+def inv(a):
+    return np.linalg.inv(a)
+
+
+@primitive(
+    lambda g, y, a, b: -(np.linalg.solve(_transposed(a), g) @ _transposed(y)),
+    lambda g, y, a, b: np.linalg.solve(_transposed(a), g),
+)
+def solve(a, b):
+    """a⁻¹ b for (stacks of) matrices b."""
+    return np.linalg.solve(a, b)
+
+
+def _as_matrices(g):
+    return np.expand_dims(g, (-1, -2))
+
+
+@primitive(lambda g, y, a: _as_matrices(g * y) * _transposed(np.linalg.inv(a)))
+def det(a):
+    return np.linalg.det(a)
+
+
+@primitive(lambda g, y, a: _as_matrices(g) * _transposed(np.linalg.inv(a)))
+def logabsdet(a):
+    return np.linalg.slogdet(a)[1]
