@@ -282,7 +282,7 @@ def _matrices(g, a, b):
 
 def _matmul_a(g, y, a, b):
     if b.ndim == 2 and a.ndim <= 2:
-        return g.dot(b.T)
+        return np.dot(g, b.T)
     shape = a.shape
     g, a, b = _matrices(g, a, b)
     d = np.matmul(g, np.swapaxes(b, -1, -2))
@@ -291,9 +291,9 @@ def _matmul_a(g, y, a, b):
 
 def _matmul_b(g, y, a, b):
     if b.ndim == 2 and a.ndim == 2:
-        return a.T.dot(g)
+        return np.dot(a.T, g)
     if b.ndim == 2 and a.ndim == 1:
-        return a[:, None].dot(g[None, :])
+        return np.dot(a[:, None], g[None, :])
     shape = b.shape
     g, a, b = _matrices(g, a, b)
     d = np.matmul(np.swapaxes(a, -1, -2), g)

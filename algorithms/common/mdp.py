@@ -1,0 +1,261 @@
+"""Finite Markov decision processes: exact answers and a Gymnasium environment over the same arrays.
+
+    P[s,a,s'] = Pr(s' | s, a)    r[s,a,s'] the reward of that step    p0[s] = Pr(S_0 = s)
+    v(s) = Σ_a π(a|s) q(s,a)     q(s,a) = Σ_s' P[s,a,s'] (r[s,a,s'] + γ v(s'))     v(terminal) = 0
+    d(s) = Σ_t γ^t Pr(S_t = s), s not terminal        J = p0·v = Σ_s d(s) Σ_a π(a|s) Σ_s' P r
+
+S, A and O count states, actions and observations. A policy is an array pi (S, A), pi[s,a] = π(a|s),
+one distribution per state; an agent that sees observation[s] only, with a table (O, A) of
+probabilities, follows pi = table[mdp.observation]. pi may be complex (checked by its real part), so
+that J can be differentiated by the complex step. Source: Sutton & Barto 2018, chapters 3 and 13.
+"""
+
+from bisect import bisect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import gymnasium
+import numpy as np
+
+ROW_SUM_ERROR = 1e-12
+LONGEST_EPISODE = 1e9
+
+
+@dataclass(frozen=True, eq=False)
+class FiniteMDP:
+    """A finite MDP as read-only arrays. Raises ValueError naming the field that is not one.
+
+    P            (S, A, S) transition probabilities; rows sum to one within 1e-12
+    r            (S, A, S) finite rewards, or (S, A) where s' does not matter (stored as (S, A, S))
+    p0           (S,) distribution of the first state, 0 on terminal states
+    gamma        discount per step, in [0, 1]
+    terminal     (S,) bool, default none: the states that end an episode. Whatever P and r were
+                 given for them is replaced: they stay where they are with reward 0
+    observation  (S,) int >= 0, default arange(S): what an agent sees of each state
+    """
+
+    P: np.ndarray
+    r: np.ndarray
+    p0: np.ndarray
+    gamma: float = 1.0
+    terminal: np.ndarray | None = None
+    observation: np.ndarray | None = None
+
+    def __post_init__(self):
+        P, r, p0 = (np.array(x, float) for x in (self.P, self.r, self.p0))
+        if P.ndim != 3 or P.shape[0] != P.shape[2] or P.size == 0:
+            raise ValueError(f"P has shape {P.shape}: must be (S, A, S)")
+        S, A, _ = P.shape
+        if r.shape not in ((S, A), (S, A, S)):
+            raise ValueError(f"r has shape {r.shape}: must be {(S, A)} or {(S, A, S)}, as P's")
+        if r.ndim == 2:
+            r = np.repeat(r[:, :, None], S, axis=2)
+        terminal = np.array(np.zeros(S, bool) if self.terminal is None else self.terminal)
+        observation = np.array(np.arange(S) if self.observation is None else self.observation)
+        for name, x in (("p0", p0), ("terminal", terminal), ("observation", observation)):
+            if x.shape != (S,):
+                raise ValueError(f"{name} has shape {x.shape}: must be {(S,)}, one entry per state")
+        if terminal.dtype != bool:
+            raise ValueError(f"terminal has dtype {terminal.dtype}: must be bool, a mask of states")
+        if observation.dtype.kind not in "iu" or observation.min() < 0:
+            raise ValueError(f"observation = {observation}: must be integers >= 0")
+        if not 0 <= self.gamma <= 1:
+            raise ValueError(f"gamma = {self.gamma}: must be in [0, 1]")
+        P[terminal] = np.eye(S)[terminal][:, None]
+        r[terminal] = 0
+        _check_distributions("P", P)
+        _check_distributions("p0", p0)
+        if p0[terminal].any():
+            s = np.flatnonzero(terminal & (p0 > 0))[0]
+            raise ValueError(f"p0[{s}] = {p0[s]}: must be 0, state {s} is terminal")
+        if not np.isfinite(r).all():
+            s, a, s2 = np.argwhere(~np.isfinite(r))[0]
+            raise ValueError(f"r[{s}, {a}, {s2}] = {r[s, a, s2]}: must be finite")
+        for name, x in zip(("P", "r", "p0", "terminal", "observation"),
+                           (P, r, p0, terminal, observation)):
+            x.setflags(write=False)
+            object.__setattr__(self, name, x)
+        object.__setattr__(self, "gamma", float(self.gamma))
+
+    @property
+    def n_observations(self) -> int:
+        """O: observations are 0, ..., O - 1."""
+        return int(self.observation.max()) + 1
+
+
+class FiniteMDPEnv(gymnasium.Env):
+    """Samples the arrays of a FiniteMDP: observation[s], r[s,a,s'], terminated = terminal[s'].
+
+    Spaces Discrete(O) and Discrete(A); `info["state"]` is the state behind the observation. Every
+    reset and every step draws one uniform number. A successor of probability 0 is never sampled.
+    """
+
+    def __init__(self, mdp: FiniteMDP):
+        self.mdp = mdp
+        S, A, _ = mdp.P.shape
+        self.observation_space = gymnasium.spaces.Discrete(mdp.n_observations)
+        self.action_space = gymnasium.spaces.Discrete(A)
+        self._starts = self._sampler(mdp.p0, np.zeros(S))
+        self._choices = [
+            None if mdp.terminal[s] else [self._sampler(mdp.P[s, a], mdp.r[s, a]) for a in range(A)]
+            for s in range(S)]
+        self._choice = None
+
+    def _sampler(self, p, r):
+        """Inverse CDF of p (S,) over its support: inner thresholds and (s', o', r, terminated)."""
+        support = np.flatnonzero(p)
+        columns = support, self.mdp.observation[support], r[support], self.mdp.terminal[support]
+        return np.cumsum(p[support])[:-1].tolist(), list(zip(*(x.tolist() for x in columns)))
+
+    def reset(self, *, seed=None, options=None):
+        """S_0 ~ p0; `options` are not used."""
+        super().reset(seed=seed)
+        thresholds, outcomes = self._starts
+        s, observation, _, _ = outcomes[bisect(thresholds, self.np_random.random())]
+        self._choice = self._choices[s]
+        return observation, {"state": s}
+
+    def step(self, action):
+        """S', R ~ P, r given the state and `action`, an integer in [0, A)."""
+        if self._choice is None:
+            raise gymnasium.error.ResetNeeded("step() outside an episode: call reset() first")
+        if not 0 <= action < len(self._choice):
+            raise ValueError(f"action = {action}: must be in 0, ..., {len(self._choice) - 1}")
+        thresholds, outcomes = self._choice[action]
+        outcome = outcomes[bisect(thresholds, self.np_random.random())]
+        s, observation, reward, terminated = outcome
+        self._choice = self._choices[s]
+        return observation, reward, terminated, False, {"state": s}
+
+
+def state_values(mdp: FiniteMDP, pi) -> np.ndarray:
+    """v (S,): v = r_π + γ P_π v on the nonterminal states, 0 on the others.
+
+    Relative error about eps times the expected discounted number of steps of an episode. Raises
+    ValueError where that is infinite or above 1e9 from any nonterminal state, reachable or not:
+    with γ = 1, an episode must end with probability one wherever it starts.
+    """
+    P_pi, r_pi = _chain(mdp, pi)
+    states = ~mdp.terminal
+    v = np.zeros_like(r_pi)
+    v[states] = np.linalg.solve(_system(mdp, P_pi, states), r_pi[states])
+    return v
+
+
+def action_values(mdp: FiniteMDP, pi) -> np.ndarray:
+    """q (S, A): q(s,a) = Σ_s' P (r + γ v(s')), 0 in terminal states. Raises as state_values."""
+    return np.einsum("sat,sat->sa", mdp.P, mdp.r + mdp.gamma * state_values(mdp, pi))
+
+
+def discounted_occupancy(mdp: FiniteMDP, pi) -> np.ndarray:
+    """d (S,): d = p0 + γ P_πᵀ d on the nonterminal states, 0 on the others; not normalised.
+
+    Without terminal states it sums to 1/(1-γ); with γ = 1 it counts visits. Exactly 0 where an
+    episode never comes. Error as state_values. Raises ValueError where the expected discounted
+    number of steps is infinite or above 1e9 from a state that an episode from p0 can reach.
+    """
+    P_pi, _ = _chain(mdp, pi)
+    states = _reached(P_pi != 0, mdp.p0 > 0) & ~mdp.terminal
+    d = np.zeros_like(P_pi[0])
+    d[states] = np.linalg.solve(_system(mdp, P_pi, states).T, mdp.p0[states])
+    return d
+
+
+def expected_return(mdp: FiniteMDP, pi) -> float:
+    """J = p0·v, summed as d·r_π: only what an episode can reach counts. Raises as the occupancy."""
+    _, r_pi = _chain(mdp, pi)
+    return discounted_occupancy(mdp, pi) @ r_pi
+
+
+class Trajectory(NamedTuple):
+    """One way an episode can go: Pr = p0(S_0) Π_t π(A_t|S_t) P[S_t,A_t,S_t+1].
+
+    states (T+1,) and actions (T,) are int, rewards (T,) float, rewards[t] following actions[t];
+    terminated is False where the horizon cut the episode.
+    """
+
+    probability: float
+    states: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    terminated: bool
+
+
+def trajectories(mdp: FiniteMDP, pi, horizon: int) -> Iterator[Trajectory]:
+    """Every trajectory of positive probability, up to its end or to `horizon` steps, each once.
+
+    Their probabilities sum to one, so Σ Pr(τ) f(τ) is the expectation of f, to rounding error.
+    There are up to S (A S)^horizon of them.
+    """
+    if horizon < 0:
+        raise ValueError(f"horizon = {horizon}: must be >= 0 steps")
+    joint = _policy(mdp, pi)[:, :, None] * mdp.P
+    branches = [[(joint[s, a, s2].item(), s2, a, mdp.r[s, a, s2].item())
+                 for a, s2 in np.argwhere(joint[s]).tolist()] for s in range(len(joint))]
+    stack = [(mdp.p0[s].item(), [s], [], []) for s in np.flatnonzero(mdp.p0).tolist()]
+    while stack:
+        probability, states, actions, rewards = stack.pop()
+        terminated = bool(mdp.terminal[states[-1]])
+        if terminated or len(actions) == horizon:
+            yield Trajectory(probability, np.array(states), np.array(actions, int),
+                             np.array(rewards, float), terminated)
+        else:
+            stack.extend((probability * p, states + [s2], actions + [a], rewards + [reward])
+                         for p, s2, a, reward in branches[states[-1]])
+
+
+def _check_distributions(name, p):
+    """Raise ValueError unless every row of p (..., n) is a distribution; only real parts count."""
+    sums, least = p.real.sum(-1), p.real.min(-1)
+    wrong = ~((least >= 0) & (np.abs(sums - 1) <= ROW_SUM_ERROR))
+    if wrong.any():
+        index = tuple(np.argwhere(wrong)[0].tolist())
+        raise ValueError(f"{name}{list(index) or ''} sums to {sums[index]}, least entry "
+                         f"{least[index]}: must sum to one and be nonnegative")
+
+
+def _policy(mdp, pi):
+    """pi as an array (S, A), checked."""
+    pi = np.asarray(pi)
+    if pi.shape != mdp.P.shape[:2]:
+        raise ValueError(f"pi has shape {pi.shape}: must be (S, A) = {mdp.P.shape[:2]}")
+    _check_distributions("pi", pi)
+    return pi
+
+
+def _chain(mdp, pi):
+    """One step under pi: P_π (S, S) from state to state and the expected reward r_π (S,)."""
+    pi = _policy(mdp, pi)
+    return (np.einsum("sa,sat->st", pi, mdp.P),
+            np.einsum("sa,sa->s", pi, np.einsum("sat,sat->sa", mdp.P, mdp.r)))
+
+
+def _reached(edges, start):
+    """Mask of the states that lie on a path along edges (S, S) bool from the mask `start` (S,)."""
+    reached, grown = start, start | start @ edges
+    while (grown != reached).any():
+        reached, grown = grown, grown | grown @ edges
+    return reached
+
+
+def _system(mdp, P_pi, states):
+    """K = I - γ P_π over the mask `states` (S,), closed under P_π but for terminal states.
+
+    K⁻¹1 is the expected discounted number of steps from each state, and the norm of K⁻¹: its check
+    is what keeps a matrix that is singular, or singular to rounding, from giving a wrong number.
+    """
+    if mdp.gamma == 1:
+        endless = states & ~_reached((P_pi != 0).T, mdp.terminal)
+        if endless.any():
+            raise ValueError(f"gamma = 1: must be below 1, since no terminal state can be reached "
+                             f"from state {np.flatnonzero(endless)[0]} under pi")
+    K = np.eye(states.sum()) - mdp.gamma * P_pi[np.ix_(states, states)]
+    try:
+        steps = np.linalg.solve(K.real, np.ones(len(K)))
+    except np.linalg.LinAlgError:
+        steps = np.full(len(K), np.inf)
+    if not (steps.min() > 0 and steps.max() <= LONGEST_EPISODE):
+        raise ValueError(f"gamma = {mdp.gamma}: must be smaller, since an episode under pi is "
+                         f"expected to last more than {LONGEST_EPISODE:g} (discounted) steps")
+    return K

@@ -1,0 +1,92 @@
+"""The command `npgrad`: what all its sub-commands have in common, and nothing slow to import."""
+
+import contextlib
+import json
+import math
+import os
+import re
+import signal
+import sys
+import traceback
+import warnings
+
+from algorithms.runner.errors import Failure, Outcome, UsageError, one_line, require
+from algorithms.runner.lookup import METHODS
+
+HELP = """\
+usage: npgrad COMMAND ...   (npgrad COMMAND --help explains its flags)
+
+  npgrad train METHOD --env ID --steps N    learn, into a run folder
+  npgrad train --resume RUN --steps N       go on with a run folder
+  npgrad evaluate RUN                       play with what was learned
+  npgrad plot RUN [RUN ...]                 draw learning curves
+  npgrad list                               name the methods
+
+Every command takes --json (the last line of stdout is one JSON object) and --debug (tracebacks).
+"""
+
+
+def main(argv=None, methods=METHODS) -> int:
+    """Run one command line; return its exit status: 0, 1 failure, 2 usage, 128 + signal.
+
+    Results go to stdout, all else to stderr; an error is one line there, unless --debug.
+    """
+    # NumPy's BLAS reads these once, when it is imported: small networks are many times slower
+    # on two threads than on one.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    argv = sys.argv[1:] if argv is None else list(argv)
+    with _one_line_warnings():
+        try:
+            outcome = _dispatch(argv, methods)
+        except SystemExit as after_help:
+            return after_help.code or 0
+        except (Exception, KeyboardInterrupt) as error:
+            outcome = _failed(error, "--debug" in argv)
+    text = strict_json(outcome.result) if "--json" in argv else outcome.text
+    if text:
+        print(text, flush=True)
+    return outcome.status
+
+
+def _dispatch(argv, methods) -> Outcome:
+    if argv and argv[0] in ("-h", "--help"):
+        print(HELP, end="")
+        raise SystemExit(0)
+    names = ("train", "evaluate", "plot", "list")
+    if not argv or argv[0] not in names:
+        given = f"COMMAND = {argv[0]}" if argv else "COMMAND is missing"
+        raise UsageError(f"{given}: must be one of {', '.join(names)} (npgrad --help)")
+    require("tyro")
+    from algorithms.runner import commands
+
+    return getattr(commands, f"{argv[0]}_command")(argv[1:], methods)
+
+
+def _failed(error, debug: bool) -> Outcome:
+    if debug:
+        traceback.print_exception(error)
+    message, status = f"{one_line(error)} (--debug shows where)", 1
+    if isinstance(error, KeyboardInterrupt):
+        message, status = "interrupted", 128 + signal.SIGINT
+    elif isinstance(error, (UsageError, Failure)):
+        message, status = str(error), error.status
+    print(f"npgrad: {message}", file=sys.stderr)
+    return Outcome({**getattr(error, "result", {}), "error": message}, "", status)
+
+
+def strict_json(result: dict) -> str:
+    """One line of JSON; a number that JSON cannot hold (NaN, infinity) becomes null."""
+    odd = [k for k, v in result.items() if isinstance(v, float) and not math.isfinite(v)]
+    return json.dumps({**result, **dict.fromkeys(odd)}, allow_nan=False)
+
+
+@contextlib.contextmanager
+def _one_line_warnings():
+    def show(message, category, filename, lineno, file=None, line=None):
+        text = " ".join(re.sub(r"\x1b\[\d+m|WARN: ", "", str(message)).split())
+        print(f"npgrad: warning: {text}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield

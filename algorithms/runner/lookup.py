@@ -1,0 +1,70 @@
+"""Names to things: method names to their pages, environment ids to environments."""
+
+import ast
+import difflib
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+from algorithms.runner.errors import UsageError, one_line
+
+
+class Method(NamedTuple):
+    """One method of a page: all that the runner calls."""
+
+    Config: type
+    State: type
+    init: Callable
+    train: Callable
+    actor: Callable
+
+
+class Page(NamedTuple):
+    """Where a method is written: a module, and its names there for the fields of Method."""
+
+    module: str
+    names: tuple[str, ...] = Method._fields
+
+
+METHODS: Mapping[str, Page] = MappingProxyType({"reinforce": Page("algorithms.reinforce")})
+
+
+def load_method(name: str, methods: Mapping[str, Page]) -> Method:
+    """Import the method called `name`. Raises UsageError for a name that is not in `methods`."""
+    if name not in methods:
+        allowed = ", ".join(methods)
+        raise UsageError(f"METHOD = {name}: must be one of {allowed}{_near(name, methods)}")
+    module = importlib.import_module(methods[name].module)
+    return Method(*(getattr(module, attribute) for attribute in methods[name].names))
+
+
+def summary(page: Page) -> str:
+    """First line of the page's docstring, read without importing it (and Gymnasium with it)."""
+    source = Path(importlib.util.find_spec(page.module).origin).read_text(encoding="utf-8")
+    return ast.get_docstring(ast.parse(source)).partition("\n")[0]
+
+
+def prepare(method: Method, env_id: str, config, seed: int):
+    """(environment, new State). Raises UsageError if the id or the spaces are not accepted."""
+    import gymnasium
+
+    try:
+        env = gymnasium.make(env_id)
+    except gymnasium.error.UnregisteredEnv as error:
+        near = _near(env_id, gymnasium.registry)
+        raise UsageError(f"--env = {env_id}: no environment Gymnasium knows{near}") from error
+    except Exception as error:
+        raise UsageError(f"--env = {env_id}: cannot be made: {one_line(error)}") from error
+    try:
+        return env, method.init(env, config, seed)
+    except ValueError as error:
+        env.close()
+        raise UsageError(f"--env = {env_id}: {error}") from error
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    found = difflib.get_close_matches(name, known)
+    return f"; did you mean {' or '.join(found)}?" if found else ""

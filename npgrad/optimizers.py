@@ -1,0 +1,90 @@
+"""Optimisers on flat vectors: each turns a gradient d into the STEP, which the caller adds or takes.
+
+    theta += step        to ascend,        theta -= step        to descend,
+
+so that the sign stands where the method is read. The statistics m (slots, n) are changed in place;
+own or shared memory is only a matter of which m is handed in. t counts the steps from 1.
+"""
+
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+
+
+def sgd(d, m, t, step_size):
+    """η d."""
+    return step_size * d
+
+
+def momentum(d, m, t, step_size, decay=0.99):
+    """m ← αm + (1−α)d;  step η m  (A3C §4.5)."""
+    (mean,) = m
+    mean *= decay
+    mean += (1.0 - decay) * d
+    return step_size * mean
+
+
+def rmsprop(d, m, t, step_size, decay=0.99, eps=0.1):
+    """g ← αg + (1−α)d²;  step η d/√(g + ε): ε INSIDE the root, not centred (A3C eqs 8–9)."""
+    (g,) = m
+    g *= decay
+    g += (1.0 - decay) * d * d
+    return step_size * d / np.sqrt(g + eps)
+
+
+def rmsprop_outside(d, m, t, step_size, decay=0.99, eps=1e-8):
+    """g ← αg + (1−α)d²;  step η d/(√g + ε): ε outside the root, as frameworks have it."""
+    (g,) = m
+    g *= decay
+    g += (1.0 - decay) * d * d
+    return step_size * d / (np.sqrt(g) + eps)
+
+
+def adam(d, m, t, step_size, beta1=0.9, beta2=0.999, eps=1e-8):
+    """m ← β₁m + (1−β₁)d;  v ← β₂v + (1−β₂)d²;  step η m̂/(√v̂ + ε), m̂ = m/(1−β₁ᵗ), v̂ = v/(1−β₂ᵗ)
+    (Kingma & Ba 2015, Algorithm 1)."""
+    mean, square = m
+    mean *= beta1
+    mean += (1.0 - beta1) * d
+    square *= beta2
+    square += (1.0 - beta2) * d * d
+    root = np.sqrt(square / (1.0 - beta2**t))
+    root += eps
+    return step_size / (1.0 - beta1**t) * mean / root
+
+
+class Optimizer(NamedTuple):
+    step: object  # (d, m, t, step_size, ...) -> the step
+    slots: int  # rows of m
+
+    def statistics(self, theta):
+        """m before the first step: zeros (slots, n) of θ's dtype."""
+        return np.zeros((self.slots, theta.size), theta.dtype)
+
+
+OPTIMIZERS = MappingProxyType(
+    {
+        "sgd": Optimizer(sgd, 0),
+        "momentum": Optimizer(momentum, 1),
+        "rmsprop": Optimizer(rmsprop, 1),
+        "rmsprop_outside": Optimizer(rmsprop_outside, 1),
+        "adam": Optimizer(adam, 2),
+    }
+)
+
+
+def soft_update(theta_target, theta, tau):
+    """θ' ← θ' + τ(θ − θ'), in place; τ = 1 copies (DDPG, Algorithm 1)."""
+    if tau == 1.0:
+        theta_target[:] = theta
+    else:
+        theta_target += tau * (theta - theta_target)
+
+
+def clip_norm(d, limit):
+    """d ← d · min(1, limit/‖d‖₂), in place; returns the norm before."""
+    norm = float(np.sqrt(d.dot(d)))
+    if norm > limit:
+        d *= limit / norm
+    return norm
