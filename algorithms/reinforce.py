@@ -67,13 +67,13 @@ def returns(R, gamma, v_final=0.0):
     return G
 
 
-def weights(G, b, gamma, weighting):
-    """What multiplies ∇ln π(A_t|S_t, θ), for returns G (T,) and baselines b (T,). Shape (T,)."""
+def weights(t, G, b, gamma, weighting):
+    """What multiplies ∇ln π(A_t|S_t, θ) at times t (n,), given all returns G and baselines b (T,)."""
     if weighting == "total":
-        return np.full(len(G), G[0] - b[0])
+        return np.full(len(t), G[0] - b[0])
     if weighting == "reward_to_go":
-        return gamma ** np.arange(len(G)) * (G - b)
-    return G - b
+        return gamma**t * (G[t] - b[t])
+    return G[t] - b[t]
 
 
 def objective(theta, policy, S, A, weights):
@@ -114,10 +114,10 @@ class State:
 
 def init(env, config, seed):
     """The State before learning. Raises ValueError for spaces that have no policy here."""
-    rng = np.random.default_rng(seed)
+    for_theta, for_w, rng = np.random.default_rng(seed).spawn(3)
     optimizer = OPTIMIZERS[config.optimizer]
-    theta = make_policy(env, config.network).model.init(rng)
-    w = make_value(env, config.network).init(rng) if config.baseline == "value" else np.empty(0)
+    theta = make_policy(env, config.network).model.init(for_theta)
+    w = make_value(env, config.network).init(for_w) if config.baseline == "value" else np.empty(0)
     return State(theta, w, optimizer.statistics(theta), optimizer.statistics(w), rng)
 
 
@@ -175,7 +175,7 @@ def update_batch(state, config, policy, value, episodes, gradient, value_gradien
     d_theta, d_w = np.zeros_like(state.theta), np.zeros_like(state.w)
     both = [targets(state, config, value, episode) for episode in episodes]
     for episode, (G, b) in zip(episodes, both):
-        weight = weights(G, b, config.gamma, config.weighting)
+        weight = weights(np.arange(len(G)), G, b, config.gamma, config.weighting)
         d_theta += gradient(state.theta, policy, episode.S, episode.A, weight) / len(episodes)
         if config.baseline == "value":
             d_w += value_gradient(state.w, value, episode.S, G) / len(episodes)
@@ -188,14 +188,13 @@ def update_moving(state, config, policy, value, episodes, gradient, value_gradie
     """The box: for t = 0 ... T−1, w and θ move, by the gradient of that step alone."""
     (episode,) = episodes
     G, b = targets(state, config, value, episode)
-    for t in range(len(G)):
-        here = slice(t, t + 1)
-        S, A = episode.S[here], episode.A[here]
+    for t in np.arange(len(G))[:, None]:
+        S, A = episode.S[t], episode.A[t]
         if config.baseline == "value":  # δ at the w that has moved
-            b[t] = value(state.w, S[0])[0]
-        weight = weights(G, b, config.gamma, config.weighting)[here]
+            b[t] = value(state.w, S)[:, 0]
+        weight = weights(t, G, b, config.gamma, config.weighting)
         d_theta = gradient(state.theta, policy, S, A, weight)
-        d_w = value_gradient(state.w, value, S, G[here]) if state.w.size else state.w
+        d_w = value_gradient(state.w, value, S, G[t]) if state.w.size else state.w
         step(state, config, d_theta, d_w)
     learn_mean(state, config, G)
 

@@ -56,28 +56,28 @@ class _Trace:
     """f at args, with the variables that stand for args[i], i in argnums."""
 
     def __init__(self, f, args, kwargs, argnums, copy=False):
+        args = list(args)
+        self.variables = []
         for i in argnums:
             if not -len(args) <= i < len(args):
                 raise IndexError(f"argnums has {i}, but there are {len(args)} positional arguments")
-        args = list(args)
-        self.variables = [_variable(args[i], i, copy) for i in argnums]
-        for i, variable in zip(argnums, self.variables):
-            args[i] = variable
+            args[i] = variable = _variable(args[i], i, copy)
+            self.variables.append(variable)
         try:
-            self.output = f(*args, **kwargs)
+            self.output = output = f(*args, **kwargs)
         finally:
             for variable in self.variables:
                 variable.active = False
-        if type(self.output) is Node:
-            self.shape = self.output.shape
-            self.nodes, self.nested = self._walk()
-        else:
-            if not isinstance(self.output, (float, int, np.ndarray, np.generic)):
-                raise TypeError(
-                    f"the function returned {type(self.output).__name__}: return one array or float"
-                )
-            self.shape = np.shape(self.output)
+        if type(output) is Node:
+            self.shape = output.value.shape
+            self._walk()
+        elif isinstance(output, (float, int, np.ndarray, np.generic)):
+            self.shape = np.shape(output)
             self.nodes, self.nested = [], False
+        else:
+            raise TypeError(
+                f"the function returned {type(output).__name__}: return one array or float"
+            )
 
     @property
     def value(self):
@@ -87,30 +87,43 @@ class _Trace:
         return self.output
 
     def _walk(self):
-        """The nodes the output was made from, latest first; is an outer derivative among them?"""
+        """Find the nodes the output was computed from, latest first, down to the variables.
+
+        An enclosing derivative goes through them (`nested`) if they lead to a variable that is
+        still active, or to a variable of ours that stands for a Node.
+        """
         own = set(self.variables)
         nested = False
-        seen = {self.output}
-        nodes = [self.output]
-        for node in nodes:
-            if node in own:
-                nested = nested or node.function is not None
-            elif node.function is None:
+        seen = set()
+        nodes = []
+        ahead = [self.output]
+        for node in ahead:
+            function = node.function
+            if function is None:
                 nested = nested or node.active
+            elif function is identity and node in own:
+                nested = True
             else:
+                nodes.append(node)
                 for arg in node.args:
                     if type(arg) is Node and arg not in seen:
                         seen.add(arg)
-                        nodes.append(arg)
+                        ahead.append(arg)
         nodes.sort(key=_by_rank, reverse=True)
-        return nodes, nested
+        self.nodes, self.nested = nodes, nested
+
+    def one(self):
+        """The gradient of a scalar output with respect to itself."""
+        return self.output.dtype.type(1.0) if type(self.output) is Node else 1.0
 
     def pull(self, g):
         """The gradients of the variables, given the gradient g of the output."""
-        if not self.nodes:
-            return [np.zeros_like(v.value) for v in self.variables]
-        plain = not self.nested and type(g) is not Node
-        gradients = self._backward_plain(g) if plain else self._backward_traced(g)
+        if type(self.output) is not Node:
+            gradients = {}
+        elif self.nested or type(g) is Node:
+            gradients = self._backward_traced(g)
+        else:
+            gradients = self._backward(g)
         results = []
         given = {id(g)}
         for variable in self.variables:
@@ -118,7 +131,7 @@ class _Trace:
             d = gradients.get(variable)
             if d is None:
                 d = np.zeros_like(value)
-            elif plain and (id(d) in given or getattr(d, "base", None) is not None):
+            elif type(d) is not Node and (d.base is not None or id(d) in given):
                 d = d.copy()  # a rule may hand on g itself, or a view of it
             if d.dtype != value.dtype:
                 d = d.astype(value.dtype)
@@ -126,17 +139,16 @@ class _Trace:
             results.append(d)
         return results
 
-    def _backward_plain(self, g):
+    def _backward(self, g):
+        """{variable: gradient}: from the output back, each node hands its own to its args."""
         gradients = {self.output: g}
-        owned = set()  # nodes whose gradient array was made here, so that it may be added to
+        buffers = set()  # nodes whose gradient array was made here, so that it may be added to
         for node in self.nodes:
             function = node.function
-            if function is None:
-                continue
             g = gradients.pop(node)
             args = node.args
             if function is getitem:
-                self._add_piece(gradients, owned, args[0], args[1], g)
+                _add_piece(gradients, buffers, args[0], args[1], g)
                 continue
             y = node.value
             values = node.values
@@ -145,46 +157,28 @@ class _Trace:
                 if type(arg) is not Node:
                     continue
                 d = rules[i](g, y, *values)
-                if len(args) > 1:
-                    shape = arg.value.shape
-                    if d.shape != shape:
-                        d = unbroadcast(d, shape)
+                if d.shape != arg.value.shape:
+                    d = unbroadcast(d, arg.value.shape)
                 if arg not in gradients:
                     gradients[arg] = d
-                elif arg in owned:
+                elif arg in buffers:
                     gradients[arg] += d
                 else:
                     gradients[arg] = gradients[arg] + d
         return gradients
 
-    @staticmethod
-    def _add_piece(gradients, owned, x, index, g):
-        """The pieces x[index] of one x add into one buffer: no array of zeros for each."""
-        if x not in owned:
-            buffer = np.zeros(x.value.shape, x.value.dtype)
-            if x in gradients:
-                buffer += gradients[x]
-            gradients[x] = buffer
-            owned.add(x)
-        add_at(gradients[x], index, g)
-
     def _backward_traced(self, g):
         """The same in NumPy code that is recorded, so that it can be differentiated again."""
-        own = set(self.variables)
-        reaches = set(own)
+        reaches = set(self.variables)
+        nodes = []
         for node in reversed(self.nodes):
             if any(type(arg) is Node and arg in reaches for arg in node.args):
                 reaches.add(node)
-        gradients = {self.output: g} if self.output in reaches else {}
-        for node in self.nodes:
-            if node not in reaches or node in own:
-                continue
+                nodes.append(node)
+        gradients = {self.output: g}
+        for node in reversed(nodes):
             g = gradients.pop(node)
-            args = node.args
-            if self.nested:
-                y = node
-            else:
-                y, args = node.value, node.values
+            y, args = (node, node.args) if self.nested else (node.value, node.values)
             for i, arg in enumerate(node.args):
                 if type(arg) is Node and arg in reaches:
                     d = RULES[node.function][i](g, y, *args)
@@ -192,6 +186,17 @@ class _Trace:
                         d = unbroadcast(d, arg.value.shape)
                     gradients[arg] = gradients[arg] + d if arg in gradients else d
         return gradients
+
+
+def _add_piece(gradients, buffers, x, index, g):
+    """The pieces x[index] of one x add into one buffer: no array of zeros for each."""
+    if x not in buffers:
+        buffer = np.zeros(x.value.shape, x.value.dtype)
+        if x in gradients:
+            buffer += gradients[x]
+        gradients[x] = buffer
+        buffers.add(x)
+    add_at(gradients[x], index, g)
 
 
 def _indices(argnums):
@@ -213,7 +218,7 @@ def value_and_grad(f, argnums=0):
                 f"grad needs a scalar function, this one returned shape {trace.shape}: "
                 "sum or average it, or use jacobian or vjp"
             )
-        gradients = trace.pull(np.float64(1.0))
+        gradients = trace.pull(trace.one())
         return trace.value, gradients[0] if isinstance(argnums, int) else tuple(gradients)
 
     return f_and_gradient

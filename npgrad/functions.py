@@ -314,7 +314,7 @@ def clip(a, a_min=None, a_max=None, *, min=None, max=None):
 
 @implements(np.sum)
 def sum_(a, axis=None, *, keepdims=False):
-    return record(rules.sum_, a, _axes(axis, np.ndim(a)), keepdims)
+    return record(rules.sum_, a, _axes(axis, a.ndim), keepdims)
 
 
 def _reduce(primitive):
@@ -342,14 +342,15 @@ def min_(a, axis=None, *, keepdims=False):
     return record(rules.min_, a, _axes(axis, np.ndim(a)), keepdims)
 
 
-def _count(a, axis):
-    return math.prod(np.shape(a)[i] for i in _axes(axis, np.ndim(a)) or range(np.ndim(a)))
+def _count(shape, axes):
+    """How many numbers a reduction over these axes takes together."""
+    return math.prod(shape if axes is None else [shape[i] for i in axes])
 
 
 @implements(np.mean)
 def mean(a, axis=None, *, keepdims=False):
-    n = np.size(a) if axis is None else _count(a, axis)
-    return record(rules.mean, a, _axes(axis, np.ndim(a)), keepdims, n)
+    axes = _axes(axis, a.ndim)
+    return record(rules.mean, a, axes, keepdims, _count(a.shape, axes))
 
 
 @implements(np.average)
@@ -364,7 +365,7 @@ def average(a, axis=None, weights=None):
 @implements(np.var)
 def var(a, axis=None, *, ddof=0, keepdims=False):
     deviation = a - mean(a, axis, keepdims=True)
-    n = np.size(a) if axis is None else _count(a, axis)
+    n = _count(a.shape, _axes(axis, a.ndim))
     return sum_(deviation * deviation, axis, keepdims=keepdims) / (n - ddof)
 
 

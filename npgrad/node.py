@@ -14,83 +14,16 @@ RULES = {}
 FUNCTIONS = {}
 CONSTANT = set()
 
-
-def record(function, *args):
-    """function(*args), remembered if a Node is among the args; `function` must be in RULES."""
-    rank = -1
-    values = []
-    for arg in args:
-        if type(arg) is Node:
-            if arg.rank > rank:
-                rank = arg.rank
-            arg = arg.value
-        values.append(arg)
-    value = function(*values)
-    if rank < 0:
-        return value
-    if value.dtype.kind != "f":
-        raise TypeError(
-            f"{name_of(function)} gave {value.dtype} values: only real floating-point values can "
-            "be differentiated; write the real and the imaginary part as two real arrays"
-        )
-    node = Node()
-    node.value = value
-    node.function = function
-    node.args = args
-    node.values = values
-    node.rank = rank + 1
-    return node
-
-
-def _unary(ufunc, x):
-    """record for the commonest case, quickly."""
-    node = Node()
-    value = x.value
-    node.value = ufunc(value)
-    node.function = ufunc
-    node.args = (x,)
-    node.values = (value,)
-    node.rank = x.rank + 1
-    return node
-
-
-def _binary(ufunc, x, y):
-    """record for a Node and a Node or Python number, quickly."""
-    node = Node()
-    a = x.value
-    rank = x.rank
-    if type(y) is Node:
-        b = y.value
-        if y.rank > rank:
-            rank = y.rank
-    else:
-        b = y
-    node.value = ufunc(a, b)
-    node.function = ufunc
-    node.args = (x, y)
-    node.values = (a, b)
-    node.rank = rank + 1
-    return node
-
-
-def name_of(function):
-    if isinstance(function, np.ufunc):
-        return f"np.{function.__name__}"
-    if hasattr(function, "__self__"):  # a ufunc's method, e.g. np.add.reduce
-        return f"np.{function.__self__.__name__}.{function.__name__}"
-    module = (getattr(function, "__module__", None) or "").replace("numpy", "np")
-    return f"{module}.{function.__name__}" if module.startswith("np") else function.__name__
-
-
-def astype(x, dtype):
-    return x.astype(dtype)
+_FLOATS = {np.float16, np.float32, np.float64, np.longdouble}
+_ARRAYS = {np.ndarray, *_FLOATS}
+_OPERANDS = {*_ARRAYS, float, int, bool, np.bool_, *(np.dtype(c).type for c in "bhilqBHILQ")}
 
 
 class Node:
     """A value and how it was made: `value = function(*args)` with the Nodes in args replaced.
 
-    rank is larger than the rank of every Node in args. A variable has function None and no args;
-    `active` says that its derivative is still being traced.
+    values are args so replaced; rank is larger than the rank of every Node in args. A variable has
+    function None and no args; `active` says that its derivative is still being traced.
     """
 
     __slots__ = ("active", "args", "function", "rank", "value", "values")
@@ -99,32 +32,30 @@ class Node:
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
         if method == "__call__" and not kwargs:
             if ufunc in RULES:
-                if len(inputs) == 1:
-                    return _unary(ufunc, self)
-                return record(
-                    ufunc, *[np.asarray(x) if isinstance(x, (list, tuple)) else x for x in inputs]
-                )
+                return _unary(ufunc, self) if len(inputs) == 1 else _binary(ufunc, *inputs)
             if ufunc in CONSTANT:
-                return ufunc(*_plain(inputs))
+                return ufunc(*plain(inputs))
         elif method == "reduce" and "out" not in kwargs:
             return self.__array_function__(ufunc.reduce, (), inputs, kwargs)
-        if "out" in kwargs:
+        if "out" in kwargs or method == "at":
             raise TypeError(
-                f"{name_of(ufunc)} with out=, or an operator such as += on a plain array, would "
-                "write a value that is being differentiated into an array: write a = a + x"
+                f"{name_of(ufunc)}{'.at' if method == 'at' else ' with out='}, or an operator such "
+                "as += on a plain array, would write a value that is being differentiated into an "
+                "array: write a = a + x"
             )
         what = name_of(ufunc) if method == "__call__" else f"{name_of(ufunc)}.{method}"
         raise _no_rule(what + (f" with {'=, '.join(kwargs)}=" if kwargs else ""))
 
     def __array_function__(self, function, types, args, kwargs):
-        if function not in FUNCTIONS:
+        implementation = FUNCTIONS.get(function)
+        if implementation is None:
             if function in CONSTANT:
-                return function(*_plain(args), **{k: _plain(v) for k, v in kwargs.items()})
+                return function(*plain(args), **{k: plain(v) for k, v in kwargs.items()})
             raise _no_rule(name_of(function))
         try:
-            return FUNCTIONS[function](*args, **kwargs)
+            return implementation(*args, **kwargs)
         except TypeError:
-            signature = inspect.signature(FUNCTIONS[function])
+            signature = inspect.signature(implementation)
             try:
                 signature.bind(*args, **kwargs)
             except TypeError as error:
@@ -136,8 +67,9 @@ class Node:
     def __array__(self, dtype=None, copy=None):
         raise TypeError(
             "a value that is being differentiated cannot become a plain array here: np.array, "
-            "np.asarray and functions outside NumPy would cut its derivative. Use np.stack or "
-            "np.concatenate to collect values, and NumPy functions to compute with them"
+            "np.asarray, a[i] = x, methods of plain arrays (write np.dot(a, x) for a.dot(x)) and "
+            "functions outside NumPy would cut its derivative. Use np.stack or np.concatenate to "
+            "collect values, and NumPy functions to compute with them"
         )
 
     def _no_number(self, *_):
@@ -148,6 +80,9 @@ class Node:
 
     __float__ = __int__ = __complex__ = __index__ = item = tolist = _no_number
 
+    def __reduce_ex__(self, protocol):
+        raise TypeError("a value that is being differentiated cannot be pickled or deep-copied")
+
     def __setitem__(self, index, value):
         raise TypeError(
             "item assignment into a value that is being differentiated: build the result with "
@@ -155,7 +90,14 @@ class Node:
         )
 
     def __getitem__(self, index):
-        return record(getitem, self, index)
+        node = Node()
+        value = self.value
+        node.value = value[index]
+        node.function = getitem
+        node.args = (self, index)
+        node.values = (value, index)
+        node.rank = self.rank + 1
+        return node
 
     def __bool__(self):
         return bool(self.value)
@@ -178,10 +120,10 @@ class Node:
     def __pow__(self, exponent):
         if type(exponent) is int and exponent == 2:
             return _unary(np.square, self)
-        return np.power(self, exponent)
+        return _binary(np.power, self, exponent)
 
     def reshape(self, *shape, order="C"):
-        return np.reshape(self, shape[0] if len(shape) == 1 else shape, order=order)
+        return FUNCTIONS[np.reshape](self, shape[0] if len(shape) == 1 else shape, order)
 
     def transpose(self, *axes):
         return np.transpose(self, (axes[0] if len(axes) == 1 else axes) or None)
@@ -203,76 +145,95 @@ class Node:
     mT = property(lambda self: np.swapaxes(self, -1, -2))
 
 
-def _operators():
-    """Python's operators and NumPy's array methods, each the NumPy function of its name."""
+def record(function, *args):
+    """function(*args), remembered if a Node is among the args; `function` must be in RULES."""
+    rank = -1
+    values = []
+    for arg in args:
+        if type(arg) is Node:
+            if arg.rank > rank:
+                rank = arg.rank
+            arg = arg.value
+        values.append(arg)
+    value = function(*values)
+    if rank < 0:
+        return value
+    if type(value) not in _ARRAYS or value.dtype.kind != "f":
+        raise _not_real(function, value)
+    node = Node()
+    node.value = value
+    node.function = function
+    node.args = args
+    node.values = values
+    node.rank = rank + 1
+    return node
 
-    def binary(ufunc):
-        def operator(self, other):
-            if type(other) in (Node, float, int):
-                return _binary(ufunc, self, other)
-            return ufunc(self, other)
 
-        def reflected(self, other):
-            return ufunc(other, self)
+def _unary(ufunc, x):
+    """record(ufunc, x) for a Node, quickly."""
+    node = Node()
+    value = x.value
+    node.value = ufunc(value)
+    node.function = ufunc
+    node.args = (x,)
+    node.values = (value,)
+    node.rank = x.rank + 1
+    return node
 
-        def in_place(self, other):
-            if isinstance(self.value, np.ndarray):
-                raise TypeError(
-                    "in-place operator on an array that is being differentiated: write x = x + y, "
-                    "not x += y"
-                )
-            return ufunc(self, other)
 
-        return operator, reflected, in_place
+def _binary(ufunc, x, y):
+    """record(ufunc, x, y) for a Node and a Node or a constant, quickly."""
+    rank = -1
+    if type(x) is Node:
+        a = x.value
+        rank = x.rank
+    else:
+        a = x = x if type(x) in _OPERANDS else _operand(ufunc, x)
+    if type(y) is Node:
+        b = y.value
+        if y.rank > rank:
+            rank = y.rank
+    else:
+        b = y = y if type(y) in _OPERANDS else _operand(ufunc, y)
+    value = ufunc(a, b)
+    if value.dtype.kind != "f":
+        raise _not_real(ufunc, value)
+    node = Node()
+    node.value = value
+    node.function = ufunc
+    node.args = (x, y)
+    node.values = (a, b)
+    node.rank = rank + 1
+    return node
 
-    arithmetic = {
-        "add": np.add,
-        "sub": np.subtract,
-        "mul": np.multiply,
-        "truediv": np.divide,
-        "matmul": np.matmul,
-        "mod": np.remainder,
-        "floordiv": np.floor_divide,
-        "pow": np.power,
-    }
-    for name, ufunc in arithmetic.items():
-        operator, reflected, in_place = binary(ufunc)
-        if name in ("floordiv",):
-            operator = lambda self, other, ufunc=ufunc: ufunc(self, other)
-        if name != "pow":
-            setattr(Node, f"__{name}__", operator)
-        setattr(Node, f"__r{name}__", reflected)
-        setattr(Node, f"__i{name}__", in_place)
-    comparisons = {
-        "lt": np.less,
-        "le": np.less_equal,
-        "gt": np.greater,
-        "ge": np.greater_equal,
-        "eq": np.equal,
-        "ne": np.not_equal,
-    }
-    for name, ufunc in comparisons.items():
-        setattr(Node, f"__{name}__", lambda self, other, ufunc=ufunc: ufunc(self, other))
-    for name, ufunc in {"neg": np.negative, "pos": np.positive, "abs": np.absolute}.items():
-        setattr(Node, f"__{name}__", lambda self, ufunc=ufunc: _unary(ufunc, self))
-    methods = (
-        "sum mean prod var std max min cumsum ravel swapaxes squeeze repeat take diagonal trace "
-        "dot clip round copy argmax argmin argsort nonzero any all searchsorted"
+
+def _operand(function, x):
+    if type(x) in (list, tuple):
+        return np.asarray(x)
+    raise TypeError(
+        f"{name_of(function)} of a value that is being differentiated and a {type(x).__name__}: "
+        "must be a real number or a plain array, e.g. np.asarray(x)"
     )
-    for name in methods.split():
-        function = getattr(np, name)
-        setattr(
-            Node,
-            name,
-            lambda self, *args, function=function, **kwargs: function(self, *args, **kwargs),
-        )
 
 
-def _plain(args):
+def astype(x, dtype):
+    return x.astype(dtype)
+
+
+def plain(args):
     """args with every Node replaced by its value."""
     if isinstance(args, (tuple, list)):
-        return type(args)(_plain(a) for a in args)
+        return type(args)([plain(a) for a in args])
     return args.value if type(args) is Node else args
+
+
+def name_of(function):
+    if isinstance(function, np.ufunc):
+        return f"np.{function.__name__}"
+    if hasattr(function, "__self__"):  # a ufunc's method, e.g. np.add.reduce
+        return f"np.{function.__self__.__name__}.{function.__name__}"
+    module = (getattr(function, "__module__", None) or "").replace("numpy", "np")
+    return f"{module}.{function.__name__}" if module.startswith("np") else function.__name__
 
 
 def _no_rule(what):
@@ -282,4 +243,81 @@ def _no_rule(what):
     )
 
 
-_operators()
+def _not_real(function, value):
+    kind = value.dtype if type(value) is np.ndarray else type(value).__name__
+    return TypeError(
+        f"{name_of(function)} gave {kind} values: only plain arrays of real floating-point numbers "
+        "can be differentiated; write the real and the imaginary part as two real arrays"
+    )
+
+
+def _add_operators():
+    """Python's operators and NumPy's array methods, each the NumPy function of its name."""
+
+    def arithmetic(name, ufunc):
+        def operator(self, other):
+            return _binary(ufunc, self, other)
+
+        def reflected(self, other):
+            return _binary(ufunc, other, self)
+
+        def in_place(self, other):
+            if isinstance(self.value, np.ndarray):
+                raise TypeError(
+                    f"in-place operator {name}= on an array that is being differentiated: write "
+                    f"x = x {name} y"
+                )
+            return _binary(ufunc, self, other)
+
+        return operator, reflected, in_place
+
+    for special, name, ufunc in (
+        ("add", "+", np.add),
+        ("sub", "-", np.subtract),
+        ("mul", "*", np.multiply),
+        ("truediv", "/", np.divide),
+        ("matmul", "@", np.matmul),
+        ("mod", "%", np.remainder),
+        ("pow", "**", np.power),
+    ):
+        operator, reflected, in_place = arithmetic(name, ufunc)
+        if special != "pow":
+            setattr(Node, f"__{special}__", operator)
+        setattr(Node, f"__r{special}__", reflected)
+        setattr(Node, f"__i{special}__", in_place)
+
+    def constant(ufunc):
+        return lambda self, other: ufunc(*plain((self, other)))
+
+    for special, ufunc in (
+        ("lt", np.less),
+        ("le", np.less_equal),
+        ("gt", np.greater),
+        ("ge", np.greater_equal),
+        ("eq", np.equal),
+        ("ne", np.not_equal),
+        ("floordiv", np.floor_divide),
+    ):
+        setattr(Node, f"__{special}__", constant(ufunc))
+    Node.__rfloordiv__ = lambda self, other: np.floor_divide(other, self.value)
+
+    def unary(ufunc):
+        return lambda self: _unary(ufunc, self)
+
+    for special, ufunc in (("neg", np.negative), ("pos", np.positive), ("abs", np.absolute)):
+        setattr(Node, f"__{special}__", unary(ufunc))
+
+    def method(function):
+        def call(self, *args, **kwargs):
+            return self.__array_function__(function, (), (self, *args), kwargs)
+
+        return call
+
+    for name in (
+        "sum mean prod var std max min cumsum ravel swapaxes squeeze repeat take diagonal trace "
+        "dot clip round copy argmax argmin argsort nonzero any all searchsorted"
+    ).split():
+        setattr(Node, name, method(getattr(np, name)))
+
+
+_add_operators()

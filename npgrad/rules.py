@@ -15,25 +15,25 @@ from operator import getitem
 
 import numpy as np
 
-from npgrad.node import RULES, astype, record
+from npgrad.node import RULES, Node, astype, record
 
-LN2, LN10 = np.log(2.0), np.log(10.0)
+LN2, LN10 = math.log(2.0), math.log(10.0)
 
 
 def unbroadcast(g, shape):
     """Σ of g over the axes along which `shape` was broadcast."""
+    if g.shape[1:] == shape:  # a bias: the common case, quickly
+        return g[0] if len(g) == 1 else np.add.reduce(g, 0)
     extra = g.ndim - len(shape)
-    if g.size == math.prod(shape):
-        return g.reshape(shape)
-    if extra == 1 and g.shape[1:] == shape:  # a bias: the common case, quickly
-        return g.sum(0)
     axes = [i for i, n in enumerate(g.shape) if i < extra or (shape[i - extra] == 1 and n != 1)]
-    return np.reshape(np.sum(g, axis=tuple(axes)), shape)
+    if axes:
+        g = np.add.reduce(g, tuple(axes))
+    return g.reshape(shape)
 
 
-def _share(wins, ties):
-    """The weight of the winner of maximum or minimum: 1, ½ if tied, 0 for the loser."""
-    return wins + 0.5 * ties
+def _won(g, wins, ties):
+    """The winner's share of the gradient of maximum or minimum: all, or half if tied."""
+    return g * wins + (0.5 * g) * ties if np.count_nonzero(ties) else g * wins
 
 
 def _power_x(g, z, x, y):
@@ -51,7 +51,7 @@ RULES |= {
     np.positive: [lambda g, y, x: g],
     np.absolute: [lambda g, y, x: g * np.sign(x)],
     np.fabs: [lambda g, y, x: g * np.sign(x)],
-    np.square: [lambda g, y, x: g * (2.0 * x)],
+    np.square: [lambda g, y, x: g * (x + x)],
     np.sqrt: [lambda g, y, x: g * (0.5 / y)],
     np.cbrt: [lambda g, y, x: g / (3.0 * y * y)],
     np.reciprocal: [lambda g, y, x: -g * y * y],
@@ -70,7 +70,7 @@ RULES |= {
     np.arctan: [lambda g, y, x: g / (1.0 + x * x)],
     np.sinh: [lambda g, y, x: g * np.cosh(x)],
     np.cosh: [lambda g, y, x: g * np.sinh(x)],
-    np.tanh: [lambda g, y, x: g * (1.0 - y * y)],
+    np.tanh: [lambda g, y, x: g - g * y * y],
     np.arcsinh: [lambda g, y, x: g / np.hypot(x, 1.0)],
     np.arccosh: [lambda g, y, x: g / np.sqrt((x - 1.0) * (x + 1.0))],
     np.arctanh: [lambda g, y, x: g / ((1.0 - x) * (1.0 + x))],
@@ -84,12 +84,12 @@ RULES |= {
     np.power: [_power_x, _power_y],
     np.float_power: [_power_x, _power_y],
     np.maximum: [
-        lambda g, z, x, y: g * _share(x > y, x == y),
-        lambda g, z, x, y: g * _share(y > x, x == y),
+        lambda g, z, x, y: _won(g, x > y, x == y),
+        lambda g, z, x, y: _won(g, y > x, x == y),
     ],
     np.minimum: [
-        lambda g, z, x, y: g * _share(x < y, x == y),
-        lambda g, z, x, y: g * _share(y < x, x == y),
+        lambda g, z, x, y: _won(g, x < y, x == y),
+        lambda g, z, x, y: _won(g, y < x, x == y),
     ],
     np.logaddexp: [lambda g, z, x, y: g * np.exp(x - z), lambda g, z, x, y: g * np.exp(y - z)],
     np.logaddexp2: [lambda g, z, x, y: g * np.exp2(x - z), lambda g, z, x, y: g * np.exp2(y - z)],
@@ -195,6 +195,10 @@ def scatter(x, index, shape):
 
 def add_at(y, index, x):
     """y[index] += x, counting repeated positions as often as they stand there."""
+    if type(index) is slice:
+        y = y[index]
+        y += x
+        return
     for i in index if type(index) is tuple else (index,):
         if isinstance(i, (list, np.ndarray)) and np.asarray(i).dtype.kind != "b":
             np.add.at(y, index, x)
@@ -222,7 +226,8 @@ def _expand(y, x, axis, keepdims):
 
 
 def _sum_x(g, y, x, axis, keepdims):
-    return record(broadcast_to, _expand(g, x, axis, keepdims), x.shape)
+    g = _expand(g, x, axis, keepdims)
+    return record(broadcast_to, g, x.shape) if type(g) is Node else broadcast_to(g, x.shape)
 
 
 @primitive(_sum_x, None, None)
@@ -231,7 +236,7 @@ def sum_(x, axis, keepdims):
 
 
 def _mean_x(g, y, x, axis, keepdims, n):
-    return record(broadcast_to, _expand(g / n, x, axis, keepdims), x.shape)
+    return _sum_x(g / n, y, x, axis, keepdims)
 
 
 @primitive(_mean_x, None, None, None)
@@ -323,11 +328,11 @@ def _einsum_operand(k, g, subscripts, *operands):
         if c in wanted:
             twin = next(unused)
             terms.append(c + twin)
-            factors.append(np.eye(sizes[c]))
+            factors.append(np.eye(sizes[c], dtype=g.dtype))
             c = twin
         elif not any(c in term for term in terms):
             terms.append(c)
-            factors.append(np.ones(sizes[c]))
+            factors.append(np.ones(sizes[c], g.dtype))
         wanted += c
     return np.einsum(",".join(terms) + "->" + wanted, *factors)
 

@@ -218,6 +218,18 @@ def test_episodes__that_all_but_never_end_raise(gamma, escape):
             f(mdp, pi)
 
 
+@laws
+@given(with_policies(1, kinds=("continuing",)))
+def test_episodes__that_end_by_less_than_rounding_raise(drawn):
+    mdp, pi = drawn
+    S, A = pi.shape
+    P = np.full((S + 1, A, S + 1), 1e-17)
+    P[:S, :, :S] = mdp.P
+    almost = FiniteMDP(P, np.ones((S + 1, A)), [*mdp.p0, 0], 1, np.arange(S + 1) == S)
+    with pytest.raises(ValueError, match=r"gamma = .*more than 1e\+09"):
+        state_values(almost, np.vstack([pi, pi[:1]]))
+
+
 # The data
 
 
@@ -351,6 +363,13 @@ def test_env__gives_every_outcome_its_share_of_the_unit_interval(mdp, n):
             count = np.bincount(next_states[:n], minlength=S)
             assert (abs(count - n * mdp.P[s, a]) <= 1 + 1e-9).all()
             assert mdp.P[s, a, next_states].all()
+
+
+def test_env__is_exact_where_the_probabilities_are():
+    """The generator gives multiples of a power of ½, from 0 on: so does this grid."""
+    env = FiniteMDPEnv(FiniteMDP(np.full((3, 1, 3), 1 / 3), np.zeros((3, 1)), [0.25, 0.5, 0.25]))
+    env.np_random = Uniforms(np.arange(8) / 8)
+    assert [env.reset()[1]["state"] for _ in range(8)] == [0, 0, 1, 1, 1, 1, 2, 2]
 
 
 @settings(laws, max_examples=5, derandomize=True)

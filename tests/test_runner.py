@@ -590,15 +590,15 @@ def test_main__debug_shows_the_traceback(here, capsys):
 
 def test_main__foreign_warning_is_one_line(here, capsys):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("warnings.filters", [])
+        patch.setattr("warnings.filters", [])  # pytest's raise
         status, _, err = npgrad(capsys, "train toy --env CartPole-v0 --steps 1")
     assert status == 0 and len(err) == 2
     assert err[0].startswith("npgrad: warning: The environment CartPole-v0 is out of date")
 
 
 def test_resume__refuses_what_the_run_decides(here, capsys):
-    session, _ = run(50)
-    path = session.path
+    session, result = run(50)
+    path, more = session.path, result["steps"] + 1
     for line, why in {
         f"train other --resume {path} --steps 900": "METHOD = other: must be toy",
         f"train toy --resume={path} --steps 900 --env Acrobot-v1": "--env = Acrobot-v1: must be",
@@ -609,9 +609,9 @@ def test_resume__refuses_what_the_run_decides(here, capsys):
         assert status == 2 and len(err) == 1
         assert why in err[0]
     status, out, _ = npgrad(
-        capsys, f"train toy --env {CARTPOLE} --seed 0 --resume {path} --steps 90 --json"
+        capsys, f"train toy --env {CARTPOLE} --seed 0 --resume {path} --steps {more} --json"
     )
-    assert status == 0 and json.loads(out[-1])["steps"] >= 90
+    assert status == 0 and json.loads(out[-1])["steps"] >= more
 
 
 @given(st.dictionaries(st.text(), floats | st.integers() | st.none() | st.text()))
@@ -734,9 +734,9 @@ def test_train__draws_the_learning_curve_if_it_can(here, pictures):
 
 def test_plot__groups_seeds_and_tells_groups_apart(here, capsys, pictures, monkeypatch):
     monkeypatch.setattr(plot, "learning_curve", lambda path: None)
-    paths = [run(300, seed)[0].path for seed in (0, 1)]
+    paths = [run(3000, seed)[0].path for seed in (0, 1)]
     paths += [
-        run(300, seed, Config(sigma=0.1, network=Network((5,))))[0].path for seed in (0, 1, 2)
+        run(3000, seed, Config(sigma=0.1, network=Network((5,))))[0].path for seed in (0, 1, 2)
     ]
     title, groups = plot._groups(paths)
     assert title == "toy · CartPole-v1"

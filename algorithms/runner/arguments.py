@@ -138,8 +138,8 @@ def condense(box: str) -> str:
 
     A message that tyro comes to word in another way stays as it is.
     """
-    lines = [line.strip(" │") for line in box.splitlines() if line[:1] not in "╭╰"]
-    text = " ".join(line for line in lines if line and not line.startswith("─"))
+    lines = [line.strip(" │") for line in box.splitlines()[1:]]  # the first one is the title
+    text = " ".join(line for line in lines if line.strip("╰─-╯"))
     text = text.partition(" For full helptext")[0]
     for pattern, phrase in PHRASES.items():
         if match := re.fullmatch(pattern, text):

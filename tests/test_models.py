@@ -1,0 +1,147 @@
+"""Hand-written backward passes: explicit = tape = complex step or differences."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+import npgrad
+from npgrad import Layout, check_gradient, from_function, linear, linear_preferences, mlp
+from npgrad.models import ACTIVATIONS, softplus
+
+EPS = np.finfo(float).eps
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+@st.composite
+def networks(draw):
+    """(model, θ, x, g): batches of any rank; no relu or elu within 1e-3 of its kink."""
+    activation = draw(st.sampled_from(sorted(ACTIVATIONS)))
+    sizes = draw(st.lists(st.integers(1, 4), min_size=2, max_size=4))
+    model = mlp(sizes, activation, bias=draw(st.booleans()))
+    rng = np.random.default_rng(draw(SEEDS))
+    theta = rng.normal(size=model.layout.size)
+    batch = draw(st.lists(st.integers(1, 3), max_size=2))
+    x = rng.normal(size=(*batch, sizes[0]))
+    if activation in ("relu", "elu"):
+        h = x
+        for W, b in model._layers(theta)[:-1]:
+            before = h @ W + b
+            assume(np.abs(before).min() > 1e-3)
+            h = ACTIVATIONS[activation][0](before)
+    return model, theta, x, rng.normal(size=(*batch, sizes[-1]))
+
+
+@given(networks())
+def test_mlp__backward_is_the_tapes_and_the_numbers(network):
+    model, theta, x, g = network
+    before = theta.copy(), x.copy(), g.copy()
+    y, pullback = model.vjp(theta, x)
+    explicit = pullback(g)
+    assert all(np.array_equal(a, b) for a, b in zip(before, (theta, x, g)))
+    np.testing.assert_allclose(y, model(theta, x), rtol=1e-12, atol=1e-12)
+    for a, b in zip(explicit, npgrad.vjp(model, theta, x)[1](g)):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+    check_gradient(
+        lambda theta, x: np.sum(g * model(theta, x)),
+        lambda theta, x: model.vjp(theta, x)[1](g),
+        *(theta, x),
+        argnums=(0, 1),
+    )
+
+
+@given(networks())
+def test_mlp__gradient_is_the_sum_over_the_batch(network):
+    model, theta, x, g = network
+    d_theta, d_x = model.vjp(theta, x)[1](g)
+    rows = list(zip(x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])))
+    single = [model.vjp(theta, one_x)[1](one_g) for one_x, one_g in rows]
+    np.testing.assert_allclose(d_theta, sum(s[0] for s in single), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(
+        d_x.reshape(-1, x.shape[-1]), [s[1] for s in single], rtol=1e-10, atol=1e-12
+    )
+
+
+@given(networks())
+def test_mlp__out_receives_the_same_gradient(network):
+    model, theta, x, g = network
+    expected, _ = model.vjp(theta, x)[1](g)
+    out = np.full_like(theta, np.nan)
+    assert model.vjp(theta, x)[1](g, out)[0] is out
+    assert np.array_equal(out, expected)
+
+
+@given(st.integers(1, 4), st.integers(1, 4), SEEDS)
+def test_linear__is_a_matrix_product_that_starts_at_zero(n, m, seed):
+    rng = np.random.default_rng(seed)
+    model = linear(n, m)
+    assert not model.init(rng).any()
+    theta, x = rng.normal(size=model.layout.size), rng.normal(size=(3, n))
+    p = model.layout.views(theta)
+    np.testing.assert_allclose(model(theta, x), x @ p.W1 + p.b1, rtol=1e-13)
+    assert linear(n, m, bias=False).layout.size == n * m
+
+
+@given(SEEDS, st.integers(1, 4), st.integers(1, 4), st.lists(st.integers(1, 3), max_size=2))
+def test_linear_preferences__backward_is_the_tapes_and_the_numbers(seed, A, d, batch):
+    rng = np.random.default_rng(seed)
+    model = linear_preferences(d)
+    theta, x, g = rng.normal(size=d), rng.normal(size=(*batch, A, d)), rng.normal(size=(*batch, A))
+    for a, b in zip(model.vjp(theta, x)[1](g), npgrad.vjp(model, theta, x)[1](g)):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
+    check_gradient(
+        lambda theta, x: np.sum(g * model(theta, x)),
+        lambda theta, x: model.vjp(theta, x)[1](g),
+        *(theta, x),
+        argnums=(0, 1),
+    )
+
+
+@given(SEEDS, st.integers(2, 4), st.integers(1, 4))
+def test_linear_preferences__softmax_score_is_features_minus_their_mean(seed, A, d):
+    """Sutton & Barto (13.9): ∇ln π(a) = x(a) − Σ_b π(b) x(b)."""
+    rng = np.random.default_rng(seed)
+    model, head = linear_preferences(d), npgrad.Softmax(A)
+    theta, x = rng.normal(size=d), rng.normal(size=(A, d))
+    h, pullback = model.vjp(theta, x)
+    pi = np.exp(h) / np.exp(h).sum()
+    for a in range(A):
+        expected = x[a] - pi @ x
+        np.testing.assert_allclose(pullback(head.score(h, a))[0], expected, atol=1e-12)
+
+
+@given(networks())
+def test_from_function__has_the_models_gradient(network):
+    model, theta, x, g = network
+    twin = from_function(lambda theta, x: model(theta, x), model.layout)
+    for a, b in zip(twin.vjp(theta, x)[1](g), model.vjp(theta, x)[1](g)):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+    out = np.empty_like(theta)
+    assert twin.vjp(theta, x)[1](g, out)[0] is out
+    assert np.array_equal(out, twin.vjp(theta, x)[1](g)[0])
+    assert not from_function(model, Layout(v=(3,))).init(None).any()
+
+
+@given(SEEDS)
+def test_mlp__starts_within_the_inverse_root_of_fan_in(seed):
+    model = mlp((9, 4, 2), last_scale=0.5)
+    p = model.layout.views(model.init(np.random.default_rng(seed)))
+    assert 0.05 < np.abs(p.W1).max() <= 1 / 3 and np.abs(p.b1).max() <= 1 / 3
+    assert np.abs(p.W2).max() <= 0.5 / 2 and np.abs(p.b2).max() <= 0.5 / 2
+
+
+@given(st.floats(-1e3, 1e3))
+def test_softplus__is_exact_on_both_sides(x):
+    expected = x + np.log1p(np.exp(-x)) if x > 0 else np.log1p(np.exp(x))
+    assert abs(softplus(x) - expected) <= 4 * EPS * abs(expected)
+
+
+def test_mlp__refuses_what_it_cannot_be():
+    with pytest.raises(ValueError, match="sizes"):
+        mlp((3,))
+    with pytest.raises(ValueError, match="sizes"):
+        mlp((3, 0, 1))
+    with pytest.raises(ValueError, match="activation = 'sin'"):
+        mlp((3, 1), "sin")
+    with pytest.raises(ValueError, match="parameters of shape"):
+        mlp((3, 1))(np.zeros(3), np.zeros(3))

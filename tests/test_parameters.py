@@ -1,0 +1,88 @@
+"""Flat vectors and their named views."""
+
+import math
+from multiprocessing.shared_memory import SharedMemory
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npgrad import Layout, grad
+
+SHAPES = st.lists(st.lists(st.integers(1, 4), max_size=3).map(tuple), min_size=1, max_size=5)
+
+
+def layout_of(shapes):
+    return Layout(**{f"p{i}": shape for i, shape in enumerate(shapes)})
+
+
+@given(SHAPES)
+def test_layout__views_tile_the_vector_in_order(shapes):
+    layout = layout_of(shapes)
+    theta = np.arange(float(layout.size))
+    views = layout.views(theta)
+    assert layout.size == sum(math.prod(shape) for shape in shapes)
+    assert [view.shape for view in views] == shapes
+    assert np.array_equal(np.concatenate([view.ravel() for view in views]), theta)
+    assert np.array_equal(layout.flatten(**views._asdict()), theta)
+
+
+@given(SHAPES)
+def test_layout__views_of_two_vectors_stay_apart_and_write_through(shapes):
+    layout = layout_of(shapes)
+    vectors = [np.zeros(layout.size) for _ in range(3)]
+    for k in (0, 1, 2, 0, 1, 2):
+        for view in layout.views(vectors[k]):
+            view += k + 1
+    for k, theta in enumerate(vectors):
+        assert np.array_equal(theta, np.full(layout.size, 2.0 * (k + 1)))
+
+
+@given(SHAPES, st.data())
+def test_layout__name_of_finds_the_entry(shapes, data):
+    layout = layout_of(shapes)
+    i = data.draw(st.integers(0, layout.size - 1))
+    name, _, index = layout.name_of(i).rstrip("]").partition("[")
+    theta = np.zeros(layout.size)
+    position = tuple(int(k) for k in index.split(",")) if index else ()
+    getattr(layout.views(theta), name)[position] = 1.0
+    assert theta[i] == 1.0 and theta.sum() == 1.0
+
+
+def test_layout__views_reach_into_shared_memory():
+    layout = Layout(W=(2, 3), b=(3,))
+    memory = SharedMemory(create=True, size=8 * layout.size)
+    try:
+        theta = np.ndarray(layout.size, buffer=memory.buf)
+        theta[:] = 0.0
+        other = np.ndarray(layout.size, buffer=memory.buf)
+        layout.views(other).W[1, 2] = 7.0
+        assert theta[5] == 7.0
+        layout = theta = other = None
+    finally:
+        memory.close()
+        memory.unlink()
+
+
+def test_layout__views_of_a_traced_vector_are_differentiated():
+    layout = Layout(W=(2, 2), b=(2,))
+
+    def f(theta):
+        p = layout.views(theta)
+        return np.sum(p.W * p.W) + 3.0 * np.sum(p.b)
+
+    theta = np.arange(6.0)
+    assert np.array_equal(grad(f)(theta), [0.0, 2.0, 4.0, 6.0, 3.0, 3.0])
+
+
+def test_layout__refuses_vectors_that_do_not_fit():
+    layout = Layout(W=(2, 3), b=(3,))
+    with pytest.raises(ValueError, match=r"shape \(8,\).*needs \(9,\)"):
+        layout.views(np.zeros(8))
+    with pytest.raises(ValueError, match="contiguous"):
+        layout.views(np.zeros(18)[::2])
+    with pytest.raises(ValueError, match="needs"):
+        layout.flatten(W=0.0)
+    with pytest.raises(IndexError, match="entry 9"):
+        layout.name_of(9)
