@@ -1,8 +1,11 @@
-"""Hypothesis profiles: few examples for the fast suite; the same ones on every run in CI."""
+"""One BLAS thread per test process; Hypothesis profiles, the same examples on every run in CI."""
 
 import os
 
-from hypothesis import settings
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy is imported
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from hypothesis import settings  # noqa: E402
 
 settings.register_profile("fast", max_examples=25, deadline=None)
 settings.register_profile("ci", settings.get_profile("fast"), derandomize=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import mdps
 
 from algorithms import reinforce
 from algorithms.common.mdp import (
@@ -30,7 +31,6 @@ from algorithms.reinforce import (
     weights,
 )
 from npgrad import check_gradient, complex_step, grad
-from tests.strategies import mdps
 
 SEEDS = st.integers(0, 2**32 - 1)
 LINEAR = Network(approximator="linear")

@@ -111,14 +111,14 @@ def _picture(path):
 @contextmanager
 def _stop_signals():
     """A list that receives the name of the first SIGINT or SIGTERM; a second ends the process."""
-    received = []
+    received, stops = [], (signal.SIGINT, signal.SIGTERM)
 
     def note(number, frame):
         received.append(signal.Signals(number).name)
-        for each in previous:
+        for each in stops:
             signal.signal(each, signal.SIG_DFL)
 
-    previous = {each: signal.signal(each, note) for each in (signal.SIGINT, signal.SIGTERM)}
+    previous = {each: signal.signal(each, note) for each in stops}
     try:
         yield received
     finally:

@@ -37,7 +37,7 @@ def network(model, theta, dtype):
 def flat(module, gradient=False):
     """The parameters, or the gradients they hold, as θ is laid out. Shape (size of θ,)."""
     pick = (lambda p: p.grad) if gradient else (lambda p: p.detach())
-    pieces = [pick(p).T.reshape(-1).double().numpy() for p in module.parameters()]
+    pieces = [pick(p).t().reshape(-1).double().numpy() for p in module.parameters()]
     return np.concatenate(pieces)
 
 

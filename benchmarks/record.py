@@ -1,0 +1,34 @@
+"""What every result in benchmarks/results/ says about how it came about."""
+
+import json
+import os
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def processor():
+    """The processor's name, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(": ")[1] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def save(name, module, results, packages=("numpy", "gymnasium")):
+    """Write results/NAME.json: the command, the machine, versions and `results`, a dict."""
+    record = dict(
+        command=" ".join(["python -m", module, *sys.argv[1:]]),
+        machine=f"{processor()}, {os.cpu_count()} cores, {platform.system()}",
+        versions={"python": platform.python_version()} | {p: version(p) for p in packages},
+        threads=os.environ.get("OMP_NUM_THREADS", "not set"),
+        **results,
+    )
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    return path

@@ -1,0 +1,133 @@
+"""From spaces to policies, and one episode."""
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Dict, Discrete
+from hypothesis import given
+from hypothesis import strategies as st
+
+from algorithms.common.episode import BLOCK, play
+from algorithms.common.policy import Network, Policy, encoder, make_policy, make_value
+from npgrad import Softmax
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+class Clock(gymnasium.Env):
+    """Observes the time; reward 2t + action; ends after T steps."""
+
+    def __init__(self, T, actions=None, truncate=False):
+        self.T, self.truncate = T, truncate
+        self.observation_space = Box(-np.inf, np.inf, (1,))
+        self.action_space = actions or Discrete(2)
+        self.actions, self.seeds = [], []
+
+    def reset(self, *, seed=None, options=None):
+        self.t, self.reused = 0, np.zeros(1, np.float32)
+        self.seeds.append(seed)
+        return self.reused, {}
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        self.actions.append(action)
+        self.t += 1
+        self.reused[0] = self.t  # the same array at every step, as some environments do
+        over = self.t == self.T
+        reward = 2.0 * (self.t - 1)
+        return self.reused, reward, over and not self.truncate, over and self.truncate, {}
+
+
+@given(st.integers(1, 5), st.integers(-3, 3), st.data())
+def test_encoder__discrete_is_one_hot(n, start, data):
+    size, encode = encoder(Discrete(n, start=start))
+    i = data.draw(st.integers(0, n - 1))
+    assert size == n and np.array_equal(encode(start + i), np.eye(n)[i])
+
+
+def test_encoder__copies_box_observations():
+    size, encode = encoder(Box(-1, 1, (3,)))
+    observation = np.ones(3, np.float32)
+    s = encode(observation)
+    observation[:] = 0.0
+    assert size == 3 and s.dtype == float and np.array_equal(s, np.ones(3))
+
+
+@pytest.mark.parametrize("space", [Box(0, 255, (4, 4, 3), np.uint8), Dict(a=Discrete(2))])
+def test_encoder__refuses_other_spaces(space):
+    with pytest.raises(ValueError, match="must be a flat Box or Discrete"):
+        encoder(space)
+
+
+@given(st.integers(1, 3 * BLOCK), st.booleans(), st.booleans(), SEEDS)
+def test_play__records_every_step_once(T, truncate, greedy, seed):
+    env = Clock(T, truncate=truncate)
+    policy = make_policy(env, Network(approximator="linear"))
+    theta = np.array([0.1, -0.1, 0.0, 0.0])
+    episode = play(env, policy, theta, np.random.default_rng(seed), greedy)
+    assert np.array_equal(episode.S, np.arange(T)[:, None])
+    assert np.array_equal(episode.s_final, [T])
+    assert np.array_equal(episode.R, 2.0 * np.arange(T))
+    assert np.array_equal(episode.A, env.actions) and episode.A.dtype.kind == "i"
+    assert episode.terminated is not truncate
+    if greedy:
+        assert not episode.A.any()
+
+
+@given(SEEDS)
+def test_play__draws_from_the_policy_independently_at_every_step(seed):
+    """Frequencies of single actions and of pairs of neighbours: Hoeffding at chance 1e-12."""
+    env = Clock(3000)
+    policy = make_policy(env, Network(approximator="linear"))
+    theta = np.array([0.0, 0.0, 0.0, np.log(3.0)])  # π = (¼, ¾) at every time
+    A = play(env, policy, theta, np.random.default_rng(seed)).A
+    bound = np.sqrt(np.log(2e12) / 2 / 1500)
+    assert abs(A.mean() - 0.75) <= bound
+    assert abs((A[::2] * A[1::2]).mean() - 0.75**2) <= bound
+
+
+@given(SEEDS)
+def test_play__is_determined_by_rng(seed):
+    env = gymnasium.make("CartPole-v1")
+    policy = make_policy(env, Network(hidden=(3,)))
+    theta = policy.model.init(np.random.default_rng(0))
+    a, b = (play(env, policy, theta, np.random.default_rng(seed)) for _ in range(2))
+    assert all(np.array_equal(x, y) for x, y in zip(a, b))
+
+
+def test_make_policy__offsets_discrete_and_clips_continuous_actions():
+    env = Clock(3, Discrete(2, start=5))
+    policy = make_policy(env, Network())
+    play(env, policy, np.zeros(policy.model.layout.size), np.random.default_rng(0))
+    assert set(env.actions) <= {5, 6}
+    env = Clock(50, Box(np.array([-0.1, -0.2], np.float32), np.array([0.3, 0.1], np.float32)))
+    policy = make_policy(env, Network(approximator="linear", spherical=True))
+    episode = play(env, policy, np.zeros(policy.model.layout.size), np.random.default_rng(0))
+    taken = np.array(env.actions)
+    assert policy.head.spherical and taken.dtype == np.float32
+    clipped = np.clip(episode.A, env.action_space.low, env.action_space.high)
+    assert np.array_equal(taken, clipped.astype(np.float32))
+    assert np.abs(episode.A).max() > 0.3, "the action recorded is the one drawn, not the clipped one"
+
+
+def test_make_policy__has_one_output_per_preference():
+    env = Clock(1)
+    assert make_policy(env, Network(hidden=(5, 3))).model.sizes == (1, 5, 3, 2)
+    assert make_value(env, Network(hidden=(5, 3), activation="relu")).sizes == (1, 5, 3, 1)
+    assert make_value(env, Network(hidden=(5, 3), activation="relu")).activation == "relu"
+    env.observation_space = Discrete(3)
+    linear = make_policy(env, Network(approximator="linear"))
+    assert linear.model.layout.size == 6, "no bias beside a one-hot"
+    assert isinstance(linear, Policy) and isinstance(linear.head, Softmax)
+
+
+@given(SEEDS)
+def test_policy__score_is_the_weighted_sum_of_single_scores(seed):
+    rng = np.random.default_rng(seed)
+    policy = make_policy(Clock(1), Network(hidden=(3,)))
+    theta = policy.model.init(rng)
+    S, A, weight = rng.normal(size=(4, 1)), rng.integers(2, size=4), rng.normal(size=4)
+    single = [policy.score(theta, S[t : t + 1], A[t : t + 1], np.ones(1)) for t in range(4)]
+    np.testing.assert_allclose(
+        policy.score(theta, S, A, weight), weight @ np.array(single), rtol=1e-10, atol=1e-12
+    )
