@@ -16,6 +16,7 @@ what remains after it is subtracted. Set OMP_NUM_THREADS=1.
 
 import argparse
 import time
+from copy import deepcopy
 from dataclasses import replace
 
 import gymnasium
@@ -80,22 +81,22 @@ def check(Twin, config, theta, w, episodes=3):
     state.theta[:] = theta
     state.w[:] = w
     twin = build(Twin, env, config, theta, w, torch.float64)
-    worst = 0.0
+    modules, worst = [m for m in (twin.policy, twin.value) if m is not None], 0.0
     for _ in range(episodes):
         twin.episode()
-        e = env.episode()
-        G, b = reinforce.targets(state, config, value, e)
-        weight = reinforce.weights(G, b, config.gamma, config.weighting)
-        d_theta = reinforce.gradient(state.theta, policy, e.S, e.A, weight)
-        pairs = [(-d_theta, twins.flat(twin.policy, gradient=True))]
-        d_w = np.empty(0)
-        if twin.value is not None:
-            d_w = reinforce.value_gradient(state.w, value, e.S, G)
-            pairs.append((d_w, twins.flat(twin.value, gradient=True)))
-        reinforce.step(state, config, d_theta, d_w)
-        pairs.append((state.theta, twins.flat(twin.policy)))
-        if twin.value is not None:
-            pairs.append((state.w, twins.flat(twin.value)))
+        taken = []
+
+        def ascent(*data):
+            taken.append(-reinforce.gradient(*data))
+            return -taken[-1]
+
+        def descent(*data):
+            taken.append(reinforce.value_gradient(*data))
+            return taken[-1]
+
+        reinforce.update_batch(state, config, policy, value, [env.episode()], ascent, descent)
+        pairs = [(d, twins.flat(m, gradient=True)) for d, m in zip(taken, modules)]
+        pairs += [(x, twins.flat(m)) for x, m in zip((state.theta, state.w), modules)]
         worst = max(worst, *(np.abs(x - y).max() / np.abs(x).max() for x, y in pairs))
     assert worst < 1e-10, f"{Twin.__name__} differs from the page by {worst:.1e}"
     return worst
@@ -121,12 +122,10 @@ class Environment:
         policy, rng = make_policy(env, config.network), np.random.default_rng(0)
         self.env, self.next, self.episodes, total = env, 0, [], 0
         while total < steps:
-            twin_rng = np.random.default_rng()
-            twin_rng.bit_generator.state = rng.bit_generator.state
-            seed = int(twin_rng.integers(2**31))
-            e = play(env, policy, theta, rng)
-            self.episodes.append((seed, [policy.decode(a) for a in e.A]))
-            total += len(e.A)
+            seed = int(deepcopy(rng).integers(2**31))  # the one that play is about to draw
+            A = play(env, policy, theta, rng).A
+            self.episodes.append((seed, A.tolist()))
+            total += len(A)
 
     def episode(self):
         seed, actions = self.episodes[self.next % len(self.episodes)]

@@ -111,6 +111,18 @@ def test_linear_preferences__softmax_score_is_features_minus_their_mean(seed, A,
 
 
 @given(networks())
+def test_bind__is_the_model_and_sees_changes_in_place(network):
+    model, theta, x, _ = network
+    forward = model.bind(theta)
+    assert np.array_equal(forward(x), model(theta, x))
+    theta += 1.0
+    assert np.array_equal(forward(x), model(theta, x))
+    assert np.array_equal(from_function(model, model.layout).bind(theta)(x), model(theta, x))
+    preferences, v = linear_preferences(x.shape[-1]), x.ravel()[: x.shape[-1]]
+    assert np.array_equal(preferences.bind(v)(x), preferences(v, x))
+
+
+@given(networks())
 def test_from_function__has_the_models_gradient(network):
     model, theta, x, g = network
     twin = from_function(lambda theta, x: model(theta, x), model.layout)

@@ -86,6 +86,24 @@ def test_play__draws_from_the_policy_independently_at_every_step(seed):
     assert abs((A[::2] * A[1::2]).mean() - 0.75**2) <= bound
 
 
+@given(st.integers(1, 3 * BLOCK), st.data(), st.sampled_from(("reward", "observation")))
+def test_play__names_the_first_step_that_is_not_finite(T, data, what):
+    bad = data.draw(st.integers(1, T))
+
+    class Broken(Clock):
+        def step(self, action):
+            s, r, *rest = super().step(action)
+            if self.t >= bad:
+                s, r = (s, np.inf) if what == "reward" else (np.full(1, np.nan), r)
+            return s, r, *rest
+
+    env = Broken(T)
+    policy = make_policy(env, Network(approximator="linear"))
+    with pytest.raises(FloatingPointError, match=f"at step {bad} of an episode: both must be fin"):
+        play(env, policy, np.zeros(4), np.random.default_rng(0))
+    assert env.t < bad + BLOCK
+
+
 @given(SEEDS)
 def test_play__is_determined_by_rng(seed):
     env = gymnasium.make("CartPole-v1")

@@ -26,26 +26,37 @@ def play(env, policy, theta, rng, greedy=False):
     """Follow policy(θ) from a reset to the episode's end.
 
     The reset is seeded from rng, so rng's state determines the whole episode.
-    Raises FloatingPointError at the first observation or reward that is not finite.
+    Raises FloatingPointError if an observation or reward is not finite (looked at once a block).
     """
     observation, _ = env.reset(seed=int(rng.integers(2**31)))
-    encode, model, head, decode = policy.encode, policy.model, policy.head, policy.decode
-    S, A, R = [], [], []
-    s = encode(observation)
+    forward, head = policy.model.bind(theta), policy.head
+    encode, decode, act, step = policy.encode, policy.decode, head.sample, env.step
+    if greedy:
+        act = lambda h, noise: head.mode(h)
+    S, A, R = [encode(observation)], [], []
     while True:
-        if len(A) % BLOCK == 0:
-            noise = iter(head.noise(rng, BLOCK))
-        h = model(theta, s)
-        a = head.mode(h) if greedy else head.sample(h, next(noise))
-        observation, r, terminated, truncated, _ = env.step(decode(a))
-        S.append(s)
-        A.append(a)
-        R.append(r)
-        s = encode(observation)
-        if not (isfinite(r) and isfinite(s.dot(s))):
-            raise FloatingPointError(
-                f"the environment returned reward {r} and observation {observation} at step "
-                f"{len(R)} of an episode: both must be finite"
-            )
-        if terminated or truncated:
-            return Episode(np.array(S), np.array(A), np.array(R, float), s, bool(terminated))
+        for noise in head.noise(rng, BLOCK):
+            a = act(forward(S[-1]), noise)
+            observation, r, terminated, truncated, _ = step(decode(a))
+            S.append(encode(observation))
+            A.append(a)
+            R.append(r)
+            if terminated or truncated:
+                check_finite(S, R)
+                s_final = S.pop()
+                return Episode(
+                    np.array(S), np.array(A), np.array(R, float), s_final, bool(terminated)
+                )
+        check_finite(S, R)
+
+
+def check_finite(S, R):
+    """Raise FloatingPointError naming the first of the last BLOCK steps that is not finite."""
+    first = max(0, len(R) - BLOCK)
+    finite = np.isfinite(R[first:]) & np.isfinite(S[first + 1 :]).all(1)
+    if not finite.all():
+        t = first + int(np.argmin(finite))
+        raise FloatingPointError(
+            f"the environment returned reward {R[t]} and observation {S[t + 1]} at step {t + 1} "
+            "of an episode: both must be finite"
+        )

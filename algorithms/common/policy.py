@@ -106,7 +106,7 @@ def make_policy(env, network):
     if isinstance(space, Discrete):
         head = Softmax(int(space.n))
         start = int(space.start)
-        decode = int if start == 0 else (lambda a: start + int(a))
+        decode = (lambda a: a) if start == 0 else (lambda a: start + a)
     elif isinstance(space, Box) and len(space.shape) == 1:
         head = Gaussian(space.shape[0], network.sigma, network.spherical)
         low, high, dtype = space.low, space.high, space.dtype

@@ -45,19 +45,20 @@ def copy_state(state) -> tuple[dict, dict]:
 class Keeper:
     """Keeps a copy of `state` as it was at a yield: in memory, and on disk every `every` seconds.
 
-    A method that fails leaves its State half changed; the copy is then what there is to save.
-    Copies take at most 1/50 of the time, which as a rule is enough for one at each yield.
+    A method that fails leaves its State half changed; the copy is then what there is to save. It is
+    renewed at every yield, as long as that takes no more than 1/20 of the time.
     """
 
     def __init__(self, path: Path, state, position: Position, every: float):
         self.path, self.state, self.every = path, state, every
+        self.begun, self.spent = time.monotonic(), 0.0
         self.keep(position)
         self.save()
 
     def at_yield(self, position: Position):
         """Copy and save if it is time to."""
         now = time.monotonic()
-        if now >= min(self.copy_due, self.save_due):
+        if now >= self.save_due or self.spent <= (now - self.begun) / 20:
             self.keep(position)
         if now >= self.save_due:
             self.save()
@@ -66,7 +67,7 @@ class Keeper:
         """Copy the State, which must be at a yield."""
         start = time.monotonic()
         self.kept, self.position = copy_state(self.state), position
-        self.copy_due = start + 50 * (time.monotonic() - start)
+        self.spent += time.monotonic() - start
 
     def save(self):
         """Write the latest copy: checkpoint and parameters."""

@@ -41,6 +41,9 @@ def main(argv=None, methods=METHODS) -> int:
             outcome = _dispatch(argv, methods)
         except SystemExit as after_help:
             return after_help.code or 0
+        except BrokenPipeError:  # as of `npgrad train reinforce --help | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
         except (Exception, KeyboardInterrupt) as error:
             outcome = _failed(error, "--debug" in argv)
     text = strict_json(outcome.result) if "--json" in argv else outcome.text

@@ -105,7 +105,7 @@ def build(cls: type, values: dict):
         built[name] = tuple(value) if isinstance(value, list) else value
     try:
         return cls(**built)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise UsageError(f"config.json: {error}") from error
 
 
