@@ -6,6 +6,7 @@ so that the sign stands where the method is read. The statistics m (slots, n) ar
 own or shared memory is only a matter of which m is handed in. t counts the steps from 1.
 """
 
+import math
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -47,11 +48,16 @@ def adam(d, m, t, step_size, beta1=0.9, beta2=0.999, eps=1e-8):
     mean, square = m
     mean *= beta1
     mean += (1.0 - beta1) * d
+    d2 = d * d
+    d2 *= 1.0 - beta2
     square *= beta2
-    square += (1.0 - beta2) * d * d
-    root = np.sqrt(square / (1.0 - beta2**t))
-    root += eps
-    return step_size / (1.0 - beta1**t) * mean / root
+    square += d2
+    root = np.sqrt(square, d2)  # √v̂ + ε = (√v + ε c)/c with c = √(1−β₂ᵗ): fewer passes
+    c = math.sqrt(1.0 - beta2**t)
+    root += eps * c
+    np.divide(mean, root, root)
+    root *= step_size * c / (1.0 - beta1**t)
+    return root
 
 
 class Optimizer(NamedTuple):
