@@ -140,12 +140,15 @@ class Pictured(gymnasium.Env):
 
 @pytest.fixture(autouse=True, scope="module")
 def environments():
-    ids = {"Raises-v0": (Faulty, {"at": 500, "kind": "raises"}), "Pictured-v0": (Pictured, {})}
-    ids["Nan-v0"] = (Faulty, {"at": 500, "kind": "nan"})
-    for name, (entry, kwargs) in ids.items():
-        gymnasium.register(f"test/{name}", entry, max_episode_steps=500, kwargs=kwargs)
+    made = {
+        "Raises-v0": lambda: Faulty(at=500, kind="raises"),
+        "Nan-v0": lambda: Faulty(at=500, kind="nan"),
+        "Pictured-v0": Pictured,
+    }
+    for name, entry in made.items():
+        gymnasium.register(f"test/{name}", entry, max_episode_steps=500)
     yield
-    for name in ids:
+    for name in made:
         del gymnasium.registry[f"test/{name}"]
 
 
@@ -726,12 +729,14 @@ def test_bootstrap_band__covers_the_true_mean_as_often_as_it_says():
     assert abs(((low <= 0) & (0 <= high)).mean() - 0.94) < 0.06
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # among matplotlib and its own
 def test_train__draws_the_learning_curve_if_it_can(here, pictures):
     session, _ = run(100)
     assert (session.path / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
     assert not any(name.endswith(".tmp") for name in files(session.path))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_plot__groups_seeds_and_tells_groups_apart(here, capsys, pictures, monkeypatch):
     monkeypatch.setattr(plot, "learning_curve", lambda path: None)
     paths = [run(3000, seed)[0].path for seed in (0, 1)]

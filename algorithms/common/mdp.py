@@ -20,6 +20,7 @@ import numpy as np
 
 ROW_SUM_ERROR = 1e-12
 LONGEST_EPISODE = 1e9
+MOST_TRAJECTORIES = 10**6
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +73,9 @@ class FiniteMDP:
         if not np.isfinite(r).all():
             s, a, s2 = np.argwhere(~np.isfinite(r))[0]
             raise ValueError(f"r[{s}, {a}, {s2}] = {r[s, a, s2]}: must be finite")
-        for name, x in zip(("P", "r", "p0", "terminal", "observation"),
-                           (P, r, p0, terminal, observation)):
+        for name, x in zip(
+            ("P", "r", "p0", "terminal", "observation"), (P, r, p0, terminal, observation)
+        ):
             x.setflags(write=False)
             object.__setattr__(self, name, x)
         object.__setattr__(self, "gamma", float(self.gamma))
@@ -99,7 +101,8 @@ class FiniteMDPEnv(gymnasium.Env):
         self._starts = self._sampler(mdp.p0, np.zeros(S))
         self._choices = [
             None if mdp.terminal[s] else [self._sampler(mdp.P[s, a], mdp.r[s, a]) for a in range(A)]
-            for s in range(S)]
+            for s in range(S)
+        ]
         self._choice = None
 
     def _sampler(self, p, r):
@@ -129,6 +132,15 @@ class FiniteMDPEnv(gymnasium.Env):
         return observation, reward, terminated, False, {"state": s}
 
 
+def chain(mdp: FiniteMDP, pi) -> tuple[np.ndarray, np.ndarray]:
+    """One step under pi: P_π (S, S) from state to state and the expected reward r_π (S,)."""
+    pi = _policy(mdp, pi)
+    return (
+        np.einsum("sa,sat->st", pi, mdp.P),
+        np.einsum("sa,sa->s", pi, np.einsum("sat,sat->sa", mdp.P, mdp.r)),
+    )
+
+
 def state_values(mdp: FiniteMDP, pi) -> np.ndarray:
     """v (S,): v = r_π + γ P_π v on the nonterminal states, 0 on the others.
 
@@ -136,7 +148,7 @@ def state_values(mdp: FiniteMDP, pi) -> np.ndarray:
     ValueError where that is infinite or above 1e9 from any nonterminal state, reachable or not:
     with γ = 1, an episode must end with probability one wherever it starts.
     """
-    P_pi, r_pi = _chain(mdp, pi)
+    P_pi, r_pi = chain(mdp, pi)
     states = ~mdp.terminal
     v = np.zeros_like(r_pi)
     v[states] = np.linalg.solve(_system(mdp, P_pi, states), r_pi[states])
@@ -148,6 +160,12 @@ def action_values(mdp: FiniteMDP, pi) -> np.ndarray:
     return np.einsum("sat,sat->sa", mdp.P, mdp.r + mdp.gamma * state_values(mdp, pi))
 
 
+def advantages(mdp: FiniteMDP, pi) -> np.ndarray:
+    """q(s,a) - v(s) (S, A): Σ_a π(a|s) of it is 0 in every state. Raises as state_values."""
+    q = action_values(mdp, pi)
+    return q - (pi * q).sum(1, keepdims=True)
+
+
 def discounted_occupancy(mdp: FiniteMDP, pi) -> np.ndarray:
     """d (S,): d = p0 + γ P_πᵀ d on the nonterminal states, 0 on the others; not normalised.
 
@@ -155,7 +173,7 @@ def discounted_occupancy(mdp: FiniteMDP, pi) -> np.ndarray:
     episode never comes. Error as state_values. Raises ValueError where the expected discounted
     number of steps is infinite or above 1e9 from a state that an episode from p0 can reach.
     """
-    P_pi, _ = _chain(mdp, pi)
+    P_pi, _ = chain(mdp, pi)
     states = _reached(P_pi != 0, mdp.p0 > 0) & ~mdp.terminal
     d = np.zeros_like(P_pi[0])
     d[states] = np.linalg.solve(_system(mdp, P_pi, states).T, mdp.p0[states])
@@ -164,7 +182,7 @@ def discounted_occupancy(mdp: FiniteMDP, pi) -> np.ndarray:
 
 def expected_return(mdp: FiniteMDP, pi) -> float:
     """J = p0·v, summed as d·r_π: only what an episode can reach counts. Raises as the occupancy."""
-    _, r_pi = _chain(mdp, pi)
+    _, r_pi = chain(mdp, pi)
     return discounted_occupancy(mdp, pi) @ r_pi
 
 
@@ -182,27 +200,56 @@ class Trajectory(NamedTuple):
     terminated: bool
 
 
-def trajectories(mdp: FiniteMDP, pi, horizon: int) -> Iterator[Trajectory]:
+def trajectories(
+    mdp: FiniteMDP, pi, horizon: int, limit: float = MOST_TRAJECTORIES
+) -> Iterator[Trajectory]:
     """Every trajectory of positive probability, up to its end or to `horizon` steps, each once.
 
     Their probabilities sum to one, so Σ Pr(τ) f(τ) is the expectation of f, to rounding error.
-    There are up to S (A S)^horizon of them.
+    There are up to S (A S)^horizon of them: raises ValueError, before the first, where there are
+    more than `limit`.
     """
     if horizon < 0:
         raise ValueError(f"horizon = {horizon}: must be >= 0 steps")
     joint = _policy(mdp, pi)[:, :, None] * mdp.P
-    branches = [[(joint[s, a, s2].item(), s2, a, mdp.r[s, a, s2].item())
-                 for a, s2 in np.argwhere(joint[s]).tolist()] for s in range(len(joint))]
+    _check_count(mdp, joint != 0, horizon, limit)
+    branches = [
+        [
+            (joint[s, a, s2].item(), s2, a, mdp.r[s, a, s2].item())
+            for a, s2 in np.argwhere(joint[s]).tolist()
+        ]
+        for s in range(len(joint))
+    ]
     stack = [(mdp.p0[s].item(), [s], [], []) for s in np.flatnonzero(mdp.p0).tolist()]
     while stack:
         probability, states, actions, rewards = stack.pop()
         terminated = bool(mdp.terminal[states[-1]])
         if terminated or len(actions) == horizon:
-            yield Trajectory(probability, np.array(states), np.array(actions, int),
-                             np.array(rewards, float), terminated)
+            yield Trajectory(
+                probability,
+                np.array(states),
+                np.array(actions, int),
+                np.array(rewards, float),
+                terminated,
+            )
         else:
-            stack.extend((probability * p, states + [s2], actions + [a], rewards + [reward])
-                         for p, s2, a, reward in branches[states[-1]])
+            stack.extend(
+                (probability * p, states + [s2], actions + [a], rewards + [reward])
+                for p, s2, a, reward in branches[states[-1]]
+            )
+
+
+def _check_count(mdp, branches, horizon, limit):
+    """Raise ValueError if more than `limit` trajectories follow branches (S, A, S) bool."""
+    ways, ended = (mdp.p0 != 0).astype(float), 0.0
+    for t in range(1, horizon + 1):
+        ended += ways[mdp.terminal].sum()
+        ways = np.where(mdp.terminal, 0, ways) @ branches.sum(1)
+        if ended + ways.sum() > limit:
+            raise ValueError(
+                f"horizon = {horizon}: must be less, since after {t} steps there are already "
+                f"{ended + ways.sum():.10g} trajectories, more than limit = {limit:g}"
+            )
 
 
 def _check_distributions(name, p):
@@ -211,8 +258,10 @@ def _check_distributions(name, p):
     wrong = ~((least >= 0) & (np.abs(sums - 1) <= ROW_SUM_ERROR))
     if wrong.any():
         index = tuple(np.argwhere(wrong)[0].tolist())
-        raise ValueError(f"{name}{list(index) or ''} sums to {sums[index]}, least entry "
-                         f"{least[index]}: must sum to one and be nonnegative")
+        raise ValueError(
+            f"{name}{list(index) or ''} sums to {sums[index]}, least entry "
+            f"{least[index]}: must sum to one and be nonnegative"
+        )
 
 
 def _policy(mdp, pi):
@@ -222,13 +271,6 @@ def _policy(mdp, pi):
         raise ValueError(f"pi has shape {pi.shape}: must be (S, A) = {mdp.P.shape[:2]}")
     _check_distributions("pi", pi)
     return pi
-
-
-def _chain(mdp, pi):
-    """One step under pi: P_π (S, S) from state to state and the expected reward r_π (S,)."""
-    pi = _policy(mdp, pi)
-    return (np.einsum("sa,sat->st", pi, mdp.P),
-            np.einsum("sa,sa->s", pi, np.einsum("sat,sat->sa", mdp.P, mdp.r)))
 
 
 def _reached(edges, start):
@@ -248,14 +290,18 @@ def _system(mdp, P_pi, states):
     if mdp.gamma == 1:
         endless = states & ~_reached((P_pi != 0).T, mdp.terminal)
         if endless.any():
-            raise ValueError(f"gamma = 1: must be below 1, since no terminal state can be reached "
-                             f"from state {np.flatnonzero(endless)[0]} under pi")
+            raise ValueError(
+                f"gamma = 1: must be below 1, since no terminal state can be reached "
+                f"from state {np.flatnonzero(endless)[0]} under pi"
+            )
     K = np.eye(states.sum()) - mdp.gamma * P_pi[np.ix_(states, states)]
     try:
         steps = np.linalg.solve(K.real, np.ones(len(K)))
     except np.linalg.LinAlgError:
         steps = np.full(len(K), np.inf)
     if not (steps.min() > 0 and steps.max() <= LONGEST_EPISODE):
-        raise ValueError(f"gamma = {mdp.gamma}: must be smaller, since an episode under pi is "
-                         f"expected to last more than {LONGEST_EPISODE:g} (discounted) steps")
+        raise ValueError(
+            f"gamma = {mdp.gamma}: must be smaller, since an episode under pi is "
+            f"expected to last more than {LONGEST_EPISODE:g} (discounted) steps"
+        )
     return K
