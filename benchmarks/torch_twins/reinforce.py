@@ -1,16 +1,20 @@
-"""REINFORCE in torch: what algorithms/reinforce.py computes, written three ways for comparison.
+"""REINFORCE in torch: what algorithms/reinforce.py computes, written four ways for comparison.
 
-    Usual   as tutorials write it: torch.distributions and a graph at every step, losses summed at the
-            end, default Adam
-    Lean    acting without gradient and with noise drawn in blocks, one batched forward and backward
-            per episode, fused Adam, observations never converted
-    Bare    Lean, and acting calls torch's kernels on the weights instead of the module: as little as
-            torch can do per step
+    Usual    as tutorials write it: torch.distributions and a graph at every step, losses summed at
+             the end, default Adam
+    Lean     acts without gradient, one batched forward and backward per episode, fused Adam,
+             observations used as they are
+    Gumbel   Lean, with this library's way of sampling instead of torch.multinomial: argmax of the
+             preferences plus noise drawn for many steps at once
+    Bare     Gumbel, acting by torch's kernels on the weights, past the module: as little as torch
+             can do at a step
 
 All descend −Σ_t γ^t (G_t − b(S_t)) ln π(A_t|S_t, θ) + Σ_t ½ (G_t − v̂(S_t, w))², summed over the
 steps of one episode, b = v̂ or 0; the return of a truncated episode goes on from v̂. For batch form,
 reward_to_go, adam, one episode per update, Discrete actions and flat observations.
 """
+
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -44,7 +48,7 @@ def flat(module, gradient=False):
 class Usual:
     """policy and value: modules (value None without a learned baseline)."""
 
-    adam = dict()
+    adam_options: ClassVar[dict] = {}
 
     def __init__(self, env, config, policy, value):
         self.env, self.gamma, self.policy, self.value = env, config.gamma, policy, value
@@ -52,7 +56,7 @@ class Usual:
         groups = [dict(params=policy.parameters(), lr=config.step_size)]
         if value is not None:
             groups.append(dict(params=value.parameters(), lr=config.step_size_w))
-        self.optimizer = torch.optim.Adam(groups, **self.adam)
+        self.optimizer = torch.optim.Adam(groups, **self.adam_options)
 
     def features(self, s):
         return torch.as_tensor(s, dtype=self.dtype)
@@ -98,25 +102,22 @@ class Usual:
 
 
 class Lean(Usual):
-    adam = dict(fused=True)
-
-    def preferences(self, x):
-        return self.policy(x)
+    adam_options: ClassVar[dict] = {"fused": True}
 
     def features(self, s):
         x = torch.from_numpy(s)  # shares memory: CartPole's observations are new, float32 arrays
         return x if self.dtype == x.dtype else x.to(self.dtype)
 
+    def act(self, x):
+        return torch.multinomial(self.policy(x).softmax(-1), 1).item()
+
     def episode(self):
         S, A, R = [], [], []
         s, _ = self.env.reset()
-        n = self.env.action_space.n
         terminated = truncated = False
         with torch.inference_mode():
             while not (terminated or truncated):
-                if len(A) % BLOCK == 0:  # argmax(h + Gumbel) is a draw from softmax(h)
-                    noise = iter(-torch.empty(BLOCK, n, dtype=self.dtype).exponential_().log_())
-                a = (self.preferences(self.features(s)) + next(noise)).argmax().item()
+                a = self.act(self.features(s))
                 S.append(s)
                 s, r, terminated, truncated, _ = self.env.step(a)
                 A.append(a)
@@ -131,7 +132,25 @@ class Lean(Usual):
         return len(R)
 
 
-class Bare(Lean):
+class Gumbel(Lean):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.noise = self.draw()
+
+    def draw(self):
+        """Rows of Gumbel noise, without end."""
+        while True:
+            n = int(self.env.action_space.n)
+            yield from -torch.empty(BLOCK, n, dtype=self.dtype).exponential_().log_()
+
+    def preferences(self, x):
+        return self.policy(x)
+
+    def act(self, x):
+        return (self.preferences(x) + next(self.noise)).argmax().item()
+
+
+class Bare(Gumbel):
     def __init__(self, *arguments):
         super().__init__(*arguments)
         self.layers = [(p.weight.detach(), p.bias.detach()) for p in self.policy[::2]]
