@@ -154,13 +154,11 @@ def train(env, config, state, gradient=gradient, value_gradient=value_gradient):
 
 def targets(state, config, value, episode):
     """(G, b) of an episode, both (T,), at the w that is current."""
-    T = len(episode.R)
     if config.baseline != "value":
         b = state.mean_return if config.baseline == "mean" else 0.0
-        return returns(episode.R, config.gamma), np.full(T, b)
-    v = value(state.w, np.vstack([episode.S, episode.s_final]))[:, 0]
-    v_final = 0.0 if episode.terminated else v[T]
-    return returns(episode.R, config.gamma, v_final), v[:T]
+        return returns(episode.R, config.gamma), np.full(len(episode.R), b)
+    v_final = 0.0 if episode.terminated else value(state.w, episode.s_final)[0]
+    return returns(episode.R, config.gamma, v_final), value(state.w, episode.S)[:, 0]
 
 
 def learn_mean(state, config, G):

@@ -155,6 +155,10 @@ def test_gaussian__is_exact_for_extreme_omega(spherical, omega, z):
         assert abs(head.log_prob(h, a) - log_prob) <= error
 
 
+def test_gaussian__has_one_omega_per_dimension_or_one_in_all():
+    assert (Gaussian(3).size, Gaussian(3, spherical=True).size) == (6, 4)
+
+
 def test_gaussian__refuses_another_sigma():
     with pytest.raises(ValueError, match="sigma = 'tanh'"):
         Gaussian(2, "tanh")
