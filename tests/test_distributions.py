@@ -88,14 +88,18 @@ def test_softmax__does_not_see_a_common_shift(drawn, shift):
     np.testing.assert_allclose(head.score(h + shift, a), head.score(h, a), atol=error)
 
 
-@given(arrays(float, 3, elements=st.floats(-2, 2)), SEEDS)
+@given(arrays(float, 8, elements=st.floats(-0.5, 0.5)), SEEDS)
 def test_softmax__samples_have_the_probabilities(h, seed):
-    """Hoeffding: each frequency of N draws is within √(ln(2/1e-12)/2N) but for chance 1e-12."""
-    head, N = Softmax(3), 4000
+    """Hoeffding: each frequency of N draws is within √(ln(2/1e-12)/2N) = 0.06 but for chance 1e-12.
+
+    With one preference of 3 above seven others, the largest of h − Gumbel would be off by 0.1.
+    """
+    head, N = Softmax(8), 4000
+    h[0] += 3.0
     draws = head.sample(h, head.noise(np.random.default_rng(seed), N))
-    pi = np.exp([head.log_prob(h, a) for a in range(3)])
-    assert np.abs(np.bincount(draws, minlength=3) / N - pi).max() <= np.sqrt(np.log(2e12) / 2 / N)
-    assert pi[head.mode(h)] >= pi.max() - 8 * EPS
+    pi = np.exp([head.log_prob(h, a) for a in range(8)])
+    assert np.abs(np.bincount(draws, minlength=8) / N - pi).max() <= np.sqrt(np.log(2e12) / 2 / N)
+    assert head.mode(h) == 0
 
 
 def quadrature(head, h):
