@@ -3,8 +3,8 @@
 complex step          ∂f/∂x_j = Im f(x + i h e_j) / h, h = 2⁻⁷⁰: no subtraction, so exact to
                       rounding; but f must be analytic and written in functions that take complex
                       numbers (Squire & Trapp 1998)
-central differences   (f(x + h e_j) − f(x − h e_j)) / 2h for h = h₀, h₀/2, ..., extrapolated to h = 0
-                      (Richardson; the table and its error estimate are Ridders' 1982)
+central differences   (f(x + h e_j) − f(x − h e_j)) / 2h for h = h₀, h₀/2, ..., extrapolated to
+                      h = 0 (Richardson; the table and its error estimate are Ridders' 1982)
 
 np.abs, np.maximum and comparisons of complex numbers give wrong complex steps without a word, so a
 complex step is only believed where it agrees with the differences to within their error.
@@ -46,47 +46,50 @@ def central_differences(f, x):
     x a float or an array; f is evaluated within |x_j| ± max(1, |x_j|)/32. Where differences do not
     converge (a kink, noise) the best of them is returned; `check_gradient` raises there.
     """
-    return _differences(f, x)[0]
+    return _differences(f, x, 0.0)[0]
 
 
-def check_grads(f, *args, order=1, argnums=None, layout=None, rtol=1e-8):
+def check_grads(f, *args, order=1, argnums=None, layout=None, rtol=1e-8, atol=1e-15):
     """Assert that npgrad's derivatives of f at args agree with numbers, entry by entry.
 
     f         of any shape; plain NumPy code
     order     2: the derivatives of npgrad's gradient are checked too (all of the Hessian)
     argnums   an int or a tuple; None: every float or float array in args
     layout    names the entries of the first of them, by `layout.name_of(i)`; or {argnum: layout}
-    rtol      allowed relative error, besides the numbers' own uncertainty
+    rtol      allowed relative error of an entry, besides the numbers' own uncertainty
+    atol      rounding error to expect of values and gradients that are a small rest of terms
+              which cancel; make it smaller to check gradients far below 1
     Raises AssertionError naming argument, parameter and index, with both numbers.
     """
-    argnums = _float_arguments(args) if argnums is None else np.atleast_1d(argnums).tolist()
+    argnums = _float_arguments(args) if argnums is None else _positions(args, argnums)
     args = _widened(args, argnums)
     for i in argnums:
-        _compare(f, jacobian(f, i), args, i, layout, argnums, rtol, "npgrad")
+        _compare(f, jacobian(f, i), args, i, layout, argnums, (rtol, atol), "npgrad")
     if order > 1:
         for i in argnums:
             gradient = jacobian(f, i)
             gradient.__name__ = f"the derivative of {_name(f)} with respect to {_argument(f, i)}"
             gradient.__signature__ = _signature(f)
-            check_grads(gradient, *args, order=order - 1, argnums=argnums, layout=layout, rtol=rtol)
+            options = {"argnums": argnums, "layout": layout, "rtol": rtol, "atol": atol}
+            check_grads(gradient, *args, order=order - 1, **options)
 
 
-def check_gradient(f, gradient, *args, argnums=0, layout=None, rtol=1e-8):
+def check_gradient(f, gradient, *args, argnums=0, layout=None, rtol=1e-8, atol=1e-15):
     """Assert that gradient(*args), written by hand, is ∂f/∂args[argnums], entry by entry.
 
     f, gradient   functions of the same arguments; f need not be NumPy code. gradient returns an
                   array of f's shape + the argument's shape (a tuple of them for a tuple argnums)
     Others and errors as in `check_grads`.
     """
-    several = not isinstance(argnums, int)
-    indices = list(argnums) if several else [argnums]
+    several = np.iterable(argnums)
+    indices = _positions(args, argnums)
     args = _widened(args, indices)
     for k, i in enumerate(indices):
         given = (lambda *a, k=k: gradient(*a)[k]) if several else gradient
-        _compare(f, given, args, i, layout, indices, rtol, _name(gradient))
+        _compare(f, given, args, i, layout, indices, (rtol, atol), _name(gradient))
 
 
-def _compare(f, gradient, args, i, layout, argnums, rtol, who):
+def _compare(f, gradient, args, i, layout, argnums, tolerance, who):
     x = args[i]
     what = f"{_name(f)}, differentiated with respect to {_argument(f, i)}"
     given = np.asarray(gradient(*(a.copy() if isinstance(a, np.ndarray) else a for a in args)))
@@ -96,7 +99,8 @@ def _compare(f, gradient, args, i, layout, argnums, rtol, who):
         raise AssertionError(
             f"{what}: {who} gives shape {given.shape}, must be {y.shape + np.shape(x)}"
         )
-    numbers, uncertainty, method = _numbers(f_of_x, x, y)
+    rtol, atol = tolerance
+    numbers, uncertainty, method = _numbers(f_of_x, x, y, atol)
     if np.isnan(uncertainty).any():
         index = np.argwhere(np.isnan(uncertainty))[0][y.ndim :]
         raise AssertionError(
@@ -117,16 +121,16 @@ def _compare(f, gradient, args, i, layout, argnums, rtol, who):
         )
 
 
-def _numbers(f, x, y):
+def _numbers(f, x, y, atol):
     """(∂f/∂x, its uncertainty, the method): complex step if believable, else differences.
 
     The uncertainty is nan where the differences do not converge.
     """
-    differences, error = _differences(f, x)
+    differences, error = _differences(f, x, atol)
     eps = np.finfo(y.dtype if y.dtype.kind == "f" else float).eps
     inputs = tuple(range(y.ndim, differences.ndim))
     scale = np.abs(y) + np.abs(differences).max(inputs, initial=0.0)
-    scale = np.where(scale == 0, 1.0, scale).reshape(y.shape + (1,) * np.ndim(x))
+    scale = scale.reshape(y.shape + (1,) * np.ndim(x))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", np.exceptions.ComplexWarning)
@@ -134,20 +138,19 @@ def _numbers(f, x, y):
     except Exception:  # whatever f does with numbers it was not written for
         exact = np.full(differences.shape, np.nan)
     if np.all(np.abs(exact - differences) <= 10 * error):
-        # a gradient's own rounding; where terms cancel, the differences know how large it is
-        return exact, 64 * eps * scale + np.minimum(error, 64 * eps), "complex step"
-    converged = 10 * error <= 1e-6 * scale
+        return exact, 64 * eps * scale + atol, "complex step"  # of the gradient's own rounding
+    converged = 10 * error <= np.maximum(1e-6 * scale, 1e5 * atol)
     return differences, np.where(converged, 10 * error, np.nan), "central differences"
 
 
-def _differences(f, x):
+def _differences(f, x, atol):
     """(∂f/∂x, error) by Ridders' table for each entry of x."""
     x = np.asarray(x, dtype=float)
-    columns = [_ridders(f, x, j) for j in np.ndindex(x.shape)]
+    columns = [_ridders(f, x, j, atol) for j in np.ndindex(x.shape)]
     return tuple(_columns([column[k] for column in columns], f, x) for k in (0, 1))
 
 
-def _ridders(f, x, j):
+def _ridders(f, x, j, atol):
     """(∂f/∂x_j, error).
 
     T[k, 0] is the difference with step h₀ 2⁻ᵏ; T[k, m] = T[k, m−1] + (T[k, m−1] − T[k−1, m−1])
@@ -156,8 +159,8 @@ def _ridders(f, x, j):
     rounding alone exceeds the best error.
     """
     step = FIRST_STEP * 2.0 ** np.ceil(np.log2(max(1.0, abs(x[j]))))
-    best = error = np.inf
-    row = []
+    shape = np.shape(f(x[()]))
+    best, error, row = np.full(shape, np.nan), np.full(shape, np.inf), []
     with np.errstate(all="ignore"):
         for _ in range(LEVELS):
             above, below = x.copy(), x.copy()
@@ -165,7 +168,7 @@ def _ridders(f, x, j):
             below[j] -= step
             high, low = np.asarray(f(above[()])), np.asarray(f(below[()]))
             eps = np.finfo(np.result_type(high, 1.0 if high.dtype.kind != "f" else high)).eps
-            noise = 4 * eps * np.maximum(np.abs(high), np.abs(low)) / step
+            noise = (4 * eps * np.maximum(np.abs(high), np.abs(low)) + atol) / step
             previous, row = row, [(high - low) / (above[j] - below[j])]
             for m, coarse in enumerate(previous, 1):
                 row.append(row[-1] + (row[-1] - coarse) / (4.0**m - 1.0))
@@ -190,6 +193,10 @@ def _float_arguments(args):
     if not chosen:
         raise TypeError("none of the arguments is a float or a float array")
     return chosen
+
+
+def _positions(args, argnums):
+    return [range(len(args))[i] for i in (argnums if np.iterable(argnums) else [argnums])]
 
 
 def _widened(args, argnums):

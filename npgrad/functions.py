@@ -1,7 +1,7 @@
 """NumPy's functions, in NumPy's own signatures, made of what `rules.py` can differentiate.
 
-`FUNCTIONS[np.f]` is called in np.f's place when an argument is being differentiated. Parameters that
-are missing here (out=, where=, dtype=, ...) have no derivative and are refused by name.
+`FUNCTIONS[np.f]` is called in np.f's place when an argument is being differentiated. Parameters
+that are missing here (out=, where=, dtype=, ...) have no derivative and are refused by name.
 `CONSTANT` holds the functions whose value does not change under small changes of the argument
 (comparisons, argmax, floor, shape, ...): they are computed as plain NumPy.
 """
@@ -12,16 +12,17 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from npgrad import rules
-from npgrad.node import CONSTANT, FUNCTIONS, record
+from npgrad.node import CONSTANT, FUNCTIONS, Node, operand, plain, record
 
 CONSTANT |= {
     *(np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal),
     *(np.logical_and, np.logical_or, np.logical_xor, np.logical_not),
     *(np.isnan, np.isinf, np.isfinite, np.signbit, np.sign, np.floor, np.ceil, np.trunc, np.rint),
     *(np.floor_divide, np.isclose, np.allclose, np.array_equal, np.array_equiv, np.any, np.all),
-    *(np.argmax, np.argmin, np.argsort, np.argwhere, np.nonzero, np.flatnonzero, np.lexsort),
-    *(np.count_nonzero, np.searchsorted, np.digitize, np.shape, np.ndim, np.size, np.iscomplexobj),
-    *(np.isrealobj, np.result_type, np.zeros_like, np.ones_like, np.empty_like, np.round),
+    *(np.isin, np.argmax, np.argmin, np.argsort, np.argwhere, np.nonzero, np.flatnonzero),
+    *(np.lexsort, np.count_nonzero, np.searchsorted, np.digitize, np.shape, np.ndim, np.size),
+    *(np.iscomplexobj, np.isrealobj, np.result_type, np.zeros_like, np.ones_like, np.empty_like),
+    np.round,
 }
 
 
@@ -34,12 +35,9 @@ def implements(*numpy_functions):
     return enter
 
 
-def _axes(axis, ndim):
-    if axis is None:
-        return None
-    if type(axis) is int and -ndim <= axis < ndim:  # the common case, quickly
-        return (axis % ndim,)
-    return normalize_axis_tuple(axis, ndim)
+def _arrays(function, args):
+    """args, those of `function`, as Nodes and arrays."""
+    return [a if type(a) is Node else np.asarray(operand(function, a)) for a in args]
 
 
 # Shapes
@@ -54,20 +52,17 @@ def reshape(a, /, shape, order="C"):
 
 @implements(np.ravel)
 def ravel(a, order="C"):
-    return reshape(a, (-1,), order)
+    return reshape(a, -1, order)
 
 
 @implements(np.transpose, np.permute_dims)
 def transpose(a, axes=None):
-    n = np.ndim(a)
-    return record(
-        rules.transpose, a, tuple(range(n))[::-1] if axes is None else normalize_axis_tuple(axes, n)
-    )
+    return record(rules.transpose, a, axes and normalize_axis_tuple(axes, a.ndim))
 
 
 @implements(np.swapaxes)
 def swapaxes(a, axis1, axis2):
-    axes = list(range(np.ndim(a)))
+    axes = list(range(a.ndim))
     axes[axis1], axes[axis2] = axes[axis2], axes[axis1]
     return record(rules.transpose, a, tuple(axes))
 
@@ -79,62 +74,71 @@ def matrix_transpose(x, /):
 
 @implements(np.moveaxis)
 def moveaxis(a, source, destination):
-    n = np.ndim(a)
-    source, destination = normalize_axis_tuple(source, n), normalize_axis_tuple(destination, n)
-    axes = [i for i in range(n) if i not in source]
-    for d, s in sorted(zip(destination, source)):
+    source = normalize_axis_tuple(source, a.ndim)
+    destination = normalize_axis_tuple(destination, a.ndim)
+    axes = [i for i in range(a.ndim) if i not in source]
+    for d, s in sorted(zip(destination, source, strict=True)):
         axes.insert(d, s)
     return record(rules.transpose, a, tuple(axes))
 
 
 @implements(np.expand_dims)
 def expand_dims(a, axis):
-    n = np.ndim(a) + (1 if isinstance(axis, int) else len(axis))
-    axes = normalize_axis_tuple(axis, n)
-    sizes = iter(np.shape(a))
+    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
+    n = a.ndim + len(axes)
+    axes = normalize_axis_tuple(axes, n)
+    sizes = iter(a.shape)
     return record(rules.reshape, a, tuple(1 if i in axes else next(sizes) for i in range(n)))
 
 
 @implements(np.squeeze)
 def squeeze(a, axis=None):
-    shape = np.shape(a)
-    axes = _axes(axis, len(shape))
-    if axes is None:
-        axes = [i for i, n in enumerate(shape) if n == 1]
-    elif any(shape[i] != 1 for i in axes):
-        raise ValueError(f"cannot squeeze axis {axis} of shape {shape}: its size is not one")
-    return record(rules.reshape, a, tuple(n for i, n in enumerate(shape) if i not in axes))
+    if axis is None:
+        axes = [i for i, n in enumerate(a.shape) if n == 1]
+    else:
+        axes = normalize_axis_tuple(axis, a.ndim)
+    if any(a.shape[i] != 1 for i in axes):
+        raise ValueError(f"cannot squeeze axis {axis} of shape {a.shape}: its size is not one")
+    return record(rules.reshape, a, tuple(n for i, n in enumerate(a.shape) if i not in axes))
 
 
 @implements(np.broadcast_to)
 def broadcast_to(array, shape):
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
-    np.broadcast_shapes(np.shape(array), shape)
+    shape = np.broadcast_shapes(shape)
+    if np.broadcast_shapes(array.shape, shape) != shape:
+        raise ValueError(f"cannot broadcast shape {array.shape} to {shape}")
     return record(rules.broadcast_to, array, shape)
+
+
+@implements(np.broadcast_arrays)
+def broadcast_arrays(*args):
+    shape = np.broadcast_shapes(*map(np.shape, args))
+    return tuple(np.broadcast_to(a, shape) for a in args)
 
 
 @implements(np.atleast_1d)
 def atleast_1d(*arys):
-    results = [record(rules.reshape, a, (1,)) if np.ndim(a) == 0 else a for a in arys]
+    results = [a[None] if a.ndim == 0 else a for a in _arrays(np.atleast_1d, arys)]
     return results[0] if len(arys) == 1 else tuple(results)
 
 
 @implements(np.atleast_2d)
 def atleast_2d(*arys):
-    results = [record(rules.reshape, a, (1, -1)) if np.ndim(a) < 2 else a for a in arys]
+    results = [a.reshape(1, -1) if a.ndim < 2 else a for a in _arrays(np.atleast_2d, arys)]
     return results[0] if len(arys) == 1 else tuple(results)
 
 
 @implements(np.concatenate)
 def concatenate(arrays, /, axis=0):
+    arrays = _arrays(np.concatenate, arrays)
     if axis is None:
-        arrays, axis = [np.ravel(a) for a in arrays], 0
-    return record(rules.concatenate, normalize_axis_index(axis, np.ndim(arrays[0])), *arrays)
+        arrays, axis = [a.reshape(-1) for a in arrays], 0
+    return record(rules.concatenate, normalize_axis_index(axis, arrays[0].ndim), *arrays)
 
 
 @implements(np.stack)
 def stack(arrays, axis=0):
-    return concatenate([expand_dims(a, axis) for a in arrays], axis)
+    return concatenate([np.expand_dims(a, axis) for a in arrays], axis)
 
 
 @implements(np.hstack)
@@ -150,44 +154,55 @@ def vstack(tup):
 
 @implements(np.column_stack)
 def column_stack(tup):
-    return concatenate([a[:, None] if np.ndim(a) == 1 else a for a in tup], 1)
+    arrays = _arrays(np.column_stack, tup)
+    return concatenate([a[:, None] if a.ndim == 1 else np.atleast_2d(a) for a in arrays], 1)
+
+
+@implements(np.append)
+def append(arr, values, axis=None):
+    return concatenate([arr, values], axis)
 
 
 def _along(axis, index):
     return (slice(None),) * axis + (index,)
 
 
-@implements(np.split, np.array_split)
-def split(ary, indices_or_sections, axis=0):
-    axis = normalize_axis_index(axis, np.ndim(ary))
-    n = np.shape(ary)[axis]
-    pieces = np.split(np.arange(n), indices_or_sections)
-    return [ary[_along(axis, slice(p[0], p[-1] + 1) if len(p) else slice(0, 0))] for p in pieces]
+def _split(divide):
+    def split(ary, indices_or_sections, axis=0):
+        axis = normalize_axis_index(axis, ary.ndim)
+        pieces = divide(np.arange(ary.shape[axis]), indices_or_sections)
+        return [ary[_along(axis, slice(p[0], p[-1] + 1) if len(p) else slice(0))] for p in pieces]
+
+    return split
+
+
+FUNCTIONS[np.split] = _split(np.split)
+FUNCTIONS[np.array_split] = _split(np.array_split)
 
 
 @implements(np.tile)
 def tile(A, reps):
-    reps = (reps,) if isinstance(reps, int) else tuple(reps)
-    shape = (1,) * (len(reps) - np.ndim(A)) + np.shape(A)
+    reps = tuple(np.atleast_1d(reps).tolist())
+    shape = (1,) * (len(reps) - A.ndim) + A.shape
     reps = (1,) * (len(shape) - len(reps)) + reps
-    spread = [m for pair in zip(reps, shape) for m in pair]
-    one = [m for n in shape for m in (1, n)]
-    result = record(rules.broadcast_to, record(rules.reshape, A, one), tuple(spread))
-    return record(rules.reshape, result, tuple(r * n for r, n in zip(reps, shape)))
+    spread = tuple(m for pair in zip(reps, shape) for m in pair)
+    one = tuple(m for n in shape for m in (1, n))
+    result = record(rules.broadcast_to, A.reshape(one), spread)
+    return result.reshape(tuple(r * n for r, n in zip(reps, shape)))
 
 
 @implements(np.repeat)
 def repeat(a, repeats, axis=None):
     if axis is None:
-        a, axis = np.ravel(a), 0
-    axis = normalize_axis_index(axis, np.ndim(a))
+        a, axis = ravel(a), 0
+    axis = normalize_axis_index(axis, a.ndim)
     return a[_along(axis, np.repeat(np.arange(a.shape[axis]), repeats))]
 
 
 @implements(np.flip)
 def flip(m, axis=None):
-    axes = range(np.ndim(m)) if axis is None else _axes(axis, np.ndim(m))
-    return m[tuple(slice(None, None, -1 if i in axes else 1) for i in range(np.ndim(m)))]
+    axes = range(m.ndim) if axis is None else normalize_axis_tuple(axis, m.ndim)
+    return m[tuple(slice(None, None, -1 if i in axes else 1) for i in range(m.ndim))]
 
 
 @implements(np.fliplr)
@@ -205,9 +220,32 @@ def roll(a, shift, axis=None):
     return record(rules.roll, a, shift, axis)
 
 
+@implements(np.pad)
+def pad(array, pad_width, mode="constant", *, constant_values=0):
+    """Only with zeros."""
+    if mode != "constant" or np.any(constant_values):
+        raise TypeError("np.pad has a derivative rule only for mode='constant' with zeros")
+    widths = np.broadcast_to(pad_width, (array.ndim, 2)).tolist()
+    inside = tuple(slice(before, before + n) for (before, _), n in zip(widths, array.shape))
+    shape = tuple(before + n + after for (before, after), n in zip(widths, array.shape))
+    return record(rules.scatter, array, inside, shape)
+
+
 @implements(np.copy)
 def copy(a):
-    return record(rules.identity, a)
+    return np.positive(a)
+
+
+@implements(np.real)
+def real(val):
+    return val
+
+
+@implements(np.full_like)
+def full_like(a, fill_value):
+    if type(fill_value) is Node:
+        return np.broadcast_to(fill_value, np.shape(a))
+    return np.full_like(plain(a), fill_value)
 
 
 # Picking
@@ -215,7 +253,7 @@ def copy(a):
 
 @implements(np.where)
 def where(condition, x=None, y=None, /):
-    condition = getattr(condition, "value", condition)
+    condition = plain(condition)
     if x is None and y is None:
         return np.where(condition)
     return record(rules.where, condition, x, y)
@@ -224,20 +262,19 @@ def where(condition, x=None, y=None, /):
 @implements(np.take)
 def take(a, indices, axis=None):
     if axis is None:
-        a, axis = np.ravel(a), 0
-    return a[_along(normalize_axis_index(axis, np.ndim(a)), np.asarray(indices))]
+        a, axis = ravel(a), 0
+    return a[_along(normalize_axis_index(axis, a.ndim), np.asarray(indices))]
 
 
 @implements(np.take_along_axis)
 def take_along_axis(arr, indices, axis=-1):
     if axis is None:
-        return np.ravel(arr)[indices]
-    n = np.ndim(arr)
-    axis = normalize_axis_index(axis, n)
-    shape = np.broadcast_shapes(
-        *(tuple(1 if i == axis else m for i, m in enumerate(s.shape)) for s in (arr, indices))
-    )
-    index = list(np.ogrid[tuple(slice(m) for m in shape)])
+        return ravel(arr)[indices]
+    axis = normalize_axis_index(axis, arr.ndim)
+    if np.ndim(indices) != arr.ndim:
+        raise ValueError(f"take_along_axis of shape {arr.shape} at indices {np.shape(indices)}")
+    shape = [n if i == axis else m for i, (n, m) in enumerate(zip(indices.shape, arr.shape))]
+    index = list(np.ogrid[tuple(slice(n) for n in shape)])
     index[axis] = indices
     return arr[tuple(index)]
 
@@ -245,32 +282,43 @@ def take_along_axis(arr, indices, axis=-1):
 @implements(np.sort)
 def sort(a, axis=-1):
     if axis is None:
-        a, axis = np.ravel(a), -1
-    return take_along_axis(a, np.argsort(a.value, axis, kind="stable"), axis)
+        a, axis = ravel(a), -1
+    return take_along_axis(a, np.argsort(plain(a), axis, kind="stable"), axis)
 
 
-@implements(np.diagonal, np.linalg.diagonal)
+@implements(np.diagonal)
 def diagonal(a, offset=0, axis1=0, axis2=1):
-    a = np.moveaxis(a, (axis1, axis2), (-2, -1))
+    a = moveaxis(a, (axis1, axis2), (-2, -1))
     rows, columns = a.shape[-2:]
-    i = np.arange(max(0, min(rows, columns - offset) - max(0, -offset))) + max(0, -offset)
+    first = max(0, -offset)
+    i = np.arange(first, max(first, min(rows, columns - offset)))
     return a[..., i, i + offset]
+
+
+@implements(np.linalg.diagonal)
+def linalg_diagonal(x, /, *, offset=0):
+    return diagonal(x, offset, -2, -1)
 
 
 @implements(np.diag)
 def diag(v, k=0):
-    if np.ndim(v) == 2:
+    if v.ndim == 2:
         return diagonal(v, k)
-    if np.ndim(v) != 1:
-        raise ValueError("np.diag takes a vector or a matrix")
-    n = v.shape[0] + abs(k)
-    i = np.arange(v.shape[0])
+    if v.ndim != 1:
+        raise ValueError(f"np.diag of shape {v.shape}: must be a vector or a matrix")
+    n = len(v) + abs(k)
+    i = np.arange(len(v))
     return record(rules.scatter, v, (i + max(0, -k), i + max(0, k)), (n, n))
 
 
 @implements(np.trace)
 def trace(a, offset=0, axis1=0, axis2=1):
     return np.sum(diagonal(a, offset, axis1, axis2), -1)
+
+
+@implements(np.linalg.trace)
+def linalg_trace(x, /, *, offset=0):
+    return trace(x, offset, -2, -1)
 
 
 @implements(np.tril)
@@ -285,20 +333,10 @@ def triu(m, k=0):
 
 @implements(np.diff)
 def diff(a, n=1, axis=-1):
-    axis = normalize_axis_index(axis, np.ndim(a))
+    axis = normalize_axis_index(axis, a.ndim)
     for _ in range(n):
         a = a[_along(axis, slice(1, None))] - a[_along(axis, slice(None, -1))]
     return a
-
-
-@implements(np.full_like)
-def full_like(a, fill_value):
-    return np.broadcast_to(fill_value, np.shape(a))
-
-
-@implements(np.real)
-def real(val):
-    return val
 
 
 # Elementwise and reductions
@@ -312,61 +350,64 @@ def clip(a, a_min=None, a_max=None, *, min=None, max=None):
     return a if high is None else np.minimum(a, high)
 
 
-@implements(np.sum)
-def sum_(a, axis=None, *, keepdims=False):
-    return record(rules.sum_, a, _axes(axis, a.ndim), keepdims)
-
-
-def _reduce(primitive):
-    """ufunc.reduce reduces the first axis unless told otherwise."""
-
-    def reduce(array, axis=0, *, keepdims=False):
-        return record(primitive, array, _axes(axis, np.ndim(array)), keepdims)
+def _reduction(primitive):
+    def reduce(a, axis=None, *, keepdims=False):
+        return record(primitive, a, axis, keepdims)
 
     return reduce
 
 
-FUNCTIONS[np.add.reduce] = _reduce(rules.sum_)
-FUNCTIONS[np.maximum.reduce] = _reduce(rules.max_)
-FUNCTIONS[np.minimum.reduce] = _reduce(rules.min_)
-FUNCTIONS[np.logaddexp.reduce] = _reduce(rules.logsumexp)
+sum_ = implements(np.sum)(_reduction(rules.sum_))
+mean = implements(np.mean)(_reduction(rules.mean))
+max_ = implements(np.max, np.amax)(_reduction(rules.max_))
+min_ = implements(np.min, np.amin)(_reduction(rules.min_))
 
 
-@implements(np.max, np.amax)
-def max_(a, axis=None, *, keepdims=False):
-    return record(rules.max_, a, _axes(axis, np.ndim(a)), keepdims)
+def _ufunc_reduce(f):
+    """A ufunc reduces the first axis unless told otherwise."""
+
+    def reduce(array, axis=0, dtype=None, *, keepdims=False):
+        if dtype is not None:
+            raise TypeError("reduce with dtype= has no derivative rule: use astype")
+        return f(array, axis, keepdims=keepdims)
+
+    return reduce
 
 
-@implements(np.min, np.amin)
-def min_(a, axis=None, *, keepdims=False):
-    return record(rules.min_, a, _axes(axis, np.ndim(a)), keepdims)
+FUNCTIONS[np.add.reduce] = _ufunc_reduce(sum_)
+FUNCTIONS[np.maximum.reduce] = _ufunc_reduce(max_)
+FUNCTIONS[np.minimum.reduce] = _ufunc_reduce(min_)
+FUNCTIONS[np.logaddexp.reduce] = _ufunc_reduce(_reduction(rules.logsumexp))
 
 
-def _count(shape, axes):
-    """How many numbers a reduction over these axes takes together."""
-    return math.prod(shape if axes is None else [shape[i] for i in axes])
-
-
-@implements(np.mean)
-def mean(a, axis=None, *, keepdims=False):
-    axes = _axes(axis, a.ndim)
-    return record(rules.mean, a, axes, keepdims, _count(a.shape, axes))
+@implements(np.ptp)
+def ptp(a, axis=None, *, keepdims=False):
+    return max_(a, axis, keepdims=keepdims) - min_(a, axis, keepdims=keepdims)
 
 
 @implements(np.average)
-def average(a, axis=None, weights=None):
+def average(a, axis=None, weights=None, *, keepdims=False):
     if weights is None:
-        return mean(a, axis)
-    if np.shape(weights) != np.shape(a):
-        raise TypeError("np.average has a rule only for weights of the array's shape")
-    return sum_(a * weights, axis) / np.sum(weights, axis)
+        return mean(a, axis, keepdims=keepdims)
+    a, weights = _arrays(np.average, (a, weights))
+    if weights.shape != a.shape:
+        if not isinstance(axis, int) or weights.shape != (a.shape[axis],):
+            raise TypeError(
+                f"np.average has a rule for weights of the array's shape {a.shape} or of its size "
+                f"along one axis, not for {weights.shape}"
+            )
+        shape = [1] * a.ndim
+        shape[axis] = -1
+        weights = weights.reshape(shape) * np.ones(a.shape)
+    total = np.sum(weights, axis, keepdims=keepdims)
+    return np.sum(a * weights, axis, keepdims=keepdims) / total
 
 
 @implements(np.var)
 def var(a, axis=None, *, ddof=0, keepdims=False):
     deviation = a - mean(a, axis, keepdims=True)
-    n = _count(a.shape, _axes(axis, a.ndim))
-    return sum_(deviation * deviation, axis, keepdims=keepdims) / (n - ddof)
+    total = sum_(deviation * deviation, axis, keepdims=keepdims)
+    return total / (a.size // max(total.size, 1) - ddof)
 
 
 @implements(np.std)
@@ -377,25 +418,25 @@ def std(a, axis=None, *, ddof=0, keepdims=False):
 @implements(np.prod)
 def prod(a, axis=None, *, keepdims=False):
     """Multiplied pairwise, so that factors of zero have the right derivatives too."""
-    shape = np.shape(a)
-    axes = tuple(range(len(shape))) if axis is None else _axes(axis, len(shape))
+    shape = a.shape
+    axes = tuple(range(a.ndim)) if axis is None else normalize_axis_tuple(axis, a.ndim)
     kept = tuple(n for i, n in enumerate(shape) if i not in axes)
-    a = np.moveaxis(a, axes, range(len(axes)))
-    a = record(rules.reshape, a, (math.prod(shape[i] for i in axes), *kept))
-    if a.shape[0] == 0:
-        return np.ones(kept)
-    while (n := a.shape[0]) > 1:
+    a = moveaxis(a, axes, range(len(axes))).reshape((math.prod(shape[i] for i in axes), *kept))
+    while (n := len(a)) > 1:
         pairs = a[: n // 2] * a[n // 2 : n // 2 * 2]
-        a = np.concatenate([pairs, a[-1:]]) if n % 2 else pairs
+        a = concatenate([pairs, a[-1:]]) if n % 2 else pairs
     if keepdims:
         kept = tuple(1 if i in axes else n for i, n in enumerate(shape))
-    return record(rules.reshape, a, kept)
+    return a.reshape(kept) if n else np.ones(kept)
+
+
+FUNCTIONS[np.multiply.reduce] = _ufunc_reduce(prod)
 
 
 @implements(np.cumsum)
 def cumsum(a, axis=None):
     if axis is None:
-        a, axis = np.ravel(a), 0
+        a, axis = ravel(a), 0
     return record(rules.cumsum, a, axis)
 
 
@@ -404,9 +445,10 @@ def cumsum(a, axis=None):
 
 @implements(np.dot)
 def dot(a, b):
-    if np.ndim(a) == 0 or np.ndim(b) == 0:
+    a, b = _arrays(np.dot, (a, b))
+    if a.ndim == 0 or b.ndim == 0:
         return np.multiply(a, b)
-    return np.matmul(a, b) if np.ndim(b) <= 2 else np.tensordot(a, b, (-1, -2))
+    return np.matmul(a, b) if b.ndim <= 2 else np.tensordot(a, b, (-1, -2))
 
 
 @implements(np.vdot)
@@ -416,7 +458,8 @@ def vdot(a, b, /):
 
 @implements(np.inner)
 def inner(a, b, /):
-    if np.ndim(a) == 0 or np.ndim(b) == 0:
+    a, b = _arrays(np.inner, (a, b))
+    if a.ndim == 0 or b.ndim == 0:
         return np.multiply(a, b)
     return np.tensordot(a, b, (-1, -1))
 
@@ -426,22 +469,47 @@ def outer(a, b):
     return np.ravel(a)[:, None] * np.ravel(b)
 
 
+@implements(np.linalg.outer)
+def linalg_outer(x1, x2, /):
+    x1, x2 = _arrays(np.linalg.outer, (x1, x2))
+    if x1.ndim != 1 or x2.ndim != 1:
+        raise ValueError(f"np.linalg.outer of shapes {x1.shape}, {x2.shape}: must be vectors")
+    return outer(x1, x2)
+
+
+@implements(np.linalg.matmul)
+def linalg_matmul(x1, x2, /):
+    return np.matmul(x1, x2)
+
+
+@implements(np.vecdot, np.linalg.vecdot)
+def vecdot(x1, x2, /, *, axis=-1):
+    x1, x2 = _arrays(np.vecdot, (x1, x2))
+    return np.sum(np.moveaxis(x1, axis, -1) * np.moveaxis(x2, axis, -1), -1)
+
+
 @implements(np.tensordot)
 def tensordot(a, b, axes=2):
-    n, m = np.ndim(a), np.ndim(b)
-    over_a, over_b = (range(n - axes, n), range(axes)) if isinstance(axes, int) else axes
+    a, b = _arrays(np.tensordot, (a, b))
+    n, m = a.ndim, b.ndim
+    over_a, over_b = axes if np.iterable(axes) else (range(n - axes, n), range(axes))
     over_a, over_b = normalize_axis_tuple(over_a, n), normalize_axis_tuple(over_b, m)
+    if [a.shape[i] for i in over_a] != [b.shape[i] for i in over_b]:
+        raise ValueError(f"tensordot over {axes} of shapes {a.shape} and {b.shape}")
     free_a = [i for i in range(n) if i not in over_a]
     free_b = [i for i in range(m) if i not in over_b]
-    shape = [np.shape(a)[i] for i in free_a] + [np.shape(b)[i] for i in free_b]
-    inner = math.prod(np.shape(a)[i] for i in over_a)
-    left = math.prod(np.shape(a)[i] for i in free_a)
-    right = math.prod(np.shape(b)[i] for i in free_b)
-    if [np.shape(a)[i] for i in over_a] != [np.shape(b)[i] for i in over_b]:
-        raise ValueError(f"tensordot over {axes} of shapes {np.shape(a)} and {np.shape(b)}")
-    a = np.reshape(np.transpose(a, (*free_a, *over_a)), (left, inner))
-    b = np.reshape(np.transpose(b, (*over_b, *free_b)), (inner, right))
-    return np.reshape(np.matmul(a, b), shape)
+    shape = [a.shape[i] for i in free_a] + [b.shape[i] for i in free_b]
+    inner = math.prod(a.shape[i] for i in over_a)
+    left = math.prod(a.shape[i] for i in free_a)
+    right = math.prod(b.shape[i] for i in free_b)
+    a = np.transpose(a, (*free_a, *over_a)).reshape(left, inner)
+    b = np.transpose(b, (*over_b, *free_b)).reshape(inner, right)
+    return np.matmul(a, b).reshape(shape)
+
+
+@implements(np.linalg.tensordot)
+def linalg_tensordot(x1, x2, /, *, axes=2):
+    return tensordot(x1, x2, axes)
 
 
 @implements(np.einsum)
@@ -462,13 +530,13 @@ def _explicit_subscripts(operands):
         if len(operands) % 2:
             subscripts += "->" + spell(operands[-1])
         operands = (subscripts, *operands[0 : 2 * count : 2])
-    subscripts, *arrays = operands
+    subscripts, arrays = operands[0], _arrays(np.einsum, operands[1:])
     inputs, arrow, output = subscripts.replace(" ", "").partition("->")
     terms = inputs.split(",")
     if len(terms) != len(arrays):
         raise ValueError(f"einsum {subscripts!r} names {len(terms)} operands, {len(arrays)} given")
     free = [c for c in reversed(_LETTERS) if c not in inputs + output]
-    widths = [np.ndim(a) - len(t.replace("...", "")) for t, a in zip(terms, arrays)]
+    widths = [a.ndim - len(t.replace("...", "")) for t, a in zip(terms, arrays)]
     dots = "".join(free[: max((w for t, w in zip(terms, widths) if "..." in t), default=0)])
     if not arrow:
         letters = inputs.replace(",", "").replace(".", "")
@@ -479,16 +547,16 @@ def _explicit_subscripts(operands):
 
 @implements(np.linalg.norm)
 def norm(x, ord=None, axis=None, keepdims=False):
-    two = ord is None or ord == "fro" or (ord == 2 and (isinstance(axis, int) or np.ndim(x) == 1))
-    if two:
+    vector = x.ndim == 1 or isinstance(axis, int)
+    matrix = x.ndim == 2 if axis is None else np.iterable(axis)
+    if ord is None or (ord == "fro" and matrix) or (ord == 2 and vector):
         return np.sqrt(sum_(x * x, axis, keepdims=keepdims))
-    if np.ndim(x) == 1 or isinstance(axis, int):
-        if ord == 1:
-            return sum_(np.abs(x), axis, keepdims=keepdims)
-        if ord in (np.inf, -np.inf):
-            return (max_ if ord > 0 else min_)(np.abs(x), axis, keepdims=keepdims)
-        if isinstance(ord, (int, float)) and ord != 0:
-            return sum_(np.abs(x) ** ord, axis, keepdims=keepdims) ** (1.0 / ord)
+    if vector and ord == 1:
+        return sum_(np.abs(x), axis, keepdims=keepdims)
+    if vector and ord in (np.inf, -np.inf):
+        return (max_ if ord > 0 else min_)(np.abs(x), axis, keepdims=keepdims)
+    if vector and isinstance(ord, (int, float)) and ord != 0:
+        return sum_(np.abs(x) ** ord, axis, keepdims=keepdims) ** (1.0 / ord)
     raise TypeError(f"np.linalg.norm with ord={ord!r} has no derivative rule for these axes")
 
 
@@ -499,9 +567,15 @@ def inv(a):
 
 @implements(np.linalg.solve)
 def solve(a, b):
-    if np.ndim(b) == 1:
-        return record(rules.solve, a, np.expand_dims(b, -1))[..., 0]
+    a, b = _arrays(np.linalg.solve, (a, b))
+    if b.ndim == 1:
+        return record(rules.solve, a, b[:, None])[..., 0]
     return record(rules.solve, a, b)
+
+
+@implements(np.linalg.cholesky)
+def cholesky(a, /):
+    return record(rules.cholesky, a)
 
 
 @implements(np.linalg.det)
@@ -514,4 +588,4 @@ _Slogdet = type(np.linalg.slogdet(np.eye(1)))
 
 @implements(np.linalg.slogdet)
 def slogdet(a):
-    return _Slogdet(np.linalg.slogdet(a.value)[0], record(rules.logabsdet, a))
+    return _Slogdet(np.linalg.slogdet(plain(a))[0], record(rules.logabsdet, a))

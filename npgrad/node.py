@@ -1,11 +1,14 @@
 """What stands in for an array while a function is being differentiated.
 
 NumPy hands every ufunc and function that meets a `Node` to it (`__array_ufunc__`,
-`__array_function__`); the node computes the value and remembers function and arguments. The tables
-are filled by `rules.py` (derivatives) and `functions.py` (NumPy's functions in terms of those).
+`__array_function__`); the node computes the value, and its tape remembers function and arguments.
+The tables are filled by `rules.py` (derivatives) and `functions.py` (NumPy's functions in terms of
+those).
 """
 
 import inspect
+import math
+from itertools import count
 from operator import getitem
 
 import numpy as np
@@ -14,19 +17,37 @@ RULES = {}
 FUNCTIONS = {}
 CONSTANT = set()
 
-_FLOATS = {np.float16, np.float32, np.float64, np.longdouble}
-_ARRAYS = {np.ndarray, *_FLOATS}
-_OPERANDS = {*_ARRAYS, float, int, bool, np.bool_, *(np.dtype(c).type for c in "bhilqBHILQ")}
+_OPERANDS = {np.ndarray, float, int, bool, *(np.dtype(c).type for c in "efdg?bhilqBHILQ")}
+_levels = count()  # only their order means anything: of two derivatives, which began later
+
+
+class Tape:
+    """What one derivative remembers: an entry (node, function, args, values) per operation.
+
+    entries   in the order of computation; values are args with the Nodes of this tape replaced by
+              their values, and args may be None where there was no such Node. When the function
+              under differentiation has returned, entries is None: its Nodes are constants now
+    level     an inner derivative has a larger one than those around it; infinite at the end
+    """
+
+    __slots__ = ("entries", "level")
+
+    def __init__(self):
+        self.entries = []
+        self.level = next(_levels)
+
+    def close(self):
+        entries, self.entries, self.level = self.entries, None, math.inf
+        return entries
 
 
 class Node:
-    """A value and how it was made: `value = function(*args)` with the Nodes in args replaced.
+    """A value, and the tape that remembers how it was made.
 
-    values are args so replaced; rank is larger than the rank of every Node in args. A variable has
-    function None and no args; `active` says that its derivative is still being traced.
+    The value is an array, or a Node of an enclosing derivative.
     """
 
-    __slots__ = ("active", "args", "function", "rank", "value", "values")
+    __slots__ = ("tape", "value")
     __hash__ = object.__hash__
 
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
@@ -35,8 +56,9 @@ class Node:
                 return _unary(ufunc, self) if len(inputs) == 1 else _binary(ufunc, *inputs)
             if ufunc in CONSTANT:
                 return ufunc(*plain(inputs))
-        elif method == "reduce" and "out" not in kwargs:
-            return self.__array_function__(ufunc.reduce, (), inputs, kwargs)
+        if "out" not in kwargs and (method == "reduce" or ufunc in FUNCTIONS):
+            function = ufunc if method == "__call__" else getattr(ufunc, method)
+            return self.__array_function__(function, (), inputs, kwargs)
         if "out" in kwargs or method == "at":
             raise TypeError(
                 f"{name_of(ufunc)}{'.at' if method == 'at' else ' with out='}, or an operator such "
@@ -81,7 +103,10 @@ class Node:
     __float__ = __int__ = __complex__ = __index__ = item = tolist = _no_number
 
     def __reduce_ex__(self, protocol):
-        raise TypeError("a value that is being differentiated cannot be pickled or deep-copied")
+        raise TypeError(
+            "a value that is being differentiated cannot be copied by copy.copy or pickled: "
+            "np.copy keeps its derivative"
+        )
 
     def __setitem__(self, index, value):
         raise TypeError(
@@ -90,13 +115,15 @@ class Node:
         )
 
     def __getitem__(self, index):
-        node = Node()
         value = self.value
+        tape = self.tape
+        entries = tape.entries
+        if entries is None:
+            return value[index]
+        node = Node()
         node.value = value[index]
-        node.function = getitem
-        node.args = (self, index)
-        node.values = (value, index)
-        node.rank = self.rank + 1
+        node.tape = tape
+        entries.append((node, getitem, (self, index), (value, index)))
         return node
 
     def __bool__(self):
@@ -110,6 +137,9 @@ class Node:
 
     def __repr__(self):
         return f"Node({self.value!r})"
+
+    def __format__(self, spec):
+        return format(self.value, spec)
 
     def __getattr__(self, name):
         raise AttributeError(
@@ -140,6 +170,7 @@ class Node:
     ndim = property(lambda self: self.value.ndim)
     size = property(lambda self: self.value.size)
     dtype = property(lambda self: self.value.dtype)
+    base = None  # as that of an array which is no view
     real = property(lambda self: self)
     T = property(lambda self: np.transpose(self))
     mT = property(lambda self: np.swapaxes(self, -1, -2))
@@ -147,67 +178,88 @@ class Node:
 
 def record(function, *args):
     """function(*args), remembered if a Node is among the args; `function` must be in RULES."""
-    rank = -1
+    tape = None
     values = []
     for arg in args:
         if type(arg) is Node:
-            if arg.rank > rank:
-                rank = arg.rank
+            if type(arg.value) is Node or (tape is not None and arg.tape is not tape):
+                return _record_nested(function, args)
+            tape = arg.tape
             arg = arg.value
         values.append(arg)
     value = function(*values)
-    if rank < 0:
+    if tape is None or tape.entries is None:
         return value
-    if type(value) not in _ARRAYS or value.dtype.kind != "f":
+    if value.dtype.kind != "f" or type(value) not in _OPERANDS:
         raise _not_real(function, value)
     node = Node()
     node.value = value
-    node.function = function
-    node.args = args
-    node.values = values
-    node.rank = rank + 1
+    node.tape = tape
+    tape.entries.append((node, function, args, values))
+    return node
+
+
+def _record_nested(function, args):
+    """record among several derivatives: to the innermost the Nodes of the others are values."""
+    tape = max((arg.tape for arg in args if type(arg) is Node), key=lambda tape: tape.level)
+    own = [arg if type(arg) is Node and arg.tape is tape else None for arg in args]
+    values = [arg if node is None else node.value for arg, node in zip(args, own)]
+    value = record(function, *values)
+    if tape.entries is None:
+        return value
+    node = Node()
+    node.value = value
+    node.tape = tape
+    tape.entries.append((node, function, own, values))
     return node
 
 
 def _unary(ufunc, x):
     """record(ufunc, x) for a Node, quickly."""
-    node = Node()
     value = x.value
+    tape = x.tape
+    entries = tape.entries
+    if entries is None:
+        return ufunc(value)
+    node = Node()
     node.value = ufunc(value)
-    node.function = ufunc
-    node.args = (x,)
-    node.values = (value,)
-    node.rank = x.rank + 1
+    node.tape = tape
+    entries.append((node, ufunc, (x,), (value,)))
     return node
 
 
 def _binary(ufunc, x, y):
     """record(ufunc, x, y) for a Node and a Node or a constant, quickly."""
-    rank = -1
     if type(x) is Node:
+        tape = x.tape
         a = x.value
-        rank = x.rank
+        if type(y) is Node:
+            if y.tape is not tape:
+                return _record_nested(ufunc, (x, y))
+            b = y.value
+        else:
+            b = y if type(y) in _OPERANDS else operand(ufunc, y)
     else:
-        a = x = x if type(x) in _OPERANDS else _operand(ufunc, x)
-    if type(y) is Node:
+        tape = y.tape
+        a = x if type(x) in _OPERANDS else operand(ufunc, x)
         b = y.value
-        if y.rank > rank:
-            rank = y.rank
-    else:
-        b = y = y if type(y) in _OPERANDS else _operand(ufunc, y)
     value = ufunc(a, b)
+    entries = tape.entries
+    if entries is None:
+        return value
     if value.dtype.kind != "f":
         raise _not_real(ufunc, value)
     node = Node()
     node.value = value
-    node.function = ufunc
-    node.args = (x, y)
-    node.values = (a, b)
-    node.rank = rank + 1
+    node.tape = tape
+    entries.append((node, ufunc, (x, y), (a, b)))
     return node
 
 
-def _operand(function, x):
+def operand(function, x):
+    """x as a Node, an array or a number that can stand beside Nodes."""
+    if type(x) is Node or type(x) in _OPERANDS:
+        return x
     if type(x) in (list, tuple):
         return np.asarray(x)
     raise TypeError(
@@ -221,10 +273,10 @@ def astype(x, dtype):
 
 
 def plain(args):
-    """args with every Node replaced by its value."""
+    """args with every Node replaced by its value, which is an array in the end."""
     if isinstance(args, (tuple, list)):
         return type(args)([plain(a) for a in args])
-    return args.value if type(args) is Node else args
+    return plain(args.value) if type(args) is Node else args
 
 
 def name_of(function):
@@ -262,7 +314,7 @@ def _add_operators():
             return _binary(ufunc, other, self)
 
         def in_place(self, other):
-            if isinstance(self.value, np.ndarray):
+            if isinstance(plain(self), np.ndarray):
                 raise TypeError(
                     f"in-place operator {name}= on an array that is being differentiated: write "
                     f"x = x {name} y"

@@ -22,8 +22,12 @@ LN2, LN10 = math.log(2.0), math.log(10.0)
 
 def unbroadcast(g, shape):
     """Σ of g over the axes along which `shape` was broadcast."""
-    if g.shape[1:] == shape:  # a bias: the common case, quickly
+    if g.shape == shape:
+        return g
+    if g.shape[1:] == shape:  # the common cases, quickly: a bias, and a row's sum
         return g[0] if len(g) == 1 else np.add.reduce(g, 0)
+    if g.shape[:-1] == shape[:-1]:
+        return np.add.reduce(g, -1, None, None, True)
     extra = g.ndim - len(shape)
     axes = [i for i, n in enumerate(g.shape) if i < extra or (shape[i - extra] == 1 and n != 1)]
     if axes:
@@ -37,6 +41,8 @@ def _won(g, wins, ties):
 
 
 def _power_x(g, z, x, y):
+    if type(y) in (int, float):
+        return g * (y * np.power(x, y - 1)) if y else g * 0.0
     zero = y == 0  # 0·x⁻¹ would be nan at x = 0
     return g * np.where(zero, 0.0, y * np.power(x, np.where(zero, 1.0, y - 1)))
 
@@ -49,6 +55,11 @@ RULES |= {
     # elementwise, one argument
     np.negative: [lambda g, y, x: -g],
     np.positive: [lambda g, y, x: g],
+    np.conjugate: [lambda g, y, x: g],
+    np.deg2rad: [lambda g, y, x: np.deg2rad(g)],
+    np.radians: [lambda g, y, x: np.radians(g)],
+    np.rad2deg: [lambda g, y, x: np.rad2deg(g)],
+    np.degrees: [lambda g, y, x: np.degrees(g)],
     np.absolute: [lambda g, y, x: g * np.sign(x)],
     np.fabs: [lambda g, y, x: g * np.sign(x)],
     np.square: [lambda g, y, x: g * (x + x)],
@@ -111,33 +122,30 @@ def primitive(*pullbacks):
     return enter
 
 
-@primitive(lambda g, y, x: g)
-def identity(x):
-    """x: a variable standing for a value of an enclosing derivative."""
-    return x
-
-
 RULES[astype] = [lambda g, y, x, dtype: g.astype(x.dtype), None]
 
 
 # Shapes
 
 
-@primitive(lambda g, y, x, shape: np.reshape(g, x.shape), None)
+@primitive(lambda g, y, x, shape: g.reshape(x.shape), None)
 def reshape(x, shape):
-    return np.reshape(x, shape)
+    return x.reshape(shape)
 
 
-@primitive(lambda g, y, x, axes: np.transpose(g, np.argsort(axes)), None)
+@primitive(lambda g, y, x, axes: g.transpose(axes and np.argsort(axes).tolist()), None)
 def transpose(x, axes):
-    return np.transpose(x, axes)
+    return x.transpose(axes)
 
 
 @primitive(lambda g, y, x, shape: g, None)
 def broadcast_to(x, shape):
     """A real array, not NumPy's view: writing g into fresh memory is also faster."""
     y = np.empty(shape, x.dtype)
-    y[...] = x
+    if x.ndim:
+        y[...] = x
+    else:
+        y.fill(x)
     return y
 
 
@@ -189,7 +197,10 @@ RULES[getitem] = [lambda g, y, x, index: record(scatter, g, index, x.shape), Non
 def scatter(x, index, shape):
     """The array of zeros into which x is added at [index]; repeated positions add up."""
     y = np.zeros(shape, x.dtype)
-    add_at(y, index, x)
+    if x.size == 1:
+        y[index] = x
+    else:
+        add_at(y, index, x)
     return y
 
 
@@ -198,12 +209,14 @@ def add_at(y, index, x):
     if type(index) is slice:
         y = y[index]
         y += x
-        return
-    for i in index if type(index) is tuple else (index,):
-        if isinstance(i, (list, np.ndarray)) and np.asarray(i).dtype.kind != "b":
-            np.add.at(y, index, x)
-            return
-    y[index] += x
+    elif any(map(_may_repeat, index if type(index) is tuple else (index,))):
+        np.add.at(y, index, x)
+    else:
+        y[index] += x
+
+
+def _may_repeat(i):
+    return isinstance(i, (list, np.ndarray)) and np.asarray(i).dtype.kind != "b"
 
 
 @primitive(
@@ -215,14 +228,17 @@ def where(condition, x, y):
     return np.where(condition, x, y)
 
 
-# Reductions; `axis` is None or a tuple of axes that are not negative
+# Reductions; `axis` is None, an int or a tuple
 
 
 def _expand(y, x, axis, keepdims):
     """y with its reduced axes back, as ones."""
     if keepdims or y.shape == ():
         return y
-    return np.reshape(y, [1 if i in axis else n for i, n in enumerate(x.shape)])
+    shape = list(x.shape)
+    for i in (axis,) if type(axis) is int else axis:
+        shape[i] = 1
+    return y.reshape(shape)
 
 
 def _sum_x(g, y, x, axis, keepdims):
@@ -235,18 +251,19 @@ def sum_(x, axis, keepdims):
     return np.add.reduce(x, axis, None, None, keepdims)
 
 
-def _mean_x(g, y, x, axis, keepdims, n):
-    return _sum_x(g / n, y, x, axis, keepdims)
+def _mean_x(g, y, x, axis, keepdims):
+    return _sum_x(g / (x.size // g.size), y, x, axis, keepdims)
 
 
-@primitive(_mean_x, None, None, None)
-def mean(x, axis, keepdims, n):
-    return np.add.reduce(x, axis, None, None, keepdims) / n
+@primitive(_mean_x, None, None)
+def mean(x, axis, keepdims):
+    y = np.add.reduce(x, axis, None, None, keepdims)
+    return y / (x.size // y.size)
 
 
 def _extremum_x(g, y, x, axis, keepdims):
     ties = x == _expand(y, x, axis, keepdims)
-    return _expand(g, x, axis, keepdims) * (ties / np.add.reduce(ties, axis, keepdims=True))
+    return _expand(g, x, axis, keepdims) * ties / np.add.reduce(ties, axis, g.dtype, None, True)
 
 
 @primitive(_extremum_x, None, None)
@@ -285,9 +302,13 @@ def _matrices(g, a, b):
     return g, a, b
 
 
+def _dot(a, b):
+    return np.dot(a, b) if type(b) is Node else a.dot(b)
+
+
 def _matmul_a(g, y, a, b):
     if b.ndim == 2 and a.ndim <= 2:
-        return np.dot(g, b.T)
+        return _dot(g, b.T)
     shape = a.shape
     g, a, b = _matrices(g, a, b)
     d = np.matmul(g, np.swapaxes(b, -1, -2))
@@ -296,9 +317,9 @@ def _matmul_a(g, y, a, b):
 
 def _matmul_b(g, y, a, b):
     if b.ndim == 2 and a.ndim == 2:
-        return np.dot(a.T, g)
+        return _dot(a.T, g)
     if b.ndim == 2 and a.ndim == 1:
-        return np.dot(a[:, None], g[None, :])
+        return _dot(a[:, None], g[None, :])
     shape = b.shape
     g, a, b = _matrices(g, a, b)
     d = np.matmul(np.swapaxes(a, -1, -2), g)
@@ -362,6 +383,23 @@ def inv(a):
 def solve(a, b):
     """a⁻¹ b for (stacks of) matrices b."""
     return np.linalg.solve(a, b)
+
+
+def _cholesky_a(g, y, a):
+    """With Φ the lower triangle, its diagonal halved: S = L⁻ᵀ Φ(Lᵀ ḡ) L⁻¹, ā = Φ(S + Sᵀ).
+
+    ā is not symmetric, but lower triangular, since that is the half of a which NumPy reads.
+    """
+    phi = np.tril(np.ones(a.shape[-2:], a.dtype)) - 0.5 * np.eye(a.shape[-1], dtype=a.dtype)
+    lt = _transposed(y)
+    left = np.linalg.solve(lt, phi * (lt @ g))
+    s = np.linalg.solve(lt, _transposed(left))
+    return phi * (s + _transposed(s))
+
+
+@primitive(_cholesky_a)
+def cholesky(a):
+    return np.linalg.cholesky(a)
 
 
 def _as_matrices(g):
