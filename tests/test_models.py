@@ -87,8 +87,11 @@ def test_linear_preferences__backward_is_the_tapes_and_the_numbers(seed, A, d, b
     rng = np.random.default_rng(seed)
     model = linear_preferences(d)
     theta, x, g = rng.normal(size=d), rng.normal(size=(*batch, A, d)), rng.normal(size=(*batch, A))
-    for a, b in zip(model.vjp(theta, x)[1](g), npgrad.vjp(model, theta, x)[1](g)):
+    explicit = model.vjp(theta, x)[1](g)
+    for a, b in zip(explicit, npgrad.vjp(model, theta, x)[1](g)):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
+    out = np.full(d, np.nan)
+    assert model.vjp(theta, x)[1](g, out)[0] is out and np.array_equal(out, explicit[0])
     check_gradient(
         lambda theta, x: np.sum(g * model(theta, x)),
         lambda theta, x: model.vjp(theta, x)[1](g),
@@ -131,7 +134,8 @@ def test_from_function__has_the_models_gradient(network):
     out = np.empty_like(theta)
     assert twin.vjp(theta, x)[1](g, out)[0] is out
     assert np.array_equal(out, twin.vjp(theta, x)[1](g)[0])
-    assert not from_function(model, Layout(v=(3,))).init(None).any()
+    for layout in (3, Layout(v=(3,))):
+        assert np.array_equal(from_function(model, layout).init(None), np.zeros(3))
 
 
 @given(SEEDS)
@@ -140,6 +144,8 @@ def test_mlp__starts_within_the_inverse_root_of_fan_in(seed):
     p = model.layout.views(model.init(np.random.default_rng(seed)))
     assert 0.05 < np.abs(p.W1).max() <= 1 / 3 and np.abs(p.b1).max() <= 1 / 3
     assert np.abs(p.W2).max() <= 0.5 / 2 and np.abs(p.b2).max() <= 0.5 / 2
+    whole = mlp((9, 4, 2)).init(np.random.default_rng(seed))
+    assert np.array_equal(mlp((9, 4, 2)).layout.views(whole).W2, 2.0 * p.W2)
 
 
 @given(st.floats(-1e3, 1e3))
