@@ -76,6 +76,17 @@ def test_layout__views_of_a_traced_vector_are_differentiated():
     assert np.array_equal(grad(f)(theta), [0.0, 2.0, 4.0, 6.0, 3.0, 3.0])
 
 
+@given(SHAPES, SHAPES)
+def test_layout__is_equal_if_names_and_shapes_are(a, b):
+    assert layout_of(a) == layout_of(a) and hash(layout_of(a)) == hash(layout_of(a))
+    assert (layout_of(a) == layout_of(b)) is (a == b)
+    assert layout_of(a) != a
+
+
+def test_layout__names_a_scalar_without_an_index():
+    assert [Layout(c=(), W=(1, 2)).name_of(i) for i in range(3)] == ["c", "W[0, 0]", "W[0, 1]"]
+
+
 def test_layout__refuses_vectors_that_do_not_fit():
     layout = Layout(W=(2, 3), b=(3,))
     with pytest.raises(ValueError, match=r"shape \(8,\).*needs \(9,\)"):
