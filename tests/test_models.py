@@ -51,6 +51,24 @@ def test_mlp__backward_is_the_tapes_and_the_numbers(network):
 
 
 @given(networks())
+def test_mlp__is_the_composition_of_its_layers(network):
+    model, theta, x, _ = network
+    p = model.layout.views(theta)._asdict()
+    f = {
+        "tanh": np.tanh,
+        "relu": lambda h: h * (h > 0),
+        "softplus": lambda h: np.log(1 + np.exp(h)),
+        "elu": lambda h: np.where(h > 0, h, np.exp(np.minimum(h, 0)) - 1),
+        "identity": lambda h: h,
+    }[model.activation]
+    y = x
+    for k in range(1, len(model.sizes)):
+        y = y @ p[f"W{k}"] + (p[f"b{k}"] if model.bias else 0.0)
+        y = f(y) if k < len(model.sizes) - 1 else y
+    np.testing.assert_allclose(model(theta, x), y, rtol=1e-10, atol=1e-12)
+
+
+@given(networks())
 def test_mlp__gradient_is_the_sum_over_the_batch(network):
     model, theta, x, g = network
     d_theta, d_x = model.vjp(theta, x)[1](g)
@@ -123,6 +141,26 @@ def test_bind__is_the_model_and_sees_changes_in_place(network):
     assert np.array_equal(from_function(model, model.layout).bind(theta)(x), model(theta, x))
     preferences, v = linear_preferences(x.shape[-1]), x.ravel()[: x.shape[-1]]
     assert np.array_equal(preferences.bind(v)(x), preferences(v, x))
+
+
+@given(networks(), st.booleans(), st.sampled_from((float, np.float32)))
+def test_online__is_vjp_of_one_input_after_another(network, generic, dtype):
+    model, theta, x, g = network
+    theta = theta.astype(dtype)
+    close = dict(rtol=1e-10, atol=1e-12) if dtype is float else dict(rtol=1e-3, atol=1e-4)
+    d = np.full_like(theta, np.nan)
+    twin = from_function(model, model.layout) if generic else model
+    forward, backward = twin.online(theta, d)
+    for one_x, one_g in zip(x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])):
+        y, pullback = model.vjp(theta.astype(float), one_x)
+        np.testing.assert_allclose(forward(one_x), y, **close)
+        assert backward(one_g) is d
+        np.testing.assert_allclose(d, pullback(one_g)[0], **close)
+        theta += 0.25
+    preferences, v = linear_preferences(x.shape[-1]), x.ravel()[: x.shape[-1]]
+    forward, backward = preferences.online(v, np.empty_like(v))
+    assert np.array_equal(forward(x), preferences(v, x))
+    assert np.array_equal(backward(np.ones(x.shape[:-1])), x.reshape(-1, v.size).sum(0))
 
 
 @given(networks())
