@@ -101,6 +101,7 @@ def _compare(f, gradient, args, i, layout, argnums, tolerance, who):
         )
     rtol, atol = tolerance
     numbers, uncertainty, method = _numbers(f_of_x, x, y, atol)
+    uncertainty = np.broadcast_to(uncertainty, numbers.shape)
     if np.isnan(uncertainty).any():
         index = np.argwhere(np.isnan(uncertainty))[0][y.ndim :]
         raise AssertionError(
@@ -124,7 +125,7 @@ def _compare(f, gradient, args, i, layout, argnums, tolerance, who):
 def _numbers(f, x, y, atol):
     """(∂f/∂x, its uncertainty, the method): complex step if believable, else differences.
 
-    The uncertainty is nan where the differences do not converge.
+    The uncertainty broadcasts to ∂f/∂x; it is nan where the differences do not converge.
     """
     differences, error = _differences(f, x, atol)
     eps = np.finfo(y.dtype if y.dtype.kind == "f" else float).eps

@@ -9,6 +9,10 @@ A model has
                        pullback(g, out=d) writes the gradient of θ into d
     model.bind(θ)      x -> model(θ, x), faster for plain arrays: θ's views are looked up once, and
                        its later changes in place are seen; for acting step by step
+    model.online(θ, d) (forward, backward) for one input x (n,) at a time, in memory set aside once:
+                       forward(x) -> y (m,), overwritten by the next; backward(g) writes (∂y/∂θ)ᵀ g
+                       at the latest x into d and returns d. Later changes of θ in place are seen,
+                       but between forward and backward θ must stay
     model.init(rng)    a start θ
 `from_function` makes a model of any NumPy function, differentiated by the tape.
 """
@@ -105,6 +109,49 @@ class mlp:
 
         return forward
 
+    def _matrices(self, theta):
+        """Each layer's W with b as its last row, as they lie in θ: (n + 1, m), or W if no b."""
+        pieces, start = [], 0
+        for n, m in zip(self.sizes, self.sizes[1:]):
+            rows = n + int(self.bias)
+            pieces.append(theta[start : start + rows * m].reshape(rows, m))
+            start += rows * m
+        return pieces
+
+    def online(self, theta, d_theta):
+        f, slope = ACTIVATIONS[self.activation]
+        into = f if isinstance(f, np.ufunc) else lambda z, out: np.copyto(out, f(z))
+        matrices, empty = self._matrices(theta), partial(np.empty, dtype=theta.dtype)
+        inputs = [np.ones(len(W), theta.dtype) for W in matrices]  # with b, the last stays 1
+        h = [x[:n] for x, n in zip(inputs, self.sizes)]
+        y = [empty(m) for m in self.sizes[1:]]
+        g = [empty(m) for m in self.sizes[1:]]
+        last = matrices[-1], y[-1]
+        rise = [(x.dot, W, z, a) for x, W, z, a in zip(inputs, matrices, y, h[1:])]
+        fall = [(matrices[k][: len(h[k])].dot, g[k], g[k - 1], h[k]) for k in range(1, len(h))]
+        fall.reverse()
+        pieces = self._matrices(d_theta)
+        outer = [(x[:, None].dot, g_y[None], d) for x, g_y, d in zip(inputs, g, pieces)]
+        x_first, x_last, g_last = h[0], inputs[-1].dot, g[-1]
+
+        def forward(x):
+            x_first[:] = x
+            for dot, W, z, a in rise:
+                dot(W, z)
+                into(z, a)
+            return x_last(*last)
+
+        def backward(g_y):
+            g_last[:] = g_y
+            for dot, g_y, g_h, a in fall:
+                dot(g_y, g_h)
+                g_h *= slope(a)
+            for dot, row, d in outer:
+                dot(row, d)
+            return d_theta
+
+        return forward, backward
+
     def vjp(self, theta, x):
         f, slope = ACTIVATIONS[self.activation]
         layers = self._layers(theta)
@@ -133,6 +180,18 @@ class mlp:
         return y.reshape(*x.shape[:-1], self.sizes[-1]), pullback
 
 
+def _online(model, theta, d_theta):
+    """`online` for any model, by its vjp."""
+    pullback = None
+
+    def forward(x):
+        nonlocal pullback
+        y, pullback = model.vjp(theta, x)
+        return y
+
+    return forward, lambda g: pullback(g, d_theta)[0]
+
+
 def linear(n, m, *, bias=True):
     """y = x W + b, starting at zero as Sutton & Barto's linear methods do."""
     return mlp((n, m), "identity", bias=bias, last_scale=0.0)
@@ -153,6 +212,8 @@ class linear_preferences:
 
     def bind(self, theta):
         return lambda x: x.dot(theta)
+
+    online = _online
 
     def vjp(self, theta, x):
         def pullback(g, out=None):
@@ -180,6 +241,8 @@ class from_function:
 
     def bind(self, theta):
         return partial(self.f, theta)
+
+    online = _online
 
     def vjp(self, theta, x):
         y, tape_pullback = tape_vjp(self.f, theta, x)

@@ -17,7 +17,7 @@ RULES = {}
 FUNCTIONS = {}
 CONSTANT = set()
 
-_OPERANDS = {np.ndarray, float, int, bool, *(np.dtype(c).type for c in "efdg?bhilqBHILQ")}
+_NUMBERS = {float, int, bool, *(np.dtype(c).type for c in "efdg?bhilqBHILQ")}
 _levels = count()  # only their order means anything: of two derivatives, which began later
 
 
@@ -153,7 +153,9 @@ class Node:
         return _binary(np.power, self, exponent)
 
     def reshape(self, *shape, order="C"):
-        return FUNCTIONS[np.reshape](self, shape[0] if len(shape) == 1 else shape, order)
+        return self.__array_function__(
+            np.reshape, (), (self, shape[0] if len(shape) == 1 else shape, order), {}
+        )
 
     def transpose(self, *axes):
         return np.transpose(self, (axes[0] if len(axes) == 1 else axes) or None)
@@ -190,8 +192,8 @@ def record(function, *args):
     value = function(*values)
     if tape is None or tape.entries is None:
         return value
-    if value.dtype.kind != "f" or type(value) not in _OPERANDS:
-        raise _not_real(function, value)
+    if not _real(value) or value.dtype.kind != "f":
+        raise _refused(function, value)
     node = Node()
     node.value = value
     node.tape = tape
@@ -238,17 +240,15 @@ def _binary(ufunc, x, y):
                 return _record_nested(ufunc, (x, y))
             b = y.value
         else:
-            b = y if type(y) in _OPERANDS else operand(ufunc, y)
+            b = y if type(y) in _NUMBERS else operand(ufunc, y)
     else:
         tape = y.tape
-        a = x if type(x) in _OPERANDS else operand(ufunc, x)
+        a = x if type(x) in _NUMBERS else operand(ufunc, x)
         b = y.value
     value = ufunc(a, b)
     entries = tape.entries
     if entries is None:
         return value
-    if value.dtype.kind != "f":
-        raise _not_real(ufunc, value)
     node = Node()
     node.value = value
     node.tape = tape
@@ -257,14 +257,23 @@ def _binary(ufunc, x, y):
 
 
 def operand(function, x):
-    """x as a Node, an array or a number that can stand beside Nodes."""
-    if type(x) is Node or type(x) in _OPERANDS:
-        return x
+    """x as a Node, an array or a number that can stand beside Nodes in function's arguments."""
     if type(x) in (list, tuple):
-        return np.asarray(x)
-    raise TypeError(
-        f"{name_of(function)} of a value that is being differentiated and a {type(x).__name__}: "
-        "must be a real number or a plain array, e.g. np.asarray(x)"
+        x = np.asarray(x)
+    if type(x) is Node or _real(x):
+        return x
+    raise _refused(function, x)
+
+
+def _real(x):
+    return type(x) in _NUMBERS or (type(x) is np.ndarray and x.dtype.kind in "fiub")
+
+
+def _refused(function, x):
+    kind = f"{x.dtype} array" if type(x) is np.ndarray else type(x).__name__
+    return TypeError(
+        f"{name_of(function)} of a value that is being differentiated and {kind}: must be real "
+        "numbers in a plain array, e.g. np.asarray(x); write a complex number as two real ones"
     )
 
 
@@ -292,14 +301,6 @@ def _no_rule(what):
     return TypeError(
         f"{what} has no derivative rule: write it with NumPy functions that have one, or compute "
         "it outside the differentiated function"
-    )
-
-
-def _not_real(function, value):
-    kind = value.dtype if type(value) is np.ndarray else type(value).__name__
-    return TypeError(
-        f"{name_of(function)} gave {kind} values: only plain arrays of real floating-point numbers "
-        "can be differentiated; write the real and the imaginary part as two real arrays"
     )
 
 

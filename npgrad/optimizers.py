@@ -7,6 +7,7 @@ own or shared memory is only a matter of which m is handed in. t counts the step
 """
 
 import math
+from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -28,18 +29,41 @@ def momentum(d, m, t, step_size, decay=0.99):
 
 def rmsprop(d, m, t, step_size, decay=0.99, eps=0.1):
     """g ← αg + (1−α)d²;  step η d/√(g + ε): ε INSIDE the root, not centred (A3C eqs 8–9)."""
-    (g,) = m
-    g *= decay
-    g += (1.0 - decay) * d * d
-    return step_size * d / np.sqrt(g + eps)
+    g = m[0]
+    step = _mean_square(d, g, decay)
+    np.add(g, _number(eps, g.dtype), step)
+    np.sqrt(step, step)
+    np.divide(d, step, step)
+    step *= _number(step_size, g.dtype)
+    return step
 
 
 def rmsprop_outside(d, m, t, step_size, decay=0.99, eps=1e-8):
     """g ← αg + (1−α)d²;  step η d/(√g + ε): ε outside the root, as frameworks have it."""
-    (g,) = m
-    g *= decay
-    g += (1.0 - decay) * d * d
-    return step_size * d / (np.sqrt(g) + eps)
+    g = m[0]
+    step = _mean_square(d, g, decay)
+    np.sqrt(g, step)
+    step += _number(eps, g.dtype)
+    np.divide(d, step, step)
+    step *= _number(step_size, g.dtype)
+    return step
+
+
+def _mean_square(d, g, decay):
+    """g ← αg + (1−α)d²; returns an array to go on with."""
+    d2 = d * d
+    d2 *= _number(1.0 - decay, g.dtype)
+    g *= _number(decay, g.dtype)
+    g += d2
+    return d2
+
+
+@lru_cache(maxsize=64)
+def _number(x, dtype):
+    """x as a read-only 0-d array: a Python float costs a ufunc up to as much as its work."""
+    x = np.array(x, dtype)
+    x.setflags(write=False)
+    return x
 
 
 def adam(d, m, t, step_size, beta1=0.9, beta2=0.999, eps=1e-8):

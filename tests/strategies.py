@@ -1,5 +1,7 @@
 """Hypothesis strategies shared by the tests."""
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -53,3 +55,14 @@ def mdps(draw, kinds=KINDS):
 def policies(mdp):
     """Policies (S, A) of an MDP, some rows nearly or wholly deterministic."""
     return distributions(mdp.P.shape[:2])
+
+
+@st.composite
+def unichain_mdps(draw):
+    """A continuing MDP whose every step leads to one state with Pr >= 0.1, whatever the policy.
+
+    So it has one recurrent class, mixes in about ten steps, and may have transient states.
+    """
+    mdp = draw(mdps(kinds=("continuing",)))
+    home = np.eye(len(mdp.p0))[draw(st.integers(0, len(mdp.p0) - 1))]
+    return replace(mdp, P=0.9 * mdp.P + 0.1 * home)

@@ -17,6 +17,7 @@ from algorithms.common.mdp import (
     FiniteMDP,
     FiniteMDPEnv,
     action_values,
+    advantages,
     discounted_occupancy,
     expected_return,
     state_values,
@@ -24,7 +25,10 @@ from algorithms.common.mdp import (
 )
 from algorithms.common.register import register
 from algorithms.common.worlds import (
+    CHAIN_OPTIMUM,
     SHORT_CORRIDOR_OPTIMUM,
+    chain,
+    garnet,
     short_corridor,
     short_corridor_env,
     short_corridor_features,
@@ -82,6 +86,15 @@ def test_values__satisfy_the_bellman_equations(drawn):
     np.testing.assert_allclose(q, (mdp.P * successor).sum(2), rtol=0, atol=rounding(mdp))
     np.testing.assert_allclose(v, (pi * q).sum(1), rtol=0, atol=rounding(mdp))
     assert not v[mdp.terminal].any() and not q[mdp.terminal].any()
+
+
+@laws
+@given(with_policies(1))
+def test_advantages__are_values_apart_from_their_mean_under_the_policy(drawn):
+    mdp, pi = drawn
+    q, v, advantage = action_values(mdp, pi), state_values(mdp, pi), advantages(mdp, pi)
+    np.testing.assert_allclose(advantage, q - v[:, None], rtol=0, atol=2 * rounding(mdp))
+    np.testing.assert_allclose((pi * advantage).sum(1), 0, rtol=0, atol=rounding(mdp))
 
 
 @laws
@@ -234,49 +247,83 @@ def test_episodes__that_end_by_less_than_rounding_raise(drawn):
 
 
 def arguments():
-    return {"P": np.full((2, 2, 2), 0.5), "r": np.zeros((2, 2)), "p0": np.array([1.0, 0.0]),
-            "gamma": 0.5, "terminal": np.array([False, True]), "observation": np.array([0, 1])}
+    return {
+        "P": np.full((2, 2, 2), 0.5),
+        "r": np.zeros((2, 2)),
+        "p0": np.array([1.0, 0.0]),
+        "gamma": 0.5,
+        "terminal": np.array([False, True]),
+        "observation": np.array([0, 1]),
+    }
 
 
-@pytest.mark.parametrize("name, value, message", [
-    ("P", np.full((2, 2), 0.5), r"P has shape \(2, 2\)"),
-    ("P", np.full((2, 2, 3), 1 / 3), r"P has shape \(2, 2, 3\)"),
-    ("P", [[[0.5, 0.5], [0.5, 0.4]]] * 2, r"P\[0, 1\] sums to 0.9"),
-    ("P", [[[1.5, -0.5], [0.5, 0.5]]] * 2, r"P\[0, 0\] .*least entry -0.5"),
-    ("P", np.full((2, 2, 2), np.nan), r"P\[0, 0\] sums to nan"),
-    ("r", np.zeros((2, 3)), r"r has shape \(2, 3\)"),
-    ("r", np.zeros(2), r"r has shape \(2,\)"),
-    ("r", [[0, 0], [0, 0], [0, 0]], r"r has shape \(3, 2\)"),
-    ("r", [[0, np.inf], [0, 0]], r"r\[0, 1, 0\] = inf"),
-    ("p0", [1.0], r"p0 has shape \(1,\)"),
-    ("p0", [0.5, 0.4], "p0 sums to 0.9"),
-    ("p0", [1.5, -0.5], "p0 .*least entry -0.5"),
-    ("p0", [0.5, 0.5], r"p0\[1\] = 0.5: .*terminal"),
-    ("gamma", 1.5, r"gamma = 1.5: must be in \[0, 1\]"),
-    ("gamma", -0.1, r"gamma = -0.1: must be in \[0, 1\]"),
-    ("gamma", np.nan, r"gamma = nan: must be in \[0, 1\]"),
-    ("terminal", [True], r"terminal has shape \(1,\)"),
-    ("terminal", [0, 1], "terminal has dtype int"),
-    ("observation", [0, 1, 2], r"observation has shape \(3,\)"),
-    ("observation", [0, -1], "observation = .*>= 0"),
-    ("observation", [0.0, 1.0], "observation = .*integers"),
-])
+@pytest.mark.parametrize(
+    "name, value, message",
+    [
+        ("P", np.full((2, 2), 0.5), r"P has shape \(2, 2\)"),
+        ("P", np.full((2, 2, 3), 1 / 3), r"P has shape \(2, 2, 3\)"),
+        ("P", [[[0.5, 0.5], [0.5, 0.4]]] * 2, r"P\[0, 1\] sums to 0.9"),
+        ("P", [[[1.5, -0.5], [0.5, 0.5]]] * 2, r"P\[0, 0\] .*least entry -0.5"),
+        ("P", np.full((2, 2, 2), np.nan), r"P\[0, 0\] sums to nan"),
+        ("r", np.zeros((2, 3)), r"r has shape \(2, 3\)"),
+        ("r", np.zeros(2), r"r has shape \(2,\)"),
+        ("r", [[0, 0], [0, 0], [0, 0]], r"r has shape \(3, 2\)"),
+        ("r", [[0, np.inf], [0, 0]], r"r\[0, 1, 0\] = inf"),
+        ("p0", [1.0], r"p0 has shape \(1,\)"),
+        ("p0", [0.5, 0.4], "p0 sums to 0.9"),
+        ("p0", [1.5, -0.5], "p0 .*least entry -0.5"),
+        ("p0", [0.5, 0.5], r"p0\[1\] = 0.5: .*terminal"),
+        ("gamma", 1.5, r"gamma = 1.5: must be in \[0, 1\]"),
+        ("gamma", -0.1, r"gamma = -0.1: must be in \[0, 1\]"),
+        ("gamma", np.nan, r"gamma = nan: must be in \[0, 1\]"),
+        ("terminal", [True], r"terminal has shape \(1,\)"),
+        ("terminal", [0, 1], "terminal has dtype int"),
+        ("observation", [0, 1, 2], r"observation has shape \(3,\)"),
+        ("observation", [0, -1], "observation = .*>= 0"),
+        ("observation", [0.0, 1.0], "observation = .*integers"),
+    ],
+)
 def test_fields__that_are_wrong_are_named(name, value, message):
     with pytest.raises(ValueError, match=message):
         FiniteMDP(**{**arguments(), name: value})
 
 
-@pytest.mark.parametrize("pi, message", [
-    (np.ones((2, 1)), r"pi has shape \(2, 1\)"),
-    ([[0.5, 0.4], [0.5, 0.5]], r"pi\[0\] sums to 0.9"),
-    ([[0.5, 0.5], [1.5, -0.5]], r"pi\[1\] .*least entry -0.5"),
-])
+@pytest.mark.parametrize(
+    "pi, message",
+    [
+        (np.ones((2, 1)), r"pi has shape \(2, 1\)"),
+        ([[0.5, 0.4], [0.5, 0.5]], r"pi\[0\] sums to 0.9"),
+        ([[0.5, 0.5], [1.5, -0.5]], r"pi\[1\] .*least entry -0.5"),
+    ],
+)
 def test_policies__that_are_wrong_are_named(pi, message):
     mdp = FiniteMDP(**arguments())
-    for f in (state_values, action_values, discounted_occupancy, expected_return,
-              lambda m, p: next(trajectories(m, p, 1))):
+    for f in (
+        state_values,
+        action_values,
+        discounted_occupancy,
+        expected_return,
+        lambda m, p: next(trajectories(m, p, 1)),
+    ):
         with pytest.raises(ValueError, match=message):
             f(mdp, pi)
+
+
+@laws
+@given(with_policies(1), st.integers(1, 2))
+def test_trajectories__are_counted_before_the_first_one(drawn, horizon):
+    mdp, pi = drawn
+    n = len(list(trajectories(mdp, pi, horizon)))
+    assert len(list(trajectories(mdp, pi, horizon, limit=n))) == n
+    with pytest.raises(ValueError, match=rf"horizon = {horizon}: .*limit = {n - 1}$"):
+        next(trajectories(mdp, pi, horizon, limit=n - 1))
+
+
+def test_trajectories__that_are_too_many_raise_at_once():
+    pi = corridor_policy(0.5)
+    message = r"horizon = 10000: must be less, since after 23 steps .* limit = 1e\+06"
+    with pytest.raises(ValueError, match=message):
+        next(trajectories(short_corridor(), pi, 10_000))
 
 
 def test_trajectories__ask_for_a_horizon():
@@ -353,7 +400,7 @@ def test_env__gives_every_outcome_its_share_of_the_unit_interval(mdp, n):
     count = np.bincount(first[:n], minlength=S)
     assert (abs(count - n * mdp.p0) <= 1 + 1e-9).all() and mdp.p0[first].all()
     for s in np.flatnonzero(mdp.p0):
-        start = (mdp.p0[:s].sum() + mdp.p0[:s + 1].sum()) / 2
+        start = (mdp.p0[:s].sum() + mdp.p0[: s + 1].sum()) / 2
         for a in range(A):
             env.np_random = Uniforms([u for i in [*grid, *extremes] for u in (start, i)])
             next_states = []
@@ -404,6 +451,7 @@ def test_env__does_the_same_from_the_same_seed(mdp, seed):
         while len(steps) < 10 and not (len(steps) > 1 and steps[-1][2]):
             steps.append(env.step(0))
         return steps
+
     assert episode() == episode()
 
 
@@ -480,6 +528,31 @@ def test_short_corridor__features_start_the_book_near_left():
     assert round(pi[RIGHT], 2) == 0.05
 
 
+# The chain and the garnets
+
+
+def test_chain__is_best_where_it_always_goes_on():
+    mdp = chain()
+    go = np.tile([0.0, 1.0], (5, 1))
+    assert abs(expected_return(mdp, go) - CHAIN_OPTIMUM) <= 8 * EPS * CHAIN_OPTIMUM
+    stop = [state_values(mdp, 1 - go)[s] for s in range(4)]
+    assert stop == [1, 2, 3, 4]
+    np.testing.assert_allclose(state_values(mdp, go)[:4], 8 * 0.72 ** np.arange(3, -1, -1))
+
+
+@laws
+@given(st.integers(0, 2**31), st.integers(1, 6), st.integers(1, 4), st.data())
+def test_garnet__has_as_many_successors_as_it_says(seed, states, actions, data):
+    branching = data.draw(st.integers(1, states))
+    mdp = garnet(seed, states, actions, branching, gamma=0.5)
+    assert mdp.P.shape == (states, actions, states) and mdp.gamma == 0.5
+    assert (np.count_nonzero(mdp.P, axis=2) == branching).all() and not mdp.terminal.any()
+    again = garnet(seed, states, actions, branching, gamma=0.5)
+    assert np.array_equal(mdp.P, again.P) and np.array_equal(mdp.r, again.r)
+    with pytest.raises(ValueError, match=f"branching = {states + 1}: must be in 1, ..., states"):
+        garnet(seed, states, actions, states + 1)
+
+
 # Registration
 
 
@@ -489,6 +562,15 @@ def test_register__can_be_repeated_and_sets_no_time_limit():
     env = gymnasium.make("npgrad/ShortCorridor-v0")
     assert isinstance(env.unwrapped, FiniteMDPEnv) and env.spec.max_episode_steps is None
     check_env(env.unwrapped)
+
+
+@pytest.mark.parametrize(
+    "name, mdp",
+    [("Chain", chain()), ("Garnet0", garnet(0)), ("Garnet1", garnet(1)), ("Garnet2", garnet(2))],
+)
+def test_register__knows_the_worlds_of_the_laboratory(name, mdp):
+    made = gymnasium.make(f"npgrad/{name}-v0").unwrapped.mdp
+    assert all(np.array_equal(getattr(made, x), getattr(mdp, x)) for x in ("P", "r", "p0", "gamma"))
 
 
 def test_register__is_reached_through_the_id_alone():

@@ -132,7 +132,7 @@ class FiniteMDPEnv(gymnasium.Env):
         return observation, reward, terminated, False, {"state": s}
 
 
-def chain(mdp: FiniteMDP, pi) -> tuple[np.ndarray, np.ndarray]:
+def markov_chain(mdp: FiniteMDP, pi) -> tuple[np.ndarray, np.ndarray]:
     """One step under pi: P_π (S, S) from state to state and the expected reward r_π (S,)."""
     pi = _policy(mdp, pi)
     return (
@@ -148,7 +148,7 @@ def state_values(mdp: FiniteMDP, pi) -> np.ndarray:
     ValueError where that is infinite or above 1e9 from any nonterminal state, reachable or not:
     with γ = 1, an episode must end with probability one wherever it starts.
     """
-    P_pi, r_pi = chain(mdp, pi)
+    P_pi, r_pi = markov_chain(mdp, pi)
     states = ~mdp.terminal
     v = np.zeros_like(r_pi)
     v[states] = np.linalg.solve(_system(mdp, P_pi, states), r_pi[states])
@@ -173,7 +173,7 @@ def discounted_occupancy(mdp: FiniteMDP, pi) -> np.ndarray:
     episode never comes. Error as state_values. Raises ValueError where the expected discounted
     number of steps is infinite or above 1e9 from a state that an episode from p0 can reach.
     """
-    P_pi, _ = chain(mdp, pi)
+    P_pi, _ = markov_chain(mdp, pi)
     states = _reached(P_pi != 0, mdp.p0 > 0) & ~mdp.terminal
     d = np.zeros_like(P_pi[0])
     d[states] = np.linalg.solve(_system(mdp, P_pi, states).T, mdp.p0[states])
@@ -182,7 +182,7 @@ def discounted_occupancy(mdp: FiniteMDP, pi) -> np.ndarray:
 
 def expected_return(mdp: FiniteMDP, pi) -> float:
     """J = p0·v, summed as d·r_π: only what an episode can reach counts. Raises as the occupancy."""
-    _, r_pi = chain(mdp, pi)
+    _, r_pi = markov_chain(mdp, pi)
     return discounted_occupancy(mdp, pi) @ r_pi
 
 

@@ -4,15 +4,41 @@ Gymnasium 1.0 dropped its plug-in entry points: an environment is registered by 
 here or through the id, gymnasium.make("algorithms.common.register:npgrad/ShortCorridor-v0").
 """
 
+from types import MappingProxyType
+
 import gymnasium
+
+WORLDS = MappingProxyType(
+    {
+        "npgrad/ShortCorridor-v0": ("short_corridor_env", {}),
+        "npgrad/RandomWalk19-v0": ("random_walk_19_env", {}),
+        "npgrad/Chain-v0": ("chain_env", {}),
+        "npgrad/Garnet0-v0": ("garnet_env", {"seed": 0}),
+        "npgrad/Garnet1-v0": ("garnet_env", {"seed": 1}),
+        "npgrad/Garnet2-v0": ("garnet_env", {"seed": 2}),
+    }
+)
+"""id: the function in algorithms.common.worlds that makes it, and its arguments."""
+
+ELSEWHERE = MappingProxyType(
+    {
+        "npgrad/AccessControl-v0": "algorithms.common.queueing:access_control_env",
+        "npgrad/ContinuingPendulum-v0": "gymnasium.envs.classic_control.pendulum:PendulumEnv",
+    }
+)
+"""id: the entry point. The pendulum is Gymnasium's own, which is only reset once: no time limit."""
 
 
 def register() -> None:
-    """Register the worlds of algorithms.common.worlds. Without a time limit: their sources have
-    none. Calling it again changes nothing."""
-    if "npgrad/ShortCorridor-v0" not in gymnasium.registry:
-        gymnasium.register("npgrad/ShortCorridor-v0",
-                           entry_point="algorithms.common.worlds:short_corridor_env")
+    """Register all of them. Without a time limit: their sources have none. Calling it again changes
+    nothing."""
+    for name, (function, arguments) in WORLDS.items():
+        if name not in gymnasium.registry:
+            entry_point = f"algorithms.common.worlds:{function}"
+            gymnasium.register(name, entry_point=entry_point, kwargs=dict(arguments))
+    for name, entry_point in ELSEWHERE.items():
+        if name not in gymnasium.registry:
+            gymnasium.register(name, entry_point=entry_point)
 
 
 register()

@@ -29,7 +29,13 @@ class Page(NamedTuple):
     names: tuple[str, ...] = Method._fields
 
 
-METHODS: Mapping[str, Page] = MappingProxyType({"reinforce": Page("algorithms.reinforce")})
+METHODS: Mapping[str, Page] = MappingProxyType(
+    {
+        "theorem": Page("algorithms.policy_gradient_theorem"),
+        "reinforce": Page("algorithms.reinforce"),
+        "td-lambda": Page("algorithms.td_lambda"),
+    }
+)
 
 
 def load_method(name: str, methods: Mapping[str, Page]) -> Method:

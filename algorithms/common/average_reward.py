@@ -1,0 +1,95 @@
+"""Average reward: exact answers for finite MDPs that go on for ever.
+
+    ρ = lim_n 1/n E[R_1 + ... + R_n] = Σ_s d(s) Σ_a π(a|s) Σ_s' P r       d = P_πᵀ d, Σ_s d(s) = 1
+    q(s,a) = Σ_t E[R_t - ρ | S_0 = s, A_0 = a] = Σ_s' P[s,a,s'] (r[s,a,s'] - ρ + v(s'))
+    v(s) = Σ_a π(a|s) q(s,a), Σ_s d(s) v(s) = 0         (Σ_t as the mean of its partial sums)
+
+γ and p0 play no part: the chain P_π must have one recurrent class, so that ρ does not depend on the
+start. pi is an array (S, A), which may be complex, as in mdp. With u = 1/S, every answer comes from
+
+    Z = (I - P_π + 1uᵀ)⁻¹:      dᵀ = uᵀZ      v = Z (r_π - ρ) - its mean under d.
+
+All functions raise ValueError for an MDP with terminal states, a chain with two recurrent classes
+and a chain that takes more than about 1e9 steps to forget where it was. Errors are about eps ‖Z‖.
+Sources: Sutton, McAllester, Singh & Mansour 1999; Puterman 1994, chapter 8.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from algorithms.common.mdp import FiniteMDP, markov_chain
+
+SLOWEST_MIXING = 1e9
+
+
+class Stationary(NamedTuple):
+    """d (S,) the stationary distribution, rho the average reward per step, v (S,)."""
+
+    d: np.ndarray
+    rho: float
+    v: np.ndarray
+
+
+def stationary_distribution(mdp: FiniteMDP, pi) -> np.ndarray:
+    """d (S,): the share of the time spent in each state; exactly 0 in transient ones."""
+    return solve(mdp, pi).d
+
+
+def average_reward(mdp: FiniteMDP, pi) -> float:
+    """ρ, per step."""
+    return solve(mdp, pi).rho
+
+
+def differential_values(mdp: FiniteMDP, pi) -> np.ndarray:
+    """v (S,): what is gained on top of ρ per step, in all, by starting in s rather than from d."""
+    return solve(mdp, pi).v
+
+
+def differential_action_values(mdp: FiniteMDP, pi) -> np.ndarray:
+    """q (S, A): the same with the first action given."""
+    _, rho, v = solve(mdp, pi)
+    return np.einsum("sat,sat->sa", mdp.P, mdp.r - rho + v)
+
+
+def solve(mdp: FiniteMDP, pi) -> Stationary:
+    """d, ρ and v at once."""
+    if mdp.terminal.any():
+        s = np.flatnonzero(mdp.terminal)[0]
+        raise ValueError(f"terminal[{s}] = True: must be False, an average reward has no last step")
+    P_pi, r_pi = markov_chain(mdp, pi)
+    S = len(r_pi)
+    recurrent = _recurrent(P_pi != 0)
+    try:
+        Z = np.linalg.inv(np.eye(S) - P_pi + 1 / S)
+    except np.linalg.LinAlgError:
+        Z = np.full((S, S), np.inf)
+    if not np.abs(Z.real).sum(1).max() <= SLOWEST_MIXING:
+        raise ValueError(
+            f"pi: must leave every set of states sooner, its chain takes more than "
+            f"{SLOWEST_MIXING:g} steps to forget where it was"
+        )
+    d = np.where(recurrent, Z.mean(0), 0)
+    rho = d @ r_pi
+    v = Z @ (r_pi - rho)
+    return Stationary(d, rho, v - d @ v)
+
+
+def _recurrent(edges):
+    """Mask of the states that every state can reach along edges (S, S) bool.
+
+    They are the one recurrent class, or there are none and as many classes as the error names.
+    """
+    reach, longer = np.eye(len(edges)) > 0, edges | (np.eye(len(edges)) > 0)
+    while (longer != reach).any():
+        reach, longer = longer, longer.astype(float) @ longer > 0
+    recurrent = reach.all(0)
+    if not recurrent.any():
+        sizes = reach.sum(1)
+        s = sizes.argmin()  # a state that reaches fewest can be reached from all that it reaches
+        s2 = np.where(reach[:, s], len(sizes) + 1, sizes).argmin()
+        raise ValueError(
+            f"multichain: states {s} and {s2} can never reach each other under pi, so that the "
+            "average reward depends on the start; must have one recurrent class"
+        )
+    return recurrent

@@ -1,0 +1,115 @@
+"""One-step actor–critic in torch: what algorithms/actor_critic.py computes, for comparison.
+
+    Usual    as tutorials write it: torch.distributions, one loss, one default RMSprop and one
+             backward pass for each network
+    Lean     one loss and one optimiser for both, v̂(S') without gradient, no distribution object,
+             RMSprop in its fastest form here (foreach), observations used as they are, gradients
+             handed over without accumulation
+    Gumbel   Lean, with this library's way of sampling instead of torch.multinomial: argmax of the
+             preferences plus noise drawn for many steps at once
+
+All descend, at every step, −I δ ln π(A|S, θ) − δ v̂(S, w) with δ = R + γ v̂(S', w) − v̂(S, w) a number
+and I = γ^t, by torch's RMSprop (ε outside the root, 1e-8; the page's rmsprop_outside). For Discrete
+actions and flat observations.
+"""
+
+import torch
+from torch.distributions import Categorical
+from torch.nn import functional as F
+
+from benchmarks.torch_twins.reinforce import flat, network
+
+__all__ = ["Gumbel", "Lean", "Usual", "flat", "network"]
+BLOCK = 128
+
+
+class Usual:
+    def __init__(self, env, config, policy, value):
+        self.env, self.gamma, self.policy, self.value = env, config.gamma, policy, value
+        self.dtype = next(policy.parameters()).dtype
+        self.groups = [
+            dict(params=list(policy.parameters()), lr=config.step_size),
+            dict(params=list(value.parameters()), lr=config.step_size_w),
+        ]
+        self.actor_optimizer, self.critic_optimizer = map(self.rmsprop, self.groups)
+        self.S, self.I, self.over = None, 1.0, True
+
+    def rmsprop(self, *groups):
+        return torch.optim.RMSprop(groups)
+
+    def features(self, s):
+        return torch.as_tensor(s, dtype=self.dtype)
+
+    def step(self):
+        """One step of the environment and of both networks."""
+        if self.over:
+            s, _ = self.env.reset()
+            self.S, self.I = self.features(s), 1.0
+        x = self.S
+        pi = Categorical(logits=self.policy(x))
+        a = pi.sample()
+        s, r, terminated, truncated, _ = self.env.step(a.item())
+        x2 = self.features(s)
+        v, v2 = self.value(x).squeeze(-1), self.value(x2).squeeze(-1)
+        delta = r + self.gamma * v2.detach() * (1 - terminated) - v
+        actor_loss = -self.I * delta.detach() * pi.log_prob(a)
+        critic_loss = 0.5 * delta**2
+        self.actor_optimizer.zero_grad()
+        actor_loss.backward()
+        self.actor_optimizer.step()
+        self.critic_optimizer.zero_grad()
+        critic_loss.backward()
+        self.critic_optimizer.step()
+        self.S, self.over = x2, terminated or truncated
+        self.I *= self.gamma
+
+
+class Lean(Usual):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.parameters = self.groups[0]["params"] + self.groups[1]["params"]
+        self.optimizer = torch.optim.RMSprop(self.groups, foreach=True)
+
+    def features(self, s):
+        x = torch.from_numpy(s)  # shares memory: CartPole's observations are new, float32 arrays
+        return x if self.dtype == x.dtype else x.to(self.dtype)
+
+    def draw_action(self, h):
+        return torch.multinomial(h.softmax(-1), 1).item()
+
+    def step(self):
+        if self.over:
+            s, _ = self.env.reset()
+            self.S, self.I = self.features(s), 1.0
+        x = self.S
+        h = self.policy(x)
+        a = self.draw_action(h.detach())
+        s, r, terminated, truncated, _ = self.env.step(a)
+        x2, v2 = self.features(s), 0.0
+        if not terminated:
+            with torch.inference_mode():
+                v2 = self.value(x2).item()
+        v = self.value(x)[0]
+        delta = r + self.gamma * v2 - v.item()
+        loss = F.log_softmax(h, -1)[a] * (-self.I * delta) - v * delta
+        gradients = torch.autograd.grad(loss, self.parameters)
+        for parameter, gradient in zip(self.parameters, gradients):
+            parameter.grad = gradient
+        self.optimizer.step()
+        self.S, self.over = x2, terminated or truncated
+        self.I *= self.gamma
+
+
+class Gumbel(Lean):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.noise = self.draw()
+
+    def draw(self):
+        """Rows of Gumbel noise, without end."""
+        while True:
+            n = int(self.env.action_space.n)
+            yield from -torch.empty(BLOCK, n, dtype=self.dtype).exponential_().log_()
+
+    def draw_action(self, h):
+        return (h + next(self.noise)).argmax().item()
