@@ -34,7 +34,7 @@ import numpy as np
 
 from algorithms.common.features import BASES, Features
 from algorithms.common.metrics import Metrics
-from algorithms.common.online import Actor, Critic, finite
+from algorithms.common.online import Actor, Critic
 from algorithms.common.policy import Network, check, make_policy, make_value
 from npgrad import Softmax
 from npgrad.optimizers import OPTIMIZERS
@@ -188,7 +188,7 @@ def continuing(config, state, R, v, v2, dv, dlogpi):
     ascend(config, state, delta * state.z_theta, delta * state.z_w)
 
 
-BOXES = {OneStep: one_step, Traces: traces, Continuing: continuing}
+BOXES = MappingProxyType({OneStep: one_step, Traces: traces, Continuing: continuing})
 
 
 def ascend(config, state, d_theta, d_w):
@@ -256,10 +256,11 @@ def train(env, config, state, gradient=None, value_gradient=None):
 def episodes(env, config, state, actor, critic):
     """The outer loop of the episodic boxes: yields (return, length, scalars) of every episode."""
     while True:
-        S, total, first = restart(env, actor, state), 0.0, state.steps
+        S, total, first = actor.start(env, state.rng), 0.0, state.steps
         state.I, state.z_theta[:], state.z_w[:] = 1.0, 0.0, 0.0
         for noise in actor.noise(state.rng):
-            A, R, S2, terminated, truncated = interact(env, state, actor, S, noise)
+            state.steps += 1
+            A, R, S2, terminated, truncated = actor.step(env, S, noise, state.steps)
             learn(config, state, actor, critic, S, A, R, None if terminated else S2)
             total += R
             S = S2
@@ -270,42 +271,19 @@ def episodes(env, config, state, actor, critic):
 
 def stretches(env, config, state, actor, critic):
     """The outer loop of the continuing box: yields (sum of rewards, length, scalars)."""
-    S = restart(env, actor, state)
+    S = actor.start(env, state.rng)
     while True:
         total = 0.0
         for noise, _ in zip(actor.noise(state.rng), range(config.report_every)):
-            A, R, S2, terminated, truncated = interact(env, state, actor, S, noise)
+            state.steps += 1
+            A, R, S2, terminated, truncated = actor.step(env, S, noise, state.steps)
             if terminated:
-                S2 = restart(env, actor, state)
+                S2 = actor.start(env, state.rng)
             learn(config, state, actor, critic, S, A, R, S2)
             total += R
-            S = restart(env, actor, state) if truncated and not terminated else S2
+            S = actor.start(env, state.rng) if truncated and not terminated else S2
         rewards = total / config.report_every
         yield total, config.report_every, {"average_reward": rewards, "R_bar": state.R_bar}
-
-
-def restart(env, actor, state):
-    """S of a reset environment, seeded from the State."""
-    observation, _ = env.reset(seed=int(state.rng.integers(2**31)))
-    return actor.policy.encode(observation)
-
-
-def interact(env, state, actor, S, noise):
-    """A ~ π(·|S, θ); take action A, observe R, S'."""
-    A = actor.act(S, noise)
-    if not finite(actor.h):
-        raise FloatingPointError(
-            f"theta has diverged: the policy's output is {actor.h} at step {state.steps}"
-        )
-    observation, R, terminated, truncated, _ = env.step(actor.policy.decode(A))
-    state.steps += 1
-    S2 = actor.policy.encode(observation)
-    if not (isfinite(R) and finite(S2)):
-        raise FloatingPointError(
-            f"the environment returned reward {R} and observation {S2} at step {state.steps}: "
-            "both must be finite"
-        )
-    return A, float(R), S2, terminated, truncated
 
 
 def learn(config, state, actor, critic, S, A, R, S2):

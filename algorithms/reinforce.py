@@ -4,15 +4,15 @@
     θ ← θ + α^θ γ^t (G_t − b(S_t)) ∇ln π(A_t|S_t, θ)           (13.8, 13.11; ascent on J(θ))
     w ← w + α^w (G_t − v̂(S_t, w)) ∇v̂(S_t, w)                   (descent on ½(G_t − v̂)²; no γ^t)
 
-R[t] is the reward that follows A[t]. b is 0, a running mean of the returns, or the learned v̂. G and b
-are computed before anything moves. Weightings of ∇ln π(A_t|S_t, θ):
+R[t] is the reward that follows A[t]. b is 0, a running mean of the returns, or the learned v̂. G
+and b are computed before anything moves. Weightings of ∇ln π(A_t|S_t, θ):
 
-    total               G_0 − b(S_0)         (Σ_t ∇ln π_t)(Σ_t γ^t R_t), the likelihood-ratio formula
+    total               G_0 − b(S_0)         (Σ_t ∇ln π_t)(Σ_t γ^t R_t), the likelihood ratio
     reward_to_go        γ^t (G_t − b(S_t))   the box; the same expectation
     undiscounted_state  G_t − b(S_t)         γ^t dropped, as most code has it: BIASED for γ < 1
 
 Forms: `batch` takes the gradient at a fixed θ, summed over each episode's steps and averaged over
-`episodes_per_update` episodes (unbiased); `moving` is the box to the letter: θ and w move at every t.
+`episodes_per_update` episodes (unbiased); `moving` is the box to the letter: θ, w move at every t.
 
 Departures from the box: optimisers other than sgd; a truncated episode's return goes on from
 v̂(S_T, w), which needs the learned baseline: without it the return ends with the data.
@@ -68,7 +68,7 @@ def returns(R, gamma, v_final=0.0):
 
 
 def weights(t, G, b, gamma, weighting):
-    """What multiplies ∇ln π(A_t|S_t, θ) at times t (n,), given all returns G and baselines b (T,)."""
+    """What multiplies ∇ln π(A_t|S_t, θ) at times t (n,), given all G and b (T,)."""
     if weighting == "total":
         return np.full(len(t), G[0] - b[0])
     if weighting == "reward_to_go":

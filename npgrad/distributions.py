@@ -7,8 +7,8 @@
     noise(rng, n)         n rows of randomness; sample(h, row) is an action drawn from π
     mode(h)               the most probable action
 
-h is (..., size); a is (...) for Softmax, (..., d) for Gaussian; results lose the last axis of h, the
-two gradients keep it. Everything is computed from h, never from a rounded probability, so that
+h is (..., size); a is (...) for Softmax, (..., d) for Gaussian; results lose the last axis of h,
+the two gradients keep it. Everything is computed from h, never from a rounded probability, so that
 preferences of ±1000 are as good as any.
 """
 
@@ -80,7 +80,7 @@ class Gaussian:
     spherical  one σ for all dimensions
 
     With z = (a − μ)/σ:  ln π = Σ_d (−½ z² − ln σ − ½ ln 2π);   H = Σ_d (½ + ½ ln 2π + ln σ);
-    ∂ln π/∂μ = z/σ;   ∂ln π/∂ω = (z² − 1) ∂ln σ/∂ω;   ∂H/∂ω = ∂ln σ/∂ω;   (∂/∂ω summed over d if one σ)
+    ∂ln π/∂μ = z/σ;   ∂ln π/∂ω = (z² − 1) ∂ln σ/∂ω;   ∂H/∂ω = ∂ln σ/∂ω   (Σ over d if one σ);
     ∂ln σ/∂ω = 1 for exp, ½ e^ω / ((1 + e^ω) ln(1 + e^ω)) for softplus.
     """
 

@@ -64,7 +64,8 @@ class mlp:
         if len(self.sizes) < 2 or min(self.sizes) < 1:
             raise ValueError(f"sizes = {sizes}: must be two or more positive integers")
         if activation not in ACTIVATIONS:
-            raise ValueError(f"activation = {activation!r}: must be one of {', '.join(ACTIVATIONS)}")
+            allowed = ", ".join(ACTIVATIONS)
+            raise ValueError(f"activation = {activation!r}: must be one of {allowed}")
         self.activation, self.bias, self.last_scale = activation, bias, last_scale
         shapes = {}
         for k, (n, m) in enumerate(zip(self.sizes, self.sizes[1:]), 1):

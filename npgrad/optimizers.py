@@ -1,4 +1,4 @@
-"""Optimisers on flat vectors: each turns a gradient d into the STEP, which the caller adds or takes.
+"""Optimisers on flat vectors: each turns a gradient d into the STEP that the caller adds or takes.
 
     theta += step        to ascend,        theta -= step        to descend,
 

@@ -50,7 +50,7 @@ class Layout:
             raise ValueError(f"parameters of shape {theta.shape}: {self!r} needs ({self.size},)")
         plain = isinstance(theta, np.ndarray)
         if plain and not theta.flags.c_contiguous:
-            raise ValueError("parameters must be one contiguous vector: views of a strided one copy")
+            raise ValueError("parameters must be a contiguous vector: views of a strided one copy")
         views = self._tuple(*(theta[part].reshape(shape) for part, shape in self._slices))
         if plain:
             self._seen = ((theta, views), (first, first_views))

@@ -43,13 +43,19 @@ def mdps(draw, kinds=KINDS):
         P /= P.sum(-1, keepdims=True)
     r = draw(arrays(float, draw(st.sampled_from(((S, A), (S, A, S)))), elements=st.floats(-5, 5)))
     p0 = np.append(draw(distributions((N,))), np.zeros(ended))
-    gamma = draw(st.just(0.0) | st.floats(0, 0.99)
-                 | st.just(1.0 if kind in ("proper", "layered") else 0.9))
+    gamma = draw(
+        st.just(0.0) | st.floats(0, 0.99) | st.just(1.0 if kind in ("proper", "layered") else 0.9)
+    )
     order = np.array(draw(st.permutations(range(S))))
     observation = draw(st.none() | arrays(int, S, elements=st.integers(0, S)))
-    return FiniteMDP(P[np.ix_(order, range(A), order)],
-                     r[np.ix_(order, range(A), order)] if r.ndim == 3 else r[order],
-                     p0[order], gamma, (np.arange(S) >= N)[order], observation)
+    return FiniteMDP(
+        P[np.ix_(order, range(A), order)],
+        r[np.ix_(order, range(A), order)] if r.ndim == 3 else r[order],
+        p0[order],
+        gamma,
+        (np.arange(S) >= N)[order],
+        observation,
+    )
 
 
 def policies(mdp):

@@ -120,9 +120,7 @@ def test_value_gradient__explicit_is_tape_is_numbers(network, seed):
     np.testing.assert_allclose(
         value_gradient(w, value, s), grad(value_objective)(w, value, s), rtol=1e-9, atol=1e-11
     )
-    check_gradient(
-        lambda w: value_objective(w, value, s), lambda w: value_gradient(w, value, s), w
-    )
+    check_gradient(lambda w: value_objective(w, value, s), lambda w: value_gradient(w, value, s), w)
 
 
 @pytest.mark.parametrize("Config", [OneStep, Traces, Continuing])

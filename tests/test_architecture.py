@@ -44,7 +44,7 @@ def test_imports__run_one_way(path):
                 edge = module.split(".")[1], name.split(".")[1]
                 assert edge in EDGES, f"method {module} imports method {name}"
         elif top not in sys.stdlib_module_names:
-            allowed = {"numpy"} | ({"gymnasium"} if own else set()) | (EXTRAS if own == 3 else set())
+            allowed = [{"numpy"}, {"numpy", "gymnasium"}][own > 0] | (EXTRAS if own == 3 else set())
             assert top in allowed, f"{module} imports {name}"
 
 

@@ -192,8 +192,13 @@ def test_check_grads__catches_an_error_in_one_argument_only(tampered):
             check_grads(f, a, b, argnums=argnums)
 
 
-@pytest.mark.parametrize("change", [lambda g, x, frozen: g * 1e-6 * (x - frozen) * np.exp(x),
-                                    lambda g, x, frozen: 1e-6 * g * (x[::-1] - frozen[::-1])])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda g, x, frozen: g * 1e-6 * (x - frozen) * np.exp(x),
+        lambda g, x, frozen: 1e-6 * g * (x[::-1] - frozen[::-1]),
+    ],
+)
 def test_check_grads__catches_an_error_in_the_second_derivative_only(tampered, change):
     def f(x):
         return np.sum(np.exp(x))

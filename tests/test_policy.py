@@ -125,7 +125,7 @@ def test_make_policy__offsets_discrete_and_clips_continuous_actions():
     assert policy.head.spherical and taken.dtype == np.float32
     clipped = np.clip(episode.A, env.action_space.low, env.action_space.high)
     assert np.array_equal(taken, clipped.astype(np.float32))
-    assert np.abs(episode.A).max() > 0.3, "the action recorded is the one drawn, not the clipped one"
+    assert np.abs(episode.A).max() > 0.3, "the action recorded is the one drawn, not clipped"
 
 
 def test_make_policy__has_one_output_per_preference():

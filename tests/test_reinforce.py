@@ -280,7 +280,7 @@ def test_train__is_the_box(weighting, baseline, form, optimizer, truncate, gamma
     )  # fmt: skip
     state, _ = run(env, config, seed, 3)
     theta, w, mean = by_the_book(env, config, seed, 3, truncate)
-    # adam and rmsprop_outside divide a gradient near 0, and its rounding error, by as little as 1e-8
+    # adam and rmsprop_outside divide a gradient near 0, with its rounding error, by 1e-8
     atol = 1e-6 if optimizer in ("adam", "rmsprop_outside") else 1e-11
     np.testing.assert_allclose(state.theta, theta.ravel(), rtol=1e-9, atol=atol)
     if baseline == "value":

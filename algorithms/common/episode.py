@@ -1,6 +1,5 @@
 """One episode of a policy in an environment."""
 
-from math import isfinite
 from typing import NamedTuple
 
 import numpy as np

@@ -54,6 +54,31 @@ class Actor:
         self.h = h = self.forward(s)
         return self.head.sample(h, noise)
 
+    def start(self, env, rng):
+        """S of a reset environment, whose seed is drawn from rng."""
+        observation, _ = env.reset(seed=int(rng.integers(2**31)))
+        return self.policy.encode(observation)
+
+    def step(self, env, S, noise, n):
+        """Step number n: draw A, take it, observe. Returns A, R, S', terminated, truncated.
+
+        Raises FloatingPointError, before the environment sees A, if θ no longer gives finite
+        numbers; and if a reward or an observation is not finite.
+        """
+        A = self.act(S, noise)
+        if not finite(self.h):
+            raise FloatingPointError(
+                f"theta has diverged: the policy's output is {self.h} at step {n}"
+            )
+        observation, R, terminated, truncated, _ = env.step(self.policy.decode(A))
+        S2 = self.policy.encode(observation)
+        if not (isfinite(R) and finite(S2)):
+            raise FloatingPointError(
+                f"the environment returned reward {R} and observation {S2} at step {n}: "
+                "both must be finite"
+            )
+        return A, float(R), S2, terminated, truncated
+
     def score(self, a):
         """∇ln π(a|s, θ) at the latest s of `act`."""
         return self.backward(self.score_h(self.h, a))

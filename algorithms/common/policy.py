@@ -1,4 +1,4 @@
-"""A policy for a Gymnasium environment: encode the observation, a model, a head, decode the action."""
+"""A policy for a Gymnasium environment: encode an observation, model, head, decode an action."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -21,8 +21,14 @@ def short_corridor() -> FiniteMDP:
     successor = [[0, 1], [2, 0], [1, 3]]
     P = np.zeros((4, 2, 4))
     P[np.arange(3)[:, None], np.arange(2), successor] = 1
-    return FiniteMDP(P, r=np.full((4, 2), -1.0), p0=np.eye(4)[0], gamma=1.0,
-                     terminal=np.arange(4) == 3, observation=np.zeros(4, int))
+    return FiniteMDP(
+        P,
+        r=np.full((4, 2), -1.0),
+        p0=np.eye(4)[0],
+        gamma=1.0,
+        terminal=np.arange(4) == 3,
+        observation=np.zeros(4, int),
+    )
 
 
 def short_corridor_env() -> FiniteMDPEnv:
