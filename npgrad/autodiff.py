@@ -23,7 +23,7 @@ import numpy as np
 
 from npgrad import functions as _functions  # noqa: F401  (fills the tables)
 from npgrad.node import RULES, Node, Tape, record
-from npgrad.rules import add_at, scatter, unbroadcast
+from npgrad.rules import add_at, part, scatter, unbroadcast
 
 
 class _Trace:
@@ -34,10 +34,12 @@ class _Trace:
     entries    what the tape remembered
     """
 
+    __slots__ = ("entries", "node", "shape", "value", "variables")
+
     def __init__(self, f, args, kwargs, argnums, copy=False):
         tape = Tape()
         args = list(args)
-        self.variables = []
+        self.variables = variables = []
         for i in argnums:
             try:
                 x = args[i]
@@ -50,7 +52,7 @@ class _Trace:
             args[i] = variable = Node()
             variable.value = x.copy() if copy else x
             variable.tape = tape
-            self.variables.append(variable)
+            variables.append(variable)
         try:
             value = f(*args, **kwargs)
         finally:
@@ -60,7 +62,7 @@ class _Trace:
             if value.tape is tape:
                 self.node = value
             value = value.value
-        if not isinstance(value, (float, int, np.ndarray, np.generic, Node)):
+        if not isinstance(value, (np.ndarray, np.generic, float, int, Node)):
             raise TypeError(
                 f"the function returned {type(value).__name__}: return one array or float"
             )
@@ -89,12 +91,6 @@ class _Trace:
         """{node: gradient}, from the value back to the variables."""
         gradients = {self.node: g}
         buffers = set()  # nodes whose gradient is an array made here: it may be added to
-
-        def send(node, d):
-            if d.shape != node.value.shape:
-                d = unbroadcast(d, node.value.shape)
-            gradients[node] = gradients[node] + d if node in gradients else d
-
         for node, function, args, values in reversed(self.entries):
             g = gradients.pop(node, None)
             if g is None:
@@ -102,21 +98,50 @@ class _Trace:
             if function is getitem:
                 _send_piece(gradients, buffers, args[0], args[1], g)
                 continue
+            if function is part:
+                _send_piece(gradients, buffers, args[0], args[1], g.reshape(-1))
+                continue
             y = node.value
             rules = RULES[function]
-            if len(args) == 1:  # one or two arguments spelled out: faster than the general case
-                send(args[0], rules[0](g, y, values[0]))
+            if len(args) == 1:  # one or two arguments spelled out: quicker, and most are such
+                x = args[0]
+                d = rules[0](g, y, values[0])
+                gradients[x] = gradients[x] + d if x in gradients else d
             elif len(args) == 2:
+                x, w = args
                 a, b = values
-                if type(args[0]) is Node:
-                    send(args[0], rules[0](g, y, a, b))
-                if type(args[1]) is Node:
-                    send(args[1], rules[1](g, y, a, b))
+                if type(x) is Node:
+                    d = rules[0](g, y, a, b)
+                    if d.shape != a.shape:
+                        d = unbroadcast(d, a.shape)
+                    gradients[x] = gradients[x] + d if x in gradients else d
+                if type(w) is Node:
+                    d = rules[1](g, y, a, b)
+                    if d.shape != b.shape:
+                        d = unbroadcast(d, b.shape)
+                    gradients[w] = gradients[w] + d if w in gradients else d
             else:
-                for arg, rule in zip(args, rules):
-                    if type(arg) is Node:
-                        send(arg, rule(g, y, *values))
+                for x, a, rule in zip(args, values, rules):
+                    if type(x) is Node:
+                        d = rule(g, y, *values)
+                        if d.shape != a.shape:
+                            d = unbroadcast(d, a.shape)
+                        gradients[x] = gradients[x] + d if x in gradients else d
         return gradients
+
+
+def _send_piece(gradients, buffers, x, index, g):
+    """Add g to the gradient of x at [index]: all pieces into one array, not each into its own."""
+    if x in buffers and type(g) is not Node:
+        add_at(gradients[x], index, g)
+    elif x in gradients:
+        gradients[x] = gradients[x] + record(scatter, g, index, x.shape)
+        buffers.discard(x)
+    elif type(g) is Node:
+        gradients[x] = record(scatter, g, index, x.shape)
+    else:
+        gradients[x] = scatter(g, index, x.shape)
+        buffers.add(x)
 
 
 def _differentiable(x, position, tape):
@@ -136,19 +161,6 @@ def _differentiable(x, position, tape):
             "e.g. x.astype(float)"
         )
     return x
-
-
-def _send_piece(gradients, buffers, x, index, g):
-    """The gradient g of x[index]: the pieces of one x add into one array, not each into its own."""
-    if x in buffers and type(g) is not Node:
-        add_at(gradients[x], index, g)
-    elif x in gradients:
-        gradients[x] = gradients[x] + record(scatter, g, index, x.shape)
-        buffers.discard(x)
-    else:
-        gradients[x] = record(scatter, g, index, x.shape)
-        if type(g) is not Node:
-            buffers.add(x)
 
 
 def _indices(argnums):

@@ -53,7 +53,7 @@ class Node:
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
         if method == "__call__" and not kwargs:
             if ufunc in RULES:
-                return _unary(ufunc, self) if len(inputs) == 1 else _binary(ufunc, *inputs)
+                return _unary(ufunc, *inputs) if len(inputs) == 1 else _binary(ufunc, *inputs)
             if ufunc in CONSTANT:
                 return ufunc(*plain(inputs))
         if "out" not in kwargs and (method == "reduce" or ufunc in FUNCTIONS):
@@ -153,9 +153,7 @@ class Node:
         return _binary(np.power, self, exponent)
 
     def reshape(self, *shape, order="C"):
-        return self.__array_function__(
-            np.reshape, (), (self, shape[0] if len(shape) == 1 else shape, order), {}
-        )
+        return FUNCTIONS[np.reshape](self, shape[0] if len(shape) == 1 else shape, order)
 
     def transpose(self, *axes):
         return np.transpose(self, (axes[0] if len(axes) == 1 else axes) or None)
@@ -174,7 +172,7 @@ class Node:
     dtype = property(lambda self: self.value.dtype)
     base = None  # as that of an array which is no view
     real = property(lambda self: self)
-    T = property(lambda self: np.transpose(self))
+    T = property(lambda self: FUNCTIONS[np.transpose](self))
     mT = property(lambda self: np.swapaxes(self, -1, -2))
 
 
@@ -192,7 +190,7 @@ def record(function, *args):
     value = function(*values)
     if tape is None or tape.entries is None:
         return value
-    if not _real(value) or value.dtype.kind != "f":
+    if value.dtype.kind != "f" or (type(value) is not np.ndarray and type(value) not in _NUMBERS):
         raise _refused(function, value)
     node = Node()
     node.value = value

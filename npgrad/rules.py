@@ -21,18 +21,15 @@ LN2, LN10 = math.log(2.0), math.log(10.0)
 
 
 def unbroadcast(g, shape):
-    """Σ of g over the axes along which `shape` was broadcast."""
-    if g.shape == shape:
-        return g
-    if g.shape[1:] == shape:  # the common cases, quickly: a bias, and a row's sum
-        return g[0] if len(g) == 1 else np.add.reduce(g, 0)
-    if g.shape[:-1] == shape[:-1]:
+    """Σ of g over the axes along which `shape` was broadcast to another one."""
+    wide = g.shape
+    if wide[1:] == shape:  # the common cases, quickly: a bias, and the sum of a row
+        return g[0] if wide[0] == 1 else np.add.reduce(g, 0)
+    if wide[:-1] == shape[:-1] and shape[-1] == 1:
         return np.add.reduce(g, -1, None, None, True)
-    extra = g.ndim - len(shape)
-    axes = [i for i, n in enumerate(g.shape) if i < extra or (shape[i - extra] == 1 and n != 1)]
-    if axes:
-        g = np.add.reduce(g, tuple(axes))
-    return g.reshape(shape)
+    extra = len(wide) - len(shape)
+    axes = [i for i, n in enumerate(wide) if i < extra or (shape[i - extra] == 1 and n != 1)]
+    return np.add.reduce(g, tuple(axes)).reshape(shape)
 
 
 def _won(g, wins, ties):
@@ -142,10 +139,7 @@ def transpose(x, axes):
 def broadcast_to(x, shape):
     """A real array, not NumPy's view: writing g into fresh memory is also faster."""
     y = np.empty(shape, x.dtype)
-    if x.ndim:
-        y[...] = x
-    else:
-        y.fill(x)
+    y[...] = x
     return y
 
 
@@ -193,30 +187,40 @@ def triu(x, k):
 RULES[getitem] = [lambda g, y, x, index: record(scatter, g, index, x.shape), None]
 
 
+@primitive(lambda g, y, x, where, shape: record(scatter, g.reshape(-1), where, x.shape), None, None)
+def part(x, where, shape):
+    """x[where] of a vector x, where a slice, as an array of this shape."""
+    return x[where].reshape(shape)
+
+
 @primitive(lambda g, y, x, index, shape: g[index], None, None)
 def scatter(x, index, shape):
     """The array of zeros into which x is added at [index]; repeated positions add up."""
     y = np.zeros(shape, x.dtype)
-    if x.size == 1:
+    if x.size == 1 or not _may_repeat(index):
         y[index] = x
     else:
-        add_at(y, index, x)
+        np.add.at(y, index, x)
     return y
 
 
 def add_at(y, index, x):
-    """y[index] += x, counting repeated positions as often as they stand there."""
-    if type(index) is slice:
-        y = y[index]
-        y += x
-    elif any(map(_may_repeat, index if type(index) is tuple else (index,))):
+    """y[index] += x, where repeated positions add up."""
+    if type(index) is slice:  # a parameter's part of θ: the common case, quickly
+        part = y[index]
+        part += x
+    elif _may_repeat(index):
         np.add.at(y, index, x)
     else:
         y[index] += x
 
 
-def _may_repeat(i):
-    return isinstance(i, (list, np.ndarray)) and np.asarray(i).dtype.kind != "b"
+def _may_repeat(index):
+    """Can the index name a position twice? Only arrays of integers can."""
+    if type(index) is slice:
+        return False
+    parts = index if type(index) is tuple else (index,)
+    return any(isinstance(i, (list, np.ndarray)) and np.asarray(i).dtype.kind != "b" for i in parts)
 
 
 @primitive(
@@ -243,7 +247,11 @@ def _expand(y, x, axis, keepdims):
 
 def _sum_x(g, y, x, axis, keepdims):
     g = _expand(g, x, axis, keepdims)
-    return record(broadcast_to, g, x.shape) if type(g) is Node else broadcast_to(g, x.shape)
+    if type(g) is Node:
+        return record(broadcast_to, g, x.shape)
+    d = np.empty(x.shape, g.dtype)
+    d[...] = g
+    return d
 
 
 @primitive(_sum_x, None, None)
@@ -312,7 +320,7 @@ def _matmul_a(g, y, a, b):
     shape = a.shape
     g, a, b = _matrices(g, a, b)
     d = np.matmul(g, np.swapaxes(b, -1, -2))
-    return np.reshape(unbroadcast(d, a.shape), shape)
+    return np.reshape(d if d.shape == a.shape else unbroadcast(d, a.shape), shape)
 
 
 def _matmul_b(g, y, a, b):
@@ -323,7 +331,7 @@ def _matmul_b(g, y, a, b):
     shape = b.shape
     g, a, b = _matrices(g, a, b)
     d = np.matmul(np.swapaxes(a, -1, -2), g)
-    return np.reshape(unbroadcast(d, b.shape), shape)
+    return np.reshape(d if d.shape == b.shape else unbroadcast(d, b.shape), shape)
 
 
 RULES[np.matmul] = [_matmul_a, _matmul_b]

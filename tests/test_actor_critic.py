@@ -504,6 +504,24 @@ def test_train__stops_when_it_diverges(Config, options, message):
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("Config", [OneStep, Traces, Continuing])
+@pytest.mark.parametrize(("name", "option"), [("w", "step_size_w"), ("theta", "step_size")])
+def test_train__yields_no_state_that_is_not_finite(Config, name, option):
+    """An overflow in the last step before a yield, from which nothing is computed any more."""
+
+    class Rich(Scripted):
+        def step(self, action):
+            s, R, *rest = super().step(action)
+            return s, 1e9 * R, *rest
+
+    options = {"report_every": 1} if Config is Continuing else {}
+    config = Config(**{"step_size": 0.0, "step_size_w": 0.0, option: 1e308}, **options, **SGD)
+    state = actor_critic.init(Rich(T=1), config, 0)
+    with pytest.raises(FloatingPointError, match=f"{name} has diverged: not finite at step 1"):
+        next(actor_critic.train(Rich(T=1), config, state))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_runner__saves_the_last_good_parameters_of_a_diverging_run(tmp_path):
     method = Method(OneStep, State, actor_critic.init, actor_critic.train, actor_critic.actor)
     config = OneStep(optimizer="sgd", step_size_w=3.0, network=Network(hidden=(4,),

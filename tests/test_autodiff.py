@@ -817,38 +817,27 @@ def indexed(draw):
     shape = draw(at_least(1, 8))
     rng = np.random.default_rng(draw(SEEDS))
     batch = draw(st.sampled_from([(2,), (3,), (1,), (2, 2), (0,)]))
-    index, axis = [], 0
-    kinds = ["int", "slice", "array", "list", "mask", "new", "stop", "0-d"]
-    dots = False
-    while axis < len(shape):
-        n = shape[axis]
-        kind = draw(st.sampled_from(kinds))
-        axis += kind != "new"
-        if kind == "stop":
-            break
-        if kind == "new":
-            index.append(None)
-        elif kind == "int":
-            index.append(draw(st.integers(-n, n - 1)))
-        elif kind == "0-d":
-            index.append(draw(st.sampled_from([np.int64(n - 1), np.array(n - 1)])))
-        elif kind == "slice":
-            bound = st.none() | st.integers(-n - 1, n + 1)
-            step = draw(st.sampled_from([None, 1, 2, -1, -2]))
-            index.append(slice(draw(bound), draw(bound), step))
-        elif kind == "mask":
-            count = batch[-1] if batch[-1] <= n and len(batch) == 1 else n
-            index.append(rng.permutation(np.arange(n) < count))
-            if count != batch[-1]:
-                kinds = [k for k in kinds if k not in ("array", "list")]
-            kinds = [k for k in kinds if k != "mask"]
-            if count != batch[-1] and any(isinstance(i, (list, np.ndarray)) for i in index[:-1]):
-                index[-1] = slice(None)
-        else:
-            i = rng.integers(-n, n, batch)
-            index.append(i if kind == "array" else i.tolist() if i.size else i)
-    if draw(st.booleans()) and axis >= len(shape) and not dots:
+
+    def part(n):
+        kind = draw(st.sampled_from(["int", "0-d", "slice", "slice", "array", "list", "mask"]))
+        if kind == "int":
+            return draw(st.integers(-n, n - 1))
+        if kind == "0-d":
+            return draw(st.sampled_from([np.int64(n - 1), np.array(n - 1)]))
+        if kind == "array" or (kind == "list" and 0 in batch):
+            return rng.integers(-n, n, batch)
+        if kind == "list":
+            return rng.integers(-n, n, batch).tolist()
+        if kind == "mask" and len(batch) == 1 and batch[0] <= n:
+            return rng.permutation(np.arange(n) < batch[0])
+        bound = st.none() | st.integers(-n - 1, n + 1)
+        return slice(draw(bound), draw(bound), draw(st.sampled_from([None, 1, 2, -1, -2])))
+
+    index = [part(n) for n in shape[: draw(st.integers(0, len(shape)))]]
+    if len(index) == len(shape) and draw(st.booleans()):
         index.insert(draw(st.integers(0, len(index))), Ellipsis)
+    for _ in range(draw(st.integers(0, 2))):
+        index.insert(draw(st.integers(0, len(index))), None)
     return shape, index[0] if len(index) == 1 and draw(st.booleans()) else tuple(index)
 
 
@@ -1289,15 +1278,15 @@ REFUSALS = [
     (lambda x: np.sum(copy.copy(x)), "np.copy keeps its derivative"),
     (lambda x: np.sum(copy.deepcopy(x)), "np.copy keeps its derivative"),
     (lambda x: pickle.dumps(x), "np.copy keeps its derivative"),
-    (lambda x: np.sum(x * 1j), "np.multiply of .* a complex: must be a real number"),
-    (lambda x: np.sum(x * np.array(1j)), "np.multiply gave complex128 values"),
-    (lambda x: np.sum(np.where(x > 0, x, 1j)), "where gave complex128"),
-    (lambda x: np.sum(x * np.array([1, 2, 3], object)), "np.multiply gave object values"),
-    (lambda x: np.sum(x * MATRIX), "np.multiply of .* a Matrix: must be .* a plain array"),
-    (lambda x: np.sum(MATRIX @ x), "np.matmul of .* a Matrix"),
-    (lambda x: np.sum(np.concatenate([MATRIX, x[None]])), "np.concatenate of .* a Matrix"),
+    (lambda x: np.sum(x * 1j), "np.multiply of .* and complex: must be real numbers"),
+    (lambda x: np.sum(x * np.array(1j)), "np.multiply of .* and complex128 array: must be real"),
+    (lambda x: np.sum(np.where(x > 0, x, 1j)), "where of .* and complex128 array: must be real"),
+    (lambda x: np.sum(x * np.array([1, 2, 3], object)), "np.multiply of .* and object array"),
+    (lambda x: np.sum(x * MATRIX), "np.multiply of .* and Matrix: .*plain array"),
+    (lambda x: np.sum(MATRIX @ x), "np.matmul of .* and Matrix"),
+    (lambda x: np.sum(np.concatenate([MATRIX, x[None]])), "np.concatenate of .* and Matrix"),
     (lambda x: x * np.ma.masked_array([1.0, 2.0, 3.0]), "cannot become a plain array|MaskedArray"),
-    (lambda x: x * None, "np.multiply of .* a NoneType"),
+    (lambda x: x * None, "np.multiply of .* and NoneType"),
     (lambda x: x * x, r"grad needs a scalar function, this one returned shape \(3,\)"),
     (lambda x: x[:1], r"grad needs a scalar function, this one returned shape \(1,\)"),
     (lambda x: (x[0], x[1]), "the function returned tuple: return one array or float"),

@@ -106,6 +106,13 @@ def test_average_reward__of_two_worlds_side_by_side_is_not_one_number(a, b, data
     assert recurrent(a, pi[:n])[states[0]] and recurrent(b, pi[n:])[states[1] - n]
 
 
+def test_average_reward__names_recurrent_states_not_those_on_the_way():
+    """0 and 2 absorb; 1 leads to 2, so that it is no class of its own."""
+    mdp = FiniteMDP(np.eye(3)[[0, 2, 2]][:, None], np.zeros((3, 1)), [0, 1, 0], 0.5)
+    with pytest.raises(ValueError, match="multichain: states 0 and 2 can never reach each other"):
+        average_reward(mdp, np.ones((3, 1)))
+
+
 @pytest.mark.parametrize("escape", [1e-10, 1e-17, 1e-300])
 def test_average_reward__of_a_chain_that_all_but_splits_raises(escape):
     P = np.array([[[1 - escape, escape]], [[escape, 1 - escape]]])
@@ -175,16 +182,18 @@ def test_optimal_policy__knows_the_way_through_the_worlds():
     )
 
 
-def test_optimal_policy__does_not_stay_for_ever_where_staying_costs_nothing():
-    """γ = 1, no rewards: to stay is as good as to end, to rounding, but has no value."""
+@given(st.integers(0, 2**32 - 1))
+def test_optimal_policy__does_not_stay_for_ever_where_staying_costs_nothing(seed):
+    """γ = 1: to stay for nothing is as good as to go on, to rounding, but ends nowhere."""
+    rng = np.random.default_rng(seed)
     P = np.zeros((4, 2, 4))
     P[np.arange(3), 0, np.arange(3)] = 1
-    P[:3, 1] = [0.1, 0.2, 0.3, 0.4]
-    mdp = FiniteMDP(P, np.zeros((4, 2)), [1, 0, 0, 0], 1.0, np.arange(4) == 3)
+    P[:3, 1] = rng.dirichlet(np.ones(4), 3)
     r = np.zeros((4, 2, 4))
-    r[:3, 1, 3] = 1 / 3
-    for world in (mdp, replace(mdp, r=r)):
-        assert (optimal_policy(world)[:3].argmax(1) == 1).all()
+    r[:3, 1, 3] = rng.normal(size=3)
+    mdp = FiniteMDP(P, r, [1, 0, 0, 0], 1.0, np.arange(4) == 3)
+    if (state_values(mdp, np.eye(2)[[1, 1, 1, 1]]) >= 0).all():
+        assert (optimal_policy(mdp)[:3].argmax(1) == 1).all()
 
 
 def test_optimal_policy__names_a_state_that_cannot_end():

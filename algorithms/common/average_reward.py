@@ -7,7 +7,7 @@
 γ and p0 play no part: the chain P_π must have one recurrent class, so that ρ does not depend on the
 start. pi is an array (S, A), which may be complex, as in mdp. With u = 1/S, every answer comes from
 
-    Z = (I - P_π + 1uᵀ)⁻¹:      dᵀ = uᵀZ      v = Z (r_π - ρ) - its mean under d.
+    Z = (I - P_π + 1uᵀ)⁻¹:      dᵀ = uᵀZ      v = Z r_π - its mean under d.
 
 All functions raise ValueError for an MDP with terminal states, a chain with two recurrent classes
 and a chain that takes more than about 1e9 steps to forget where it was. Errors are about eps ‖Z‖.
@@ -70,9 +70,8 @@ def solve(mdp: FiniteMDP, pi) -> Stationary:
             f"{SLOWEST_MIXING:g} steps to forget where it was"
         )
     d = np.where(recurrent, Z.mean(0), 0)
-    rho = d @ r_pi
-    v = Z @ (r_pi - rho)
-    return Stationary(d, rho, v - d @ v)
+    v = Z @ r_pi
+    return Stationary(d, d @ r_pi, v - d @ v)
 
 
 def _recurrent(edges):

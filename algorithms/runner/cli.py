@@ -20,6 +20,7 @@ usage: npgrad COMMAND ...   (npgrad COMMAND --help explains its flags)
   npgrad train --resume RUN --steps N       go on with a run folder
   npgrad evaluate RUN                       play with what was learned
   npgrad plot RUN [RUN ...]                 draw learning curves
+  npgrad laboratory --env ID                exact bias and variance of estimators of ∇J
   npgrad list                               name the methods
 
 Every command takes --json (the last line of stdout is one JSON object) and --debug (tracebacks).
@@ -56,12 +57,15 @@ def _dispatch(argv, methods) -> Outcome:
     if argv and argv[0] in ("-h", "--help"):
         print(HELP, end="")
         raise SystemExit(0)
-    names = ("train", "evaluate", "plot", "list")
+    names = ("train", "evaluate", "plot", "laboratory", "list")
     if not argv or argv[0] not in names:
         given = f"COMMAND = {argv[0]}" if argv else "COMMAND is missing"
         raise UsageError(f"{given}: must be one of {', '.join(names)} (npgrad --help)")
     require("tyro")
-    from algorithms.runner import commands
+    if argv[0] == "laboratory":
+        from algorithms.runner import laboratory as commands
+    else:
+        from algorithms.runner import commands
 
     return getattr(commands, f"{argv[0]}_command")(argv[1:], methods)
 

@@ -29,11 +29,18 @@ class Page(NamedTuple):
     names: tuple[str, ...] = Method._fields
 
 
+def _actor_critic(config: str) -> Page:
+    return Page("algorithms.actor_critic", (config, "State", "init", "train", "actor"))
+
+
 METHODS: Mapping[str, Page] = MappingProxyType(
     {
         "theorem": Page("algorithms.policy_gradient_theorem"),
         "reinforce": Page("algorithms.reinforce"),
         "td-lambda": Page("algorithms.td_lambda"),
+        "actor-critic": _actor_critic("OneStep"),
+        "actor-critic-traces": _actor_critic("Traces"),
+        "actor-critic-continuing": _actor_critic("Continuing"),
     }
 )
 

@@ -1,0 +1,48 @@
+"""A 4-64-64-2 tanh network and its cross-entropy in torch, for benchmarks/tape.py.
+
+    lean    tensors, addmm, torch.autograd.grad: nothing of torch that is not needed
+    usual   as tutorials write it: nn.Sequential, zero_grad, loss.backward()
+
+Both compute −(1/B) Σ_b ln softmax(h_b)[a_b], mean over the batch, and its gradient in every W (n, m)
+and b (m,), given as NumPy arrays.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def lean(parameters, x, a):
+    """() -> (loss, gradients): the same numbers at every call."""
+    x, a = torch.from_numpy(x), torch.from_numpy(a)
+    parameters = [torch.tensor(p, requires_grad=True) for p in parameters]
+    W1, b1, W2, b2, W3, b3 = parameters
+
+    def value_and_grad():
+        h = torch.tanh(torch.addmm(b1, x, W1))
+        h = torch.tanh(torch.addmm(b2, h, W2))
+        loss = F.cross_entropy(torch.addmm(b3, h, W3), a)
+        return loss, torch.autograd.grad(loss, parameters)
+
+    return value_and_grad
+
+
+def usual(parameters, x, a):
+    """() -> (loss, gradients): the same numbers at every call."""
+    x, a = torch.from_numpy(x), torch.from_numpy(a)
+    sizes = [p.shape for p in parameters[::2]]
+    layers = [layer for n, m in sizes for layer in (nn.Linear(n, m, dtype=x.dtype), nn.Tanh())]
+    network = nn.Sequential(*layers[:-1])
+    with torch.no_grad():
+        for layer, W, b in zip(network[::2], parameters[::2], parameters[1::2]):
+            layer.weight.copy_(torch.from_numpy(W.T))
+            layer.bias.copy_(torch.from_numpy(b))
+    criterion = nn.CrossEntropyLoss()
+
+    def value_and_grad():
+        network.zero_grad()
+        loss = criterion(network(x), a)
+        loss.backward()
+        return loss, [p.grad.T for p in network.parameters()]
+
+    return value_and_grad
