@@ -475,7 +475,7 @@ def test_train__failure_keeps_all_up_to_the_last_yield(here, capsys, env, what):
 
 GO = f"train toy --env {CARTPOLE} --steps 1"
 USAGE = {
-    "": "COMMAND is missing: must be one of train, evaluate, plot, list",
+    "": "COMMAND is missing: must be one of train, evaluate, plot, laboratory, list",
     "trian": "COMMAND = trian: must be one of train",
     "train": "METHOD is missing",
     "train toi --env E --steps 1": "METHOD = toi: must be one of toy; did you mean toy?",
