@@ -96,10 +96,10 @@ class _Trace:
             if g is None:
                 continue
             if function is getitem:
-                _send_piece(gradients, buffers, args[0], args[1], g)
+                _send_piece(gradients, buffers, args[0], values[1], g)
                 continue
             if function is part:
-                _send_piece(gradients, buffers, args[0], args[1], g.reshape(-1))
+                _send_piece(gradients, buffers, args[0], values[1], g.reshape(-1))
                 continue
             y = node.value
             rules = RULES[function]

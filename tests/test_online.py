@@ -24,7 +24,8 @@ def test_actor__is_the_policy_at_one_state(network, d, seed):
         theta += rng.normal(size=theta.size)  # later changes in place are seen
         s = rng.normal(size=2)
         a = actor.act(s, noise)
-        assert np.allclose(a, policy.head.sample(policy.model(theta, s), noise), atol=1e-11)
+        drawn = policy.head.sample(policy.model(theta, s), noise)
+        np.testing.assert_allclose(a, drawn, rtol=1e-9, atol=1e-11)
         expected = policy.score(theta, s[None], np.asarray(a)[None], np.ones(1))
         np.testing.assert_allclose(actor.score(a), expected, rtol=1e-9, atol=1e-11)
 

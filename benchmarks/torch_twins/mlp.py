@@ -3,8 +3,8 @@
     lean    tensors, addmm, torch.autograd.grad: nothing of torch that is not needed
     usual   as tutorials write it: nn.Sequential, zero_grad, loss.backward()
 
-Both compute −(1/B) Σ_b ln softmax(h_b)[a_b], mean over the batch, and its gradient in every W (n, m)
-and b (m,), given as NumPy arrays.
+Both compute −(1/B) Σ_b ln softmax(h_b)[a_b], mean over the batch, and its gradient in every W and b,
+given as NumPy arrays (n, m) and (m,). The gradient in W is (n, m) for lean, (m, n) for usual.
 """
 
 import torch
@@ -43,6 +43,6 @@ def usual(parameters, x, a):
         network.zero_grad()
         loss = criterion(network(x), a)
         loss.backward()
-        return loss, [p.grad.T for p in network.parameters()]
+        return loss, [p.grad for p in network.parameters()]
 
     return value_and_grad
