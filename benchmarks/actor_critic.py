@@ -219,7 +219,7 @@ def draw_pendulum(runs):
     fig, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
     steps = PENDULUM.report_every * np.arange(1, len(runs[0]["rewards"]) + 1)
     for ax, key, label in zip(
-        axes, ("uprights", "rewards"), ("share of steps within 18° of upright", "average reward")
+        axes, ("uprights", "rewards"), ("within 18° of upright", "average reward")
     ):
         ax.plot(steps, np.transpose([run[key] for run in runs]), color=COLOURS[0], alpha=0.4)
         middle = np.median([run[key] for run in runs], 0)

@@ -25,7 +25,12 @@ from npgrad import Softmax, mlp, value_and_grad
 
 SIZES = (4, 64, 64, 2)
 BATCHES = (1, 40, 256)
-TARGETS = {"torch lean / tape": 1.9, "HIPS / tape": 9.0, "tape / forward": 3.2}
+TARGETS = {
+    "torch lean / tape": 1.9,
+    "HIPS / tape": 9.0,
+    "tape / forward": 3.2,
+    "torch lean / by hand": 5.0,
+}
 
 
 def programs(np, parts):
@@ -77,6 +82,26 @@ def contestants(batch):
         "torch usual": twins.usual(parameters, x, a),
         "HIPS": partial(autograd.value_and_grad(hips_arrays, each), *parameters, x, a),
         "HIPS, flat θ": partial(autograd.value_and_grad(hips_flat), theta, x, a),
+    }
+
+
+def network_passes():
+    """{name: () -> gradients of Σ g h}: the network alone, forward and backward, for one input."""
+    rng = np.random.default_rng(0)
+    model = mlp(SIZES)
+    theta = model.init(rng)
+    x, g = rng.normal(size=(1, SIZES[0])), rng.normal(size=(1, SIZES[-1]))
+    d_theta, d_online = np.empty_like(theta), np.empty_like(theta)
+    forward, backward = model.online(theta, d_online)
+
+    def online():
+        forward(x[0])
+        return backward(g[0])
+
+    return {
+        "by hand, vjp": lambda: model.vjp(theta, x)[1](g, d_theta)[0],
+        "by hand, online": online,
+        "torch lean": twins.lean_network([p.copy() for p in model.layout.views(theta)], x, g),
     }
 
 
@@ -161,10 +186,26 @@ def main():
         difference = check(calls)
         times = race(calls, arguments.rounds, arguments.calls)
         results[batch] = dict(difference=difference) | compare(times)
+    passes = network_passes()
+    d = flattened("", passes["by hand, vjp"]())
+    for name, call in passes.items():
+        worst = np.abs(flattened(name, call()) - d).max() / np.abs(d).max()
+        assert worst < 1e-12, f"{name} differs from the vjp by {worst:.1e}"
+    times = race(passes, arguments.rounds, arguments.calls)
+    ratios = {
+        f"torch lean / {name}": interval(times["torch lean"] / times[name])
+        for name in passes
+        if name != "torch lean"
+    }
+    network = {1: dict(microseconds={k: interval(t) for k, t in times.items()}, ratios=ratios)}
     text = markdown(results, "microseconds", ".0f") + "\n" + markdown(results, "ratios", ".2f")
+    text += "\nThe network alone, g given, one input: forward and backward pass\n\n"
+    text += markdown(network, "microseconds", ".0f") + "\n" + markdown(network, "ratios", ".2f")
     print(text)
     packages = ("numpy", "torch", "autograd")
-    save("tape", "benchmarks.tape", dict(targets=TARGETS, batches=results), packages)
+    save(
+        "tape", "benchmarks.tape", dict(targets=TARGETS, batches=results, network=network), packages
+    )
     (RESULTS / "tape.md").write_text(text)
 
 

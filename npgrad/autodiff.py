@@ -12,8 +12,8 @@ A nested derivative needs no second machinery: in it the values are Nodes of the
 derivative, and the rules, being NumPy code, are remembered by that one's tape. Each tape belongs
 to one call: derivatives in several threads do not meet.
 
-What has no rule raises. Arrays that the function closes over must not be changed in place while it
-runs: their values are read again on the way back.
+What has no rule raises. The function may change its own plain arrays in place, but not the arrays
+it is differentiated with respect to: these are read again on the way back.
 """
 
 import math
@@ -62,9 +62,9 @@ class _Trace:
             if value.tape is tape:
                 self.node = value
             value = value.value
-        if not isinstance(value, (np.ndarray, np.generic, float, int, Node)):
+        if type(value) is not Node and not _is_real(value):
             raise TypeError(
-                f"the function returned {type(value).__name__}: return one array or float"
+                f"the function returned {type(value).__name__}: return one real array or float"
             )
         self.value = value
         self.shape = np.shape(value) if self.node is None else value.shape
@@ -142,6 +142,12 @@ def _send_piece(gradients, buffers, x, index, g):
     else:
         gradients[x] = scatter(g, index, x.shape)
         buffers.add(x)
+
+
+def _is_real(value):
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.dtype.kind in "fiub"
+    return isinstance(value, (float, int))
 
 
 def _differentiable(x, position, tape):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from npgrad import rules
-from npgrad.node import CONSTANT, FUNCTIONS, Node, operand, plain, record
+from npgrad.node import CONSTANT, FUNCTIONS, Node, constant, plain, record
 
 CONSTANT |= {
     *(np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal),
@@ -37,7 +37,7 @@ def implements(*numpy_functions):
 
 def _arrays(function, args):
     """args, those of `function`, as Nodes and arrays."""
-    return [a if type(a) is Node else np.asarray(operand(function, a)) for a in args]
+    return [a if type(a) is Node else np.asarray(constant(function, a)) for a in args]
 
 
 # Shapes

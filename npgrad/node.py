@@ -8,6 +8,7 @@ those).
 
 import inspect
 import math
+from copy import deepcopy
 from itertools import count
 from operator import getitem
 
@@ -25,8 +26,9 @@ class Tape:
     """What one derivative remembers: an entry (node, function, args, values) per operation.
 
     entries   in the order of computation; values are args with the Nodes of this tape replaced by
-              their values, and args may be None where there was no such Node. When the function
-              under differentiation has returned, entries is None: its Nodes are constants now
+              their values, and arrays by copies, since the function may go on to change them;
+              args may be None where there was no such Node. When the function has returned,
+              entries is None: its Nodes are constants now
     level     an inner derivative has a larger one than those around it; infinite at the end
     """
 
@@ -120,6 +122,8 @@ class Node:
         entries = tape.entries
         if entries is None:
             return value[index]
+        if type(index) is not slice:
+            index = _frozen(index)
         node = Node()
         node.value = value[index]
         node.tape = tape
@@ -186,6 +190,8 @@ def record(function, *args):
                 return _record_nested(function, args)
             tape = arg.tape
             arg = arg.value
+        elif type(arg) is np.ndarray:
+            arg = arg.copy("K")
         values.append(arg)
     value = function(*values)
     if tape is None or tape.entries is None:
@@ -203,7 +209,8 @@ def _record_nested(function, args):
     """record among several derivatives: to the innermost the Nodes of the others are values."""
     tape = max((arg.tape for arg in args if type(arg) is Node), key=lambda tape: tape.level)
     own = [arg if type(arg) is Node and arg.tape is tape else None for arg in args]
-    values = [arg if node is None else node.value for arg, node in zip(args, own)]
+    values = [arg.copy("K") if type(arg) is np.ndarray else arg for arg in args]
+    values = [arg if node is None else node.value for arg, node in zip(values, own)]
     value = record(function, *values)
     if tape.entries is None:
         return value
@@ -238,10 +245,10 @@ def _binary(ufunc, x, y):
                 return _record_nested(ufunc, (x, y))
             b = y.value
         else:
-            b = y if type(y) in _NUMBERS else operand(ufunc, y)
+            b = y if type(y) in _NUMBERS else constant(ufunc, y)
     else:
         tape = y.tape
-        a = x if type(x) in _NUMBERS else operand(ufunc, x)
+        a = x if type(x) in _NUMBERS else constant(ufunc, x)
         b = y.value
     value = ufunc(a, b)
     entries = tape.entries
@@ -254,17 +261,24 @@ def _binary(ufunc, x, y):
     return node
 
 
-def operand(function, x):
-    """x as a Node, an array or a number that can stand beside Nodes in function's arguments."""
+def constant(function, x):
+    """A copy of x, an array or a number that can stand beside Nodes in function's arguments."""
+    if type(x) is np.ndarray and x.dtype.kind in "fiub":
+        return x.copy("K")
     if type(x) in (list, tuple):
-        x = np.asarray(x)
-    if type(x) is Node or _real(x):
+        return constant(function, np.asarray(x))
+    if type(x) in _NUMBERS:
         return x
     raise _refused(function, x)
 
 
-def _real(x):
-    return type(x) in _NUMBERS or (type(x) is np.ndarray and x.dtype.kind in "fiub")
+def _frozen(index):
+    """The index, proof against later changes of its arrays."""
+    if type(index) is np.ndarray:
+        return index.copy()
+    if type(index) is tuple:
+        return tuple([_frozen(i) for i in index])
+    return deepcopy(index) if type(index) is list else index
 
 
 def _refused(function, x):

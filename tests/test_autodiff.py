@@ -1131,6 +1131,21 @@ def test_arguments__may_be_read_only_or_views():
     assert grad(lambda x: np.sum(x * 2.0))(np.array(3.0)) == 2.0
 
 
+def test_tape__keeps_constants_as_they_were():
+    def f(x):
+        buffer, index, mask, total = np.empty(3), np.zeros(2, int), np.empty(3, bool), 0.0
+        for t in range(3):
+            buffer[:] = t
+            index[:] = t
+            mask[:] = np.arange(3) == t
+            total = total + np.sum(buffer * x * x) + buffer @ x**2 + np.sum(x[index]) * x[index[0]]
+            total = total + np.sum(np.where(mask, x**2, 0.0)) + np.sum(x[mask] ** 3 * x[[index[0]]])
+            total = total + np.einsum("i,i->", buffer, x * x) + np.sum(np.stack([buffer, x]) ** 2)
+        return total
+
+    check(f, [np.array([0.5, 1.5, -1.0])])
+
+
 def test_tape__of_a_hundred_thousand_nodes_is_no_recursion():
     def f(x):
         y = x
@@ -1233,6 +1248,12 @@ def set_item(x):
     return np.sum(x)
 
 
+def objects(x):
+    a = np.empty((), object)
+    a[()] = x
+    return a
+
+
 rng = np.random.default_rng(0)
 MATRIX = np.eye(3).view(type("Matrix", (np.ndarray,), {}))
 REFUSALS = [
@@ -1299,8 +1320,10 @@ REFUSALS = [
     (lambda x: x * None, "np.multiply of .* and NoneType"),
     (lambda x: x * x, r"grad needs a scalar function, this one returned shape \(3,\)"),
     (lambda x: x[:1], r"grad needs a scalar function, this one returned shape \(1,\)"),
-    (lambda x: (x[0], x[1]), "the function returned tuple: return one array or float"),
+    (lambda x: (x[0], x[1]), "the function returned tuple: return one real array or float"),
     (lambda x: None, "the function returned NoneType"),
+    (lambda x: np.complex128(1), "the function returned complex128: return one real array"),
+    (lambda x: objects(x[0]), "the function returned ndarray: return one real array"),
 ]
 
 
