@@ -62,12 +62,8 @@ class _Trace:
             if value.tape is tape:
                 self.node = value
             value = value.value
-        if type(value) is not Node and not _is_real(value):
-            raise TypeError(
-                f"the function returned {type(value).__name__}: return one real array or float"
-            )
         self.value = value
-        self.shape = np.shape(value) if self.node is None else value.shape
+        self.shape = _shape(value) if self.node is None else value.shape
 
     def pull(self, g):
         """The gradients of the variables, given the gradient g of the value."""
@@ -144,10 +140,13 @@ def _send_piece(gradients, buffers, x, index, g):
         buffers.add(x)
 
 
-def _is_real(value):
-    if isinstance(value, (np.ndarray, np.generic)):
-        return value.dtype.kind in "fiub"
-    return isinstance(value, (float, int))
+def _shape(value):
+    """The shape of what the function returned, where that does not depend on the variables."""
+    if isinstance(value, (Node, np.ndarray, np.generic)) and value.dtype.kind in "fiub":
+        return value.shape
+    if isinstance(value, (float, int)):
+        return ()
+    raise TypeError(f"the function returned {type(value).__name__}: return one real array or float")
 
 
 def _differentiable(x, position, tape):

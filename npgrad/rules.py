@@ -240,7 +240,7 @@ def _expand(y, x, axis, keepdims):
     if keepdims or y.shape == ():
         return y
     shape = list(x.shape)
-    for i in (axis,) if type(axis) is int else axis:
+    for i in axis if type(axis) is tuple else (axis,):
         shape[i] = 1
     return y.reshape(shape)
 

@@ -37,7 +37,6 @@ from algorithms.common.worlds import (
 
 LEFT, RIGHT = 0, 1
 EPS, TINY = np.finfo(float).eps, np.finfo(float).tiny
-laws = settings(max_examples=60, deadline=None)
 
 
 def with_policies(n, **kinds):
@@ -77,7 +76,6 @@ class Uniforms:
 # The exact functions
 
 
-@laws
 @given(with_policies(1))
 def test_values__satisfy_the_bellman_equations(drawn):
     mdp, pi = drawn
@@ -88,7 +86,6 @@ def test_values__satisfy_the_bellman_equations(drawn):
     assert not v[mdp.terminal].any() and not q[mdp.terminal].any()
 
 
-@laws
 @given(with_policies(1))
 def test_advantages__are_values_apart_from_their_mean_under_the_policy(drawn):
     mdp, pi = drawn
@@ -97,7 +94,6 @@ def test_advantages__are_values_apart_from_their_mean_under_the_policy(drawn):
     np.testing.assert_allclose((pi * advantage).sum(1), 0, rtol=0, atol=rounding(mdp))
 
 
-@laws
 @given(with_policies(1, kinds=("layered",)))
 def test_expected_return__is_the_sum_over_all_trajectories(drawn):
     mdp, pi = drawn
@@ -113,7 +109,6 @@ def test_expected_return__is_the_sum_over_all_trajectories(drawn):
         assert abs(np.dot(Pr, G * at_s) - mdp.p0[s] * v[s]) <= rounding(mdp) + len(Pr) * EPS
 
 
-@laws
 @given(with_policies(1), st.integers(0, 2))
 def test_expected_return__is_what_a_cut_trajectory_gave_and_what_is_left(drawn, horizon):
     mdp, pi = drawn
@@ -124,7 +119,6 @@ def test_expected_return__is_what_a_cut_trajectory_gave_and_what_is_left(drawn, 
     assert abs(J - expected_return(mdp, pi)) <= rounding(mdp)
 
 
-@laws
 @given(with_policies(1), st.integers(0, 2))
 def test_trajectories__are_every_way_to_go_and_each_once(drawn, horizon):
     mdp, pi = drawn
@@ -142,7 +136,6 @@ def test_trajectories__are_every_way_to_go_and_each_once(drawn, horizon):
         assert terminated == mdp.terminal[s[-1]] and (terminated or len(a) == horizon)
 
 
-@laws
 @given(with_policies(1))
 def test_occupancy__counts_discounted_visits(drawn):
     mdp, pi = drawn
@@ -160,7 +153,6 @@ def test_occupancy__counts_discounted_visits(drawn):
     assert not d[~comes].any()
 
 
-@laws
 @given(with_policies(1, kinds=("continuing",)))
 def test_occupancy__sums_to_the_horizon_without_terminal_states(drawn):
     mdp, pi = drawn
@@ -168,7 +160,6 @@ def test_occupancy__sums_to_the_horizon_without_terminal_states(drawn):
     assert abs(discounted_occupancy(mdp, pi).sum() - horizon) <= rounding(mdp)
 
 
-@laws
 @given(with_policies(1), st.integers(1, 30))
 def test_occupancy__is_the_sum_of_its_terms_up_to_the_mass_that_remains(drawn, T):
     mdp, pi = drawn
@@ -181,7 +172,6 @@ def test_occupancy__is_the_sum_of_its_terms_up_to_the_mass_that_remains(drawn, T
     assert rest.min() >= -rounding(mdp) and rest.sum() <= remains
 
 
-@laws
 @given(with_policies(2))
 def test_returns__differ_by_the_advantages_where_the_other_policy_goes(drawn):
     """Kakade & Langford 2002, Lemma 6.1: J(π') - J(π) = Σ d' Σ π' (q - v)."""
@@ -192,7 +182,6 @@ def test_returns__differ_by_the_advantages_where_the_other_policy_goes(drawn):
     assert abs(difference - gain) <= 4 * longest(mdp) * rounding(mdp)
 
 
-@laws
 @given(with_policies(2))
 def test_expected_return__takes_a_complex_step(drawn):
     """Along D = π' - π, ∂J = Σ d Σ D q (the policy-gradient theorem)."""
@@ -231,7 +220,6 @@ def test_episodes__that_all_but_never_end_raise(gamma, escape):
             f(mdp, pi)
 
 
-@laws
 @given(with_policies(1, kinds=("continuing",)))
 def test_episodes__that_end_by_less_than_rounding_raise(drawn):
     mdp, pi = drawn
@@ -309,7 +297,6 @@ def test_policies__that_are_wrong_are_named(pi, message):
             f(mdp, pi)
 
 
-@laws
 @given(with_policies(1), st.integers(1, 2))
 def test_trajectories__are_counted_before_the_first_one(drawn, horizon):
     mdp, pi = drawn
@@ -331,7 +318,6 @@ def test_trajectories__ask_for_a_horizon():
         next(trajectories(FiniteMDP(**arguments()), np.full((2, 2), 0.5), -1))
 
 
-@laws
 @given(mdps(), st.sampled_from((0.0, 7.0, np.nan)))
 def test_terminal_states__absorb_without_reward_whatever_was_said_of_them(mdp, said):
     P, r = mdp.P.copy(), mdp.r.copy()
@@ -365,7 +351,6 @@ def test_defaults__are_a_continuing_world_seen_whole():
 # The environment
 
 
-@laws
 @given(mdps(), st.integers(0, 2**31), st.data())
 def test_env__gives_what_the_arrays_say(mdp, seed, data):
     env = FiniteMDPEnv(mdp)
@@ -388,7 +373,6 @@ def test_env__gives_what_the_arrays_say(mdp, seed, data):
         s = s2
 
 
-@laws
 @given(mdps(), st.integers(2, 100))
 def test_env__gives_every_outcome_its_share_of_the_unit_interval(mdp, n):
     """On the grid (i + ½)/n an interval of length p holds np points to within one."""
@@ -419,7 +403,7 @@ def test_env__is_exact_where_the_probabilities_are():
     assert [env.reset()[1]["state"] for _ in range(8)] == [0, 0, 1, 1, 1, 1, 2, 2]
 
 
-@settings(laws, max_examples=5, derandomize=True)
+@settings(max_examples=5, derandomize=True)
 @given(mdps(kinds=("continuing", "unsure")), st.integers(0, 2**31))
 def test_env__has_the_frequencies_of_the_arrays(mdp, seed):
     """Hoeffding: |frequency - P| > ε with probability at most 2 exp(-2 n ε²), here below 1e-12."""
@@ -442,7 +426,6 @@ def test_env__has_the_frequencies_of_the_arrays(mdp, seed):
     assert (abs(starts - n * mdp.p0) <= np.sqrt(n * np.log(2e12) / 2)).all()
 
 
-@laws
 @given(mdps(), st.integers(0, 2**31))
 def test_env__does_the_same_from_the_same_seed(mdp, seed):
     def episode():
@@ -468,7 +451,6 @@ def test_env__asks_for_a_reset_first():
         short_corridor_env().step(0)
 
 
-@settings(laws, max_examples=20)
 @given(mdps())
 def test_env__passes_gymnasiums_own_check(mdp):
     check_env(FiniteMDPEnv(mdp), skip_render_check=True)
@@ -477,7 +459,6 @@ def test_env__passes_gymnasiums_own_check(mdp):
 # The short corridor
 
 
-@laws
 @given(st.floats(1e-3, 1 - 1e-3))
 def test_short_corridor__has_the_value_of_its_formula(p):
     mdp, pi = short_corridor(), corridor_policy(p)
@@ -540,7 +521,6 @@ def test_chain__is_best_where_it_always_goes_on():
     np.testing.assert_allclose(state_values(mdp, go)[:4], 8 * 0.72 ** np.arange(3, -1, -1))
 
 
-@laws
 @given(st.integers(0, 2**31), st.integers(1, 6), st.integers(1, 4), st.data())
 def test_garnet__has_as_many_successors_as_it_says(seed, states, actions, data):
     branching = data.draw(st.integers(1, states))
