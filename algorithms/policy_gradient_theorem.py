@@ -1,4 +1,4 @@
-"""The policy-gradient theorem. Sutton, McAllester, Singh & Mansour 1999 (PG99), by theorems.
+"""The policy-gradient theorem, exactly. Sutton, McAllester, Singh & Mansour 1999 (PG99).
 
 On finite MDPs both sides of every equation are linear solves. J is the paper's ρ(π), ∇ is ∂/∂θ; two
 formulations (PG99 §1), d and q as in common.mdp and common.average_reward:
@@ -21,7 +21,9 @@ Theorem 2    If w solves     Σ_s d(s) Σ_a π(a|s) (q(s,a) − f_w(s,a)) ∇_w 
     (4) turns (3) into Σ_s d Σ_a ∇π (q − f_w) = 0 (6), which is (2) minus (5). For a Gibbs policy,
     π ∝ exp(θᵀφ(s,a)), (4) is φ(s,a) − Σ_b π(b|s) φ(s,b) (§3): f_w = wᵀ(that) has mean 0 under π, an
     advantage, and any v(s) may be added to it in (5), since Σ_a ∇π = 0. Features that are not
-    centred, f_w = wᵀφ, are not compatible: they solve (3) too, but then (5) is wrong.
+    centred, f_w = wᵀφ, are not compatible: they solve (3) too, but then (5) is wrong. One state,
+    two actions, φ = (0, 1), q = (1, 0), θ = 0: ∇J = −1/4; centred, w = −1, and (5) is −1/4;
+    uncentred, w = 0, and (5) is 0.
 
     Natural gradient: with (4), (3) reads F w = ∇J, F = Σ_s d Σ_a π (∇π/π)(∇π/π)ᵀ the Fisher matrix.
     The same w is the direction of steepest ascent per change of the policy (Kakade 2001).
