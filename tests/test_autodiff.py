@@ -759,7 +759,7 @@ METHODS = {
     "copy": lambda x: x.copy(),
     "astype": lambda x: x.astype(np.float64) * (0.0 * x + 1.5).astype(int),
     "real": lambda x: x.real,
-    "round": lambda x: x * x.round(1),
+    "round": lambda x: x * (x.round(-2) + 1.0),  # constant as far as the next kink, at 50
     "argmax": lambda x: x[:, x.argmax(1)],
     "argmin": lambda x: x[:, x.argmin(1)],
     "argsort": lambda x: x[0, x.argsort(1)],
