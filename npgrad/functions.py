@@ -391,7 +391,7 @@ def average(a, axis=None, weights=None, *, keepdims=False):
         return mean(a, axis, keepdims=keepdims)
     a, weights = _arrays(np.average, (a, weights))
     if weights.shape != a.shape:
-        if not isinstance(axis, int) or weights.shape != (a.shape[axis],):
+        if np.size(axis) != 1 or axis is None or weights.shape != (a.shape[axis],):
             raise TypeError(
                 f"np.average has a rule for weights of the array's shape {a.shape} or of its size "
                 f"along one axis, not for {weights.shape}"
@@ -547,8 +547,8 @@ def _explicit_subscripts(operands):
 
 @implements(np.linalg.norm)
 def norm(x, ord=None, axis=None, keepdims=False):
-    vector = x.ndim == 1 or isinstance(axis, int)
-    matrix = x.ndim == 2 if axis is None else np.iterable(axis)
+    over = x.ndim if axis is None else np.size(axis)
+    vector, matrix = over == 1, over == 2
     if ord is None or (ord == "fro" and matrix) or (ord == 2 and vector):
         return np.sqrt(sum_(x * x, axis, keepdims=keepdims))
     if vector and ord == 1:
