@@ -541,6 +541,8 @@ def _explicit_subscripts(operands):
     if not arrow:
         letters = inputs.replace(",", "").replace(".", "")
         output = "..." + "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
+    elif dots and "..." not in output:
+        raise ValueError(f"einsum {subscripts!r}: the ellipsis must stand in the output too")
     terms = [t.replace("...", dots[len(dots) - w :]) for t, w in zip(terms, widths)]
     return ",".join(terms) + "->" + output.replace("...", dots), arrays
 

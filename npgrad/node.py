@@ -296,7 +296,7 @@ def astype(x, dtype):
 def plain(args):
     """args with every Node replaced by its value, which is an array in the end."""
     if isinstance(args, (tuple, list)):
-        return type(args)([plain(a) for a in args])
+        return (tuple if isinstance(args, tuple) else list)(map(plain, args))
     return plain(args.value) if type(args) is Node else args
 
 

@@ -340,8 +340,8 @@ RULES[np.matmul] = [_matmul_a, _matmul_b]
 def _einsum_operand(k, g, subscripts, *operands):
     """∂/∂operand k: an einsum of g with the other operands.
 
-    An index that stands only in operand k is brought back by an operand of ones; the second place
-    of an index that stands there twice by an identity matrix.
+    An index that stands, in full size, only in operand k is brought back by an operand of ones; the
+    second place of an index that stands there twice by an identity matrix.
     """
     inputs, output = subscripts.split("->")
     inputs = inputs.split(",")
@@ -359,7 +359,10 @@ def _einsum_operand(k, g, subscripts, *operands):
             terms.append(c + twin)
             factors.append(np.eye(sizes[c], dtype=g.dtype))
             c = twin
-        elif not any(c in term for term in terms):
+        elif not any(
+            c in term and factor.shape[term.index(c)] == sizes[c]
+            for term, factor in zip(terms, factors)
+        ):
             terms.append(c)
             factors.append(np.ones(sizes[c], g.dtype))
         wanted += c
