@@ -34,12 +34,11 @@ import numpy as np
 
 from algorithms.common.features import BASES, Features
 from algorithms.common.metrics import Metrics
-from algorithms.common.online import Actor, Critic
-from algorithms.common.policy import Network, check, make_policy, make_value
+from algorithms.common.online import Actor, Ascent, Critic
+from algorithms.common.policy import PRECISIONS, Network, check, make_policy, make_value
 from npgrad import Softmax
 from npgrad.optimizers import OPTIMIZERS
 
-PRECISIONS = MappingProxyType({"double": np.float64, "single": np.float32})
 HEADS = ("from the space", "softmax", "gaussian")
 
 
@@ -57,10 +56,11 @@ class Shared:
     """softmax asks for a Discrete action space, gaussian for a flat Box."""
     precision: Literal["double", "single"] = "double"
     """Floating-point numbers of θ, w and all that belongs to them. single is faster."""
-    features: Literal["none", "fourier", "polynomial"] = "none"
+    features: Literal["none", "fourier", "polynomial", "tiles"] = "none"
     """Basis in which a Box observation with finite bounds is seen, above all by linear methods."""
     order: int = 3
-    """Order n of that basis: (n + 1)^d features of d observations. At least 1."""
+    """Order n of that basis: (n + 1)^d features of d observations; for tiles (n to a dimension) in
+    each of min 2^m ≥ 4d tilings. At least 1."""
     network: Network = field(default_factory=Network)
 
     def __post_init__(self):
@@ -82,11 +82,12 @@ class OneStep(Shared):
 
 
 @dataclass(frozen=True)
-class Traces(OneStep):
-    """Eligibility traces, episodic: `actor-critic-traces`."""
+class Decays(Shared):
+    """What the two methods with traces have in common."""
 
     lambda_theta: float = 0.9
-    """λ^θ, decay of the policy's trace; 0 is the one-step method. In [0, 1]."""
+    """λ^θ, decay of the policy's trace; at 0 for both, episodic traces are the one-step method.
+    In [0, 1]."""
     lambda_w: float = 0.9
     """λ^w, decay of the value function's trace. In [0, 1]."""
 
@@ -96,13 +97,14 @@ class Traces(OneStep):
 
 
 @dataclass(frozen=True)
-class Continuing(Shared):
+class Traces(Decays, OneStep):
+    """Eligibility traces, episodic: `actor-critic-traces`."""
+
+
+@dataclass(frozen=True)
+class Continuing(Decays):
     """Eligibility traces, continuing, average reward: `actor-critic-continuing`."""
 
-    lambda_theta: float = 0.9
-    """λ^θ, decay of the policy's trace. In [0, 1]."""
-    lambda_w: float = 0.9
-    """λ^w, decay of the value function's trace. In [0, 1]."""
     step_size_R: float = 1e-2
     """α^R̄, step size of the average reward R̄. At least 0."""
     report_every: int = 1000
@@ -110,8 +112,7 @@ class Continuing(Shared):
 
     def __post_init__(self):
         super().__post_init__()
-        check(self, lambda_theta=(0.0, 1.0), lambda_w=(0.0, 1.0), step_size_R=(0.0, np.inf))
-        check(self, report_every=(1, np.inf))
+        check(self, step_size_R=(0.0, np.inf), report_every=(1, np.inf))
 
 
 def objective(theta, policy, s, a):
@@ -138,12 +139,11 @@ def value_gradient(w, value, s):
 @dataclass
 class State:
     parameters: ClassVar[tuple[str, ...]] = ("theta", "w")
-    theta: np.ndarray
+    theta: np.ndarray  # `train` makes θ and w views of one vector
     w: np.ndarray
     z_theta: np.ndarray  # traces, empty in the one-step method
     z_w: np.ndarray
-    theta_statistics: np.ndarray  # of the optimiser
-    w_statistics: np.ndarray
+    statistics: np.ndarray  # of the optimiser, of θ and then w
     rng: np.random.Generator
     I: float = 1.0  # γ^t; 1 in the continuing method
     R_bar: float = 0.0  # the average reward; 0 in the episodic methods
@@ -152,52 +152,43 @@ class State:
     episodes: int = 0
 
 
-def one_step(config, state, R, v, v2, dv, dlogpi):
+def one_step(config, state, R, v, v2, dv, dlogpi, ascend):
     """One-step actor–critic (episodic), p. 332: from δ to I.
 
     v, v2     v̂(S, w), v̂(S', w)
-    dv        ∇v̂(S, w); like dlogpi it may be overwritten
-    dlogpi    ∇ln π(A|S, θ)
+    dv        c -> c ∇v̂(S, w)
+    dlogpi    c -> c ∇ln π(A|S, θ)
+    ascend    (d_theta, d_w, c) -> θ ← θ + step(c d_theta), w ← w + step(c d_w); with sgd, step(d)
+              is α d
     """
     delta = R + config.gamma * v2 - v
-    dv *= delta
-    dlogpi *= state.I * delta
-    ascend(config, state, dlogpi, dv)
+    ascend(dlogpi(state.I * delta), dv(delta))
     state.I *= config.gamma
 
 
-def traces(config, state, R, v, v2, dv, dlogpi):
+def traces(config, state, R, v, v2, dv, dlogpi, ascend):
     """Actor–critic with eligibility traces (episodic), p. 332: as `one_step`."""
     delta = R + config.gamma * v2 - v
     state.z_w *= config.gamma * config.lambda_w
-    state.z_w += dv
+    state.z_w += dv(1.0)
     state.z_theta *= config.gamma * config.lambda_theta
-    state.z_theta += state.I * dlogpi
-    ascend(config, state, delta * state.z_theta, delta * state.z_w)
+    state.z_theta += dlogpi(state.I)
+    ascend(state.z_theta, state.z_w, delta)
     state.I *= config.gamma
 
 
-def continuing(config, state, R, v, v2, dv, dlogpi):
+def continuing(config, state, R, v, v2, dv, dlogpi, ascend):
     """Actor–critic with eligibility traces (continuing), p. 333: as `one_step`."""
     delta = R - state.R_bar + v2 - v
     state.R_bar += config.step_size_R * delta
     state.z_w *= config.lambda_w
-    state.z_w += dv
+    state.z_w += dv(1.0)
     state.z_theta *= config.lambda_theta
-    state.z_theta += dlogpi
-    ascend(config, state, delta * state.z_theta, delta * state.z_w)
+    state.z_theta += dlogpi(1.0)
+    ascend(state.z_theta, state.z_w, delta)
 
 
 BOXES = MappingProxyType({OneStep: one_step, Traces: traces, Continuing: continuing})
-
-
-def ascend(config, state, d_theta, d_w):
-    """w ← w + step(d_w);  θ ← θ + step(d_theta). With sgd, step(d) is α d."""
-    optimizer = OPTIMIZERS[config.optimizer].step
-    state.optimizer_steps += 1
-    t = state.optimizer_steps
-    state.w += optimizer(d_w, state.w_statistics, t, config.step_size_w)
-    state.theta += optimizer(d_theta, state.theta_statistics, t, config.step_size)
 
 
 def observed(env, config):
@@ -213,11 +204,12 @@ def init(env, config, seed):
     if config.head not in (HEADS[0], head):
         raise ValueError(f"head = {config.head!r}: must be {head} for {env.action_space}")
     for_theta, for_w, rng = np.random.default_rng(seed).spawn(3)
-    dtype, statistics = PRECISIONS[config.precision], OPTIMIZERS[config.optimizer].statistics
+    dtype = PRECISIONS[config.precision]
     theta = policy.model.init(for_theta).astype(dtype)
     w = make_value(env, config.network).init(for_w).astype(dtype)
     z = [np.zeros(0 if type(config) is OneStep else x.size, dtype) for x in (theta, w)]
-    return State(theta, w, *z, statistics(theta), statistics(w), rng)
+    statistics = OPTIMIZERS[config.optimizer].statistics(np.concatenate((theta, w)))
+    return State(theta, w, *z, statistics, rng)
 
 
 def actor(env, config):
@@ -240,12 +232,21 @@ def train(env, config, state, gradient=None, value_gradient=None):
 
     Gradients default to the page's own, in memory set aside once (algorithms.common.online).
     """
-    env = observed(env, config)
+    env, box = observed(env, config), BOXES[type(config)]
     policy, value = make_policy(env, config.network), make_value(env, config.network)
-    actor = Actor(policy, state.theta, gradient)
-    critic = Critic(value, state.w, value_gradient)
+    ascend = Ascent(config, state)
+    actor = Actor(policy, state.theta, ascend.d_theta, gradient)
+    critic = Critic(value, state.w, ascend.d_w, value_gradient)
+
+    def learn(S, R, S2):
+        """The box from δ on; S2 None is the terminal state."""
+        v, v2 = critic.value(S), 0.0 if S2 is None else critic.peek(S2)
+        if not isfinite(v2 - v):
+            raise FloatingPointError(f"w has diverged: v̂ = {v}, then {v2} at step {state.steps}")
+        box(config, state, R, v, v2, critic.gradient, actor.score, ascend)
+
     play = stretches if isinstance(config, Continuing) else episodes
-    for total, length, scalars in play(env, config, state, actor, critic):
+    for total, length, scalars in play(env, config, state, actor, learn):
         for name in state.parameters:
             if not np.isfinite(getattr(state, name)).all():
                 raise FloatingPointError(f"{name} has diverged: not finite at step {state.steps}")
@@ -253,15 +254,15 @@ def train(env, config, state, gradient=None, value_gradient=None):
         yield Metrics(state.steps, state.episodes, (total,), (length,), scalars)
 
 
-def episodes(env, config, state, actor, critic):
+def episodes(env, config, state, actor, learn):
     """The outer loop of the episodic boxes: yields (return, length, scalars) of every episode."""
     while True:
         S, total, first = actor.start(env, state.rng), 0.0, state.steps
         state.I, state.z_theta[:], state.z_w[:] = 1.0, 0.0, 0.0
         for noise in actor.noise(state.rng):
             state.steps += 1
-            A, R, S2, terminated, truncated = actor.step(env, S, noise, state.steps)
-            learn(config, state, actor, critic, S, A, R, None if terminated else S2)
+            R, S2, terminated, truncated = actor.step(env, S, noise, state.steps)
+            learn(S, R, None if terminated else S2)
             total += R
             S = S2
             if terminated or truncated:
@@ -269,26 +270,18 @@ def episodes(env, config, state, actor, critic):
         yield total, state.steps - first, {}
 
 
-def stretches(env, config, state, actor, critic):
+def stretches(env, config, state, actor, learn):
     """The outer loop of the continuing box: yields (sum of rewards, length, scalars)."""
     S = actor.start(env, state.rng)
     while True:
         total = 0.0
         for noise, _ in zip(actor.noise(state.rng), range(config.report_every)):
             state.steps += 1
-            A, R, S2, terminated, truncated = actor.step(env, S, noise, state.steps)
+            R, S2, terminated, truncated = actor.step(env, S, noise, state.steps)
             if terminated:
                 S2 = actor.start(env, state.rng)
-            learn(config, state, actor, critic, S, A, R, S2)
+            learn(S, R, S2)
             total += R
             S = actor.start(env, state.rng) if truncated and not terminated else S2
         rewards = total / config.report_every
         yield total, config.report_every, {"average_reward": rewards, "R_bar": state.R_bar}
-
-
-def learn(config, state, actor, critic, S, A, R, S2):
-    """One pass of the box from δ on; S2 None is the terminal state."""
-    v, v2 = critic.value(S), 0.0 if S2 is None else critic.peek(S2)
-    if not isfinite(v2 - v):
-        raise FloatingPointError(f"w has diverged: v̂ = {v}, then {v2} at step {state.steps}")
-    BOXES[type(config)](config, state, R, v, v2, critic.gradient(), actor.score(A))

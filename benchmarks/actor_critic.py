@@ -1,6 +1,6 @@
 """What actor–critic learns, where the truth is known or the threshold published.
 
-    python -m benchmarks.actor_critic [queue] [corridor] [cartpole] [pendulum] [--seeds 10]
+    python -m benchmarks.actor_critic [queue] [corridor] [cartpole] [pendulum] [--seeds 10] [--draw]
 
 queue      access-control queue (a job may finish in the step that accepts it), continuing: exact
            average reward of the policy learned, against the optimum, 2.7476; both policies drawn
@@ -12,11 +12,13 @@ cartpole   CartPole-v1, traces with the shipped defaults, online: the mean of th
 pendulum   swing-up without resets, continuing: the share of steps spent within 18° of upright
 
 Step sizes were tuned on seeds from 100 up; reported are seeds 0, 1, .... Each part writes
-results/actor_critic_PART.json and .png.
+results/actor_critic_PART.json and .png; --draw draws the .png again from the .json as it is.
 """
 
 import argparse
+import json
 from itertools import islice
+from types import MappingProxyType
 
 import gymnasium
 import matplotlib.pyplot as plt
@@ -26,7 +28,11 @@ from matplotlib.ticker import EngFormatter
 import algorithms.common.register  # noqa: F401
 from algorithms import actor_critic
 from algorithms.actor_critic import Continuing, OneStep, State, Traces
-from algorithms.common.average_reward import average_reward, differential_action_values
+from algorithms.common.average_reward import (
+    average_reward,
+    differential_action_values,
+    stationary_distribution,
+)
 from algorithms.common.optimal import optimal_policy
 from algorithms.common.policy import Network, make_policy
 from algorithms.common.queueing import ACCEPT, PRIORITIES, SERVERS, access_control
@@ -97,7 +103,6 @@ def queue(seeds):
         R_bars.append(state.R_bar)
     final = np.array(curves)[:, -1]
     middle = int(np.argsort(final)[len(final) // 2])
-    draw_queue(np.array(curves), best, tables[middle], optimal[:, ACCEPT])
     return dict(
         config=repr(QUEUE),
         steps=QUEUE_STEPS,
@@ -111,24 +116,47 @@ def queue(seeds):
     )
 
 
-def draw_queue(curves, best, learned, optimal):
-    fig, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
-    steps = QUEUE.report_every * np.arange(1, curves.shape[1] + 1)
-    axes[0].plot(steps, curves.T, color=COLOURS[0], alpha=0.3, linewidth=0.8)
-    axes[0].plot(steps, np.median(curves, 0), color=COLOURS[0], linewidth=2, label="median")
-    axes[0].axhline(best, color="black", ls="--", lw=1, label=f"optimum, {best:.4f}")
-    axes[0].axhline(0.98 * best, color="grey", ls=":", lw=1, label="2 % below")
-    axes[0].set(xlabel="steps", ylabel="exact average reward", ylim=(0.93 * best, 1.005 * best))
-    axes[0].xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes[0].legend(frameon=False, loc="lower right")
-    names = {"learned: π(accept)": learned, "optimal policy": optimal}
-    for ax, (name, table) in zip(axes[1:], names.items()):
-        shades = ax.imshow(table.reshape(SERVERS + 1, -1).T[:, 1:], cmap="Blues", vmin=0, vmax=1)
-        ax.set(title=name, xlabel="free servers", ylabel="priority")
-        ax.set_xticks(range(SERVERS), range(1, SERVERS + 1))
-        ax.set_yticks(range(len(PRIORITIES)), PRIORITIES)
-    fig.colorbar(shades, ax=axes[1:], shrink=0.5)
+def draw_queue(record):
+    """The learned policy in per cent, the optimal one's border over it; and how often each number
+    of servers is free under the policy: what is hardly ever seen stays undecided."""
+    best, curves = record["optimum"], np.array(record["curves"])
+    fig = plt.figure(figsize=(11, 4.4), layout="constrained")
+    left, right = fig.subfigures(1, 2, width_ratios=(1, 1.35))
+    ax = left.subplots()
+    steps = np.linspace(0, record["steps"], curves.shape[1] + 1)[1:]
+    ax.plot(steps, curves.T, color=COLOURS[0], alpha=0.3, linewidth=0.8)
+    ax.plot(steps, np.median(curves, 0), color=COLOURS[0], linewidth=2, label="median")
+    ax.axhline(best, color="black", ls="--", lw=1, label=f"optimum, {best:.4f}")
+    ax.axhline(0.98 * best, color="grey", ls=":", lw=1, label="2 % below")
+    ax.set(xlabel="steps", ylabel="exact average reward", ylim=(0.93 * best, 1.005 * best))
+    ax.set_xticks(np.linspace(0, record["steps"], 4))
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, loc="lower right")
+    learned, optimal = record["policy_of_median_seed"], record["optimal_policy"]
+    pi = np.stack([1 - np.array(learned), learned], 1)
+    share = stationary_distribution(access_control(), pi).reshape(SERVERS + 1, -1).sum(1)[1:]
+    above, below = right.subplots(2, sharex=True)
+    draw_policy(above, learned, optimal, "learned policy: π(accept) in %, median seed")
+    draw_policy(below, optimal, optimal, "optimal policy, and its border in both")
+    seen = (f"{x:.1%}" if x > 5e-4 else "<0.1%" for x in share)
+    below.set_xticks(range(SERVERS), [f"{n}\n{x}" for n, x in enumerate(seen, 1)])
+    below.set(xlabel="free servers; share of the time, as learned")
     fig.savefig(RESULTS / "actor_critic_queue.png", dpi=150)
+
+
+def draw_policy(ax, policy, optimal, title):
+    grid, best = (np.reshape(p, (SERVERS + 1, -1)).T[:, 1:] for p in (policy, optimal))
+    ax.imshow(grid, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (k, n), p in np.ndenumerate(grid):
+        colour = "white" if p > 0.5 else "black"
+        ax.text(n, k, f"{100 * p:.0f}", color=colour, ha="center", va="center", fontsize=8)
+    border = (best == 0).sum(1) - 0.5  # of a threshold policy: how many free servers it asks for
+    edges = np.arange(len(PRIORITIES) + 1) - 0.5
+    ax.stairs(border, edges, orientation="horizontal", baseline=None, color=COLOURS[1], lw=3)
+    ax.set_title(title, loc="left", fontsize=11)
+    ax.set(ylabel="priority", xlim=(-0.5, SERVERS - 0.5))
+    ax.set_yticks(range(len(PRIORITIES)), PRIORITIES)
 
 
 def corridor_run(config, seed):
@@ -148,23 +176,35 @@ def corridor_run(config, seed):
 
 def corridor(seeds):
     best, table = SHORT_CORRIDOR_OPTIMUM[1], {}
-    fig, ax = plt.subplots(figsize=(8, 4.8), layout="constrained")
-    for colour, (name, config) in zip(COLOURS, CORRIDOR.items()):
+    known = lambda values: [round(float(v), 4) if np.isfinite(v) else None for v in values]
+    for name, config in CORRIDOR.items():
         values = np.array([corridor_run(config, seed) for seed in range(seeds)])
-        curve = np.median(values, 0)
-        ax.plot(np.arange(1, CORRIDOR_EPISODES + 1), curve, color=colour, label=name)
+        curve = known(np.median(values, 0))
         table[name] = dict(
             config=repr(config),
-            value_at_end=[float(v) if np.isfinite(v) else None for v in values[:, -1]],
-            median_at_end=float(curve[-1]) if np.isfinite(curve[-1]) else None,
+            value_at_end=known(values[:, -1]),
+            median_at_end=curve[-1],
             runs_stuck=int(np.isinf(values[:, -1]).sum()),
+            median=curve,
         )
         print("corridor,", name, table[name]["median_at_end"], "stuck:", table[name]["runs_stuck"])
-    ax.axhline(best, color="black", ls="--", lw=1, label=f"best policy, −{-best:.3f}")
-    ax.set(xlabel="episode", ylabel=f"exact value of the policy, median of {seeds}", ylim=(-90, -8))
-    ax.legend(frameon=False, loc="lower right")
-    fig.savefig(RESULTS / "actor_critic_corridor.png", dpi=150)
     return dict(episodes=CORRIDOR_EPISODES, best_value=best, stuck_below=STUCK, methods=table)
+
+
+def draw_corridor(record):
+    """How far the median value is below the best, on a logarithmic scale."""
+    best = record["best_value"]
+    fig, ax = plt.subplots(figsize=(8, 4.8), layout="constrained")
+    for colour, (name, method) in zip(COLOURS, record["methods"].items()):
+        gap = best - np.array(method["median"], float)
+        seeds, stuck = len(method["value_at_end"]), method["runs_stuck"]
+        label = f"{name}: {stuck} of {seeds} runs stuck"
+        ax.semilogy(np.arange(1, len(gap) + 1), gap, color=colour, label=label)
+    ax.set(xlabel="episode", ylabel=f"−{-best:.3f} minus the exact value, median of {seeds}")
+    ax.set_ylim(bottom=2e-4)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False)
+    fig.savefig(RESULTS / "actor_critic_corridor.png", dpi=150)
 
 
 def cartpole(seeds):
@@ -173,13 +213,16 @@ def cartpole(seeds):
     for seed in range(seeds):
         runs.append(learning.learn(method, "CartPole-v1", CARTPOLE_STEPS, seed, THRESHOLD))
         print({name: x for name, x in runs[-1].items() if name != "curve"}, flush=True)
-    title = "actor-critic-traces on CartPole-v1, shipped defaults"
-    learning.draw(runs, title, THRESHOLD, RESULTS / "actor_critic_cartpole.png")
     text = learning.markdown(runs, THRESHOLD)
     (RESULTS / "actor_critic_cartpole.md").write_text(text)
     reached = sum(run["steps_until_reached"] is not None for run in runs)
     print(text, f"{reached} of {seeds} reached {THRESHOLD} in training", sep="\n")
     return dict(config=repr(Traces()), steps=CARTPOLE_STEPS, reached=reached, runs=runs)
+
+
+def draw_cartpole(record):
+    title = "actor-critic-traces on CartPole-v1, shipped defaults"
+    learning.draw(record["runs"], title, THRESHOLD, RESULTS / "actor_critic_cartpole.png")
 
 
 class Angles(gymnasium.Wrapper):
@@ -210,37 +253,52 @@ def pendulum(seeds):
         run = dict(seed=seed, upright=upright[last].mean(), average_reward=np.mean(rewards[last]))
         print("pendulum, last 10,000 steps:", run, flush=True)
         runs.append(run | dict(R_bar=state.R_bar, rewards=rewards, uprights=upright.tolist()))
-    draw_pendulum(runs)
     held = int(sum(run["upright"] > 0.99 for run in runs))
     return dict(config=repr(PENDULUM), steps=PENDULUM_STEPS, held_upright=held, runs=runs)
 
 
-def draw_pendulum(runs):
+def draw_pendulum(record):
+    runs = record["runs"]
     fig, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
-    steps = PENDULUM.report_every * np.arange(1, len(runs[0]["rewards"]) + 1)
-    for ax, key, label in zip(
-        axes, ("uprights", "rewards"), ("within 18° of upright", "average reward")
-    ):
-        ax.plot(steps, np.transpose([run[key] for run in runs]), color=COLOURS[0], alpha=0.4)
+    steps = np.linspace(0, record["steps"], len(runs[0]["rewards"]) + 1)[1:]
+    labels = dict(uprights="share within 18° of upright", rewards="average reward")
+    for ax, (key, label) in zip(axes, labels.items()):
+        ax.plot(steps, np.transpose([run[key] for run in runs]), color=COLOURS[0], alpha=0.3, lw=1)
         middle = np.median([run[key] for run in runs], 0)
         ax.plot(steps, middle, color=COLOURS[0], lw=2, label=f"median of {len(runs)} seeds")
-        ax.set(xlabel="steps, never reset", ylabel=f"{label}, per {PENDULUM.report_every} steps")
+        ax.set(xlabel="steps, never reset", ylabel=f"{label}, per {int(steps[0]):,} steps")
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+        ax.spines[["top", "right"]].set_visible(False)
     axes[0].legend(frameon=False, loc="lower right")
     fig.savefig(RESULTS / "actor_critic_pendulum.png", dpi=150)
 
 
+PARTS = MappingProxyType(
+    {
+        "queue": (queue, draw_queue),
+        "corridor": (corridor, draw_corridor),
+        "cartpole": (cartpole, draw_cartpole),
+        "pendulum": (pendulum, draw_pendulum),
+    }
+)
+
+
 def main():
-    parts = dict(queue=queue, corridor=corridor, cartpole=cartpole, pendulum=pendulum)
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("parts", nargs="*", help=", ".join(parts) + "; all of them by default")
+    parser.add_argument("parts", nargs="*", help=", ".join(PARTS) + "; all of them by default")
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--draw", action="store_true", help="draw what is recorded, learn nothing")
     arguments = parser.parse_args()
-    unknown = set(arguments.parts) - set(parts)
+    unknown = set(arguments.parts) - set(PARTS)
     if unknown:
-        parser.error(f"{', '.join(sorted(unknown))}: must be of {', '.join(parts)}")
+        parser.error(f"{', '.join(sorted(unknown))}: must be of {', '.join(PARTS)}")
     RESULTS.mkdir(exist_ok=True)
-    for name in arguments.parts or parts:
-        save(f"actor_critic_{name}", "benchmarks.actor_critic", parts[name](arguments.seeds))
+    for name in arguments.parts or PARTS:
+        learn, draw = PARTS[name]
+        path = RESULTS / f"actor_critic_{name}.json"
+        if not arguments.draw:
+            path = save(path.stem, "benchmarks.actor_critic", learn(arguments.seeds))
+        draw(json.loads(path.read_text()))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""Steps per second of online one-step actor–critic: the page beside its torch twins.
+"""Steps per second of online actor–critic, one-step and with traces: the page and its torch twins.
 
     python -m benchmarks.actor_critic_speed [--rounds 15] [--steps 1000]
 
 gymnasium.make("CartPole-v1"), two 64-64 tanh networks, RMSprop (ε outside the root), an update of
 both at every step. First: each twin acts and learns in float64, and its gradients and parameters
 after every step must equal the page's on the same steps, to 1e-10 of the largest. Then all take
-turns, in random order; torch in float32 (its default, and what CartPole observes), the page as it
-comes. Every step size is 0, so that all of the work is done and nothing moves: each meets the same
+turns, in random order; torch in float32 (its default, and what CartPole observes), the page in
+double precision, its default, and in single, which is torch's. The step sizes are too small to
+change any parameter, so that all of the work is done and nothing moves: each meets the same
 distribution of episodes.
 
 Seconds are this process's processor time, single-threaded, warm-up left out. "environment" only
@@ -22,7 +23,8 @@ import numpy as np
 import torch
 
 from algorithms import actor_critic
-from algorithms.actor_critic import OneStep, State
+from algorithms.actor_critic import BOXES, PRECISIONS, OneStep, State, Traces
+from algorithms.common.online import Ascent
 from algorithms.common.policy import make_policy, make_value
 from benchmarks.record import RESULTS, save
 from benchmarks.speed import compare, markdown
@@ -30,9 +32,16 @@ from benchmarks.torch_twins import actor_critic as twins
 
 ENV = "CartPole-v1"
 TWINS = {
-    "torch usual": twins.Usual,
-    "torch lean": twins.Lean,
-    "torch lean, Gumbel noise": twins.Gumbel,
+    OneStep: {
+        "torch usual": twins.Usual,
+        "torch lean": twins.Lean,
+        "torch lean, Gumbel noise": twins.Gumbel,
+    },
+    Traces: {
+        "torch usual": twins.UsualTraces,
+        "torch lean": twins.LeanTraces,
+        "torch lean, Gumbel noise": twins.GumbelTraces,
+    },
 }
 TARGETS = {"torch lean": 14.0, "torch usual": 28.0}
 
@@ -65,22 +74,24 @@ def check(Twin, config, steps=100):
     policy, value = make_policy(env, config.network), make_value(env, config.network)
     state = actor_critic.init(env, config, 0)
     twin = build(Twin, env, config, state, torch.float64)
-    worst = 0.0
+    ascend, worst = Ascent(config, state), 0.0
     for _ in range(steps):
         if twin.over:
-            state.I = 1.0
+            state.I, state.z_theta[:], state.z_w[:] = 1.0, 0.0, 0.0
         twin.step()
         S, A, R, S2, terminated = env.latest
         v, v2 = value(state.w, S)[0], 0.0 if terminated else value(state.w, S2)[0]
         dv = actor_critic.value_gradient(state.w, value, S)
         dlogpi = actor_critic.gradient(state.theta, policy, S, A)
-        delta, I = R + config.gamma * v2 - v, state.I
-        ours = [(-I * delta * dlogpi, state.theta, twin.policy), (-delta * dv, state.w, twin.value)]
-        ours = [(d.copy(), parameters, module) for d, parameters, module in ours]
-        actor_critic.one_step(config, state, R, v, v2, dv, dlogpi)
-        for d, parameters, module in ours:
-            for x, y in ((d, twins.flat(module, gradient=True)), (parameters, twins.flat(module))):
-                worst = max(worst, float(np.abs(x - y).max() / np.abs(x).max()))
+        times = [lambda c, d=d: c * d for d in (dv, dlogpi)]
+        BOXES[type(config)](config, state, R, v, v2, *times, ascend)
+        for x, y in (
+            (-ascend.d_theta, twins.flat(twin.policy, gradient=True)),
+            (-ascend.d_w, twins.flat(twin.value, gradient=True)),
+            (state.theta, twins.flat(twin.policy)),
+            (state.w, twins.flat(twin.value)),
+        ):
+            worst = max(worst, float(np.abs(x - y).max() / np.abs(x).max()))
     assert worst < 1e-10, f"{Twin.__name__} differs from the page by {worst:.1e}"
     return worst
 
@@ -131,11 +142,11 @@ def race(config, rounds, steps):
     make = lambda: gymnasium.make(ENV)
     state = actor_critic.init(make(), config, 0)
     contestants = {"environment": Stepper(environment_step(make()))}
-    for name, Twin in TWINS.items():
+    for name, Twin in TWINS[type(config)].items():
         contestants[name] = Stepper(build(Twin, make(), config, state, torch.float32).step)
-    contestants["page"] = Page(make(), config, state)
-    single = replace(config, precision="single")
-    contestants["page, single"] = Page(make(), single, actor_critic.init(make(), single, 0))
+    for precision in PRECISIONS:
+        ours = replace(config, precision=precision)
+        contestants[precision] = Page(make(), ours, actor_critic.init(make(), ours, 0))
     rng, times = np.random.default_rng(0), {name: [] for name in contestants}
     for k in range(-1, rounds):
         for name in rng.permutation(list(contestants)):
@@ -151,19 +162,26 @@ def main():
     parser.add_argument("--steps", type=int, default=1000, help="per turn")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    moving = OneStep(optimizer="rmsprop_outside", step_size=1e-4, step_size_w=1e-4)
-    differences = {name: check(Twin, moving) for name, Twin in TWINS.items()}
-    still = OneStep(optimizer="rmsprop_outside", step_size=0.0, step_size_w=0.0)
-    table = compare(race(still, arguments.rounds, arguments.steps))
-    text = markdown("one-step, two 64-64 tanh networks, RMSprop, an update every step", table)
-    print(differences, text, sep="\n")
+    settings, text = {}, []
+    for Config, method in ((OneStep, "one-step"), (Traces, "traces")):
+        moving = Config(optimizer="rmsprop_outside", step_size=1e-4, step_size_w=2e-4)
+        differences = {name: check(Twin, moving) for name, Twin in TWINS[Config].items()}
+        still = Config(optimizer="rmsprop_outside", step_size=1e-30, step_size_w=2e-30)
+        times = race(still, arguments.rounds, arguments.steps)
+        pages = {precision: times.pop(precision) for precision in PRECISIONS}
+        for precision, page in pages.items():
+            setting = f"{method}, {precision} precision"
+            table = compare(times | {"page": page})
+            settings[setting] = dict(differences=differences, table=table)
+            text.append(markdown(setting, table))
+            print(text[-1], flush=True)
     save(
         "actor_critic_speed",
         "benchmarks.actor_critic_speed",
-        dict(targets=TARGETS, differences=differences, table=table),
+        dict(targets=TARGETS, settings=settings),
         ("numpy", "gymnasium", "torch"),
     )
-    (RESULTS / "actor_critic_speed.md").write_text(text)
+    (RESULTS / "actor_critic_speed.md").write_text("\n".join(text))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from npgrad.autodiff import grad, jacobian, value_and_grad, vjp
 from npgrad.check import central_differences, check_gradient, check_grads, complex_step
 from npgrad.distributions import Gaussian, Softmax
-from npgrad.models import from_function, linear, linear_preferences, mlp
+from npgrad.models import beside, from_function, linear, linear_preferences, mlp
 from npgrad.optimizers import OPTIMIZERS, clip_norm, soft_update
 from npgrad.parameters import Layout
 
@@ -12,6 +12,7 @@ __all__ = [
     "Gaussian",
     "Layout",
     "Softmax",
+    "beside",
     "central_differences",
     "check_gradient",
     "check_grads",

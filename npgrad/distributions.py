@@ -4,6 +4,8 @@
     score(h, a)           ∂ ln π(a)/∂h, explicit
     entropy(h)            H in nats (differential entropy for the Gaussian), plain NumPy
     entropy_gradient(h)   ∂H/∂h, explicit
+    ascent(h, a, c, β)    c ∂ln π(a)/∂h + β ∂H/∂h of rows h (k, size), c (k,), both at once; in
+                          memory(n, dtype), set aside once for n ≥ k rows, if that is handed in
     noise(rng, n)         n rows of randomness; sample(h, row) is an action drawn from π
     mode(h)               the most probable action
 
@@ -61,6 +63,31 @@ class Softmax:
         p = np.exp(log_pi)
         H = -(p * log_pi).sum(-1, keepdims=True)
         return -p * (log_pi + H)
+
+    def memory(self, n, dtype):
+        """What `ascent` needs for up to n rows."""
+        return [np.empty((n, m), dtype) for m in (self.n, self.n, self.n, 1)] + [np.arange(n)]
+
+    def ascent(self, h, a, c, beta, memory=None):
+        k = len(a)
+        g, p, log_pi, total, rows = (x[:k] for x in memory or self.memory(k, h.dtype))
+        np.subtract(h, np.maximum.reduce(h, 1, None, total, True), log_pi)
+        np.exp(log_pi, p)
+        np.add.reduce(p, 1, None, total, True)
+        p /= total
+        np.multiply(p, c[:, None], g)
+        g[rows, a] = 0.0
+        others = np.add.reduce(g, 1)
+        np.negative(g, g)
+        g[rows, a] = others  # c (1 − π_a) without cancellation
+        if beta:
+            log_pi -= np.log(total, total)
+            minus_H = np.add.reduce(p * log_pi, 1, None, total, True)
+            log_pi -= minus_H
+            log_pi *= p
+            log_pi *= beta
+            g -= log_pi
+        return g
 
     def noise(self, rng, n):
         return rng.gumbel(size=(n, self.n))
@@ -130,6 +157,12 @@ class Gaussian:
         gradient = np.zeros_like(h)
         gradient[..., self.d :] = self._slope(h[..., self.d :])
         return gradient * (self.d if self.spherical else 1)
+
+    def memory(self, n, dtype):
+        """What `ascent` needs for up to n rows: nothing."""
+
+    def ascent(self, h, a, c, beta, memory=None):
+        return c[:, None] * self.score(h, a) + beta * self.entropy_gradient(h)
 
     def noise(self, rng, n):
         return rng.standard_normal((n, self.d))

@@ -48,6 +48,20 @@ ACTIVATIONS = MappingProxyType(
 )
 
 
+def _slopes(activation, y, out):
+    """A function that writes f'(x) into out wherever y = f(x); tanh's without temporaries."""
+    if activation != "tanh":
+        _, slope = ACTIVATIONS[activation]
+        return lambda: np.copyto(out, slope(y))
+    one = np.ones((), y.dtype)
+
+    def put():
+        np.multiply(y, y, out)
+        np.subtract(one, out, out)
+
+    return put
+
+
 class mlp:
     """h⁰ = x;  hˡ = f(hˡ⁻¹ Wˡ + bˡ);  y = hᴸ⁻¹ Wᴸ + bᴸ.
 
@@ -120,16 +134,21 @@ class mlp:
         return pieces
 
     def online(self, theta, d_theta):
-        f, slope = ACTIVATIONS[self.activation]
+        f, _ = ACTIVATIONS[self.activation]
         into = f if isinstance(f, np.ufunc) else lambda z, out: np.copyto(out, f(z))
         matrices, empty = self._matrices(theta), partial(np.empty, dtype=theta.dtype)
-        inputs = [np.ones(len(W), theta.dtype) for W in matrices]  # with b, the last stays 1
+        ends = np.cumsum([len(W) for W in matrices])
+        x = np.ones(ends[-1], theta.dtype)  # all layers' inputs; with b, the last of each stays 1
+        slopes = empty(ends[-1])  # f' of all hidden layers, in one go
+        put_slopes = _slopes(self.activation, x[ends[0] :], slopes[ends[0] :])
+        inputs = np.split(x, ends[:-1])
         h = [x[:n] for x, n in zip(inputs, self.sizes)]
+        dh = [s[:n] for s, n in zip(np.split(slopes, ends[:-1]), self.sizes)]
         y = [empty(m) for m in self.sizes[1:]]
         g = [empty(m) for m in self.sizes[1:]]
         last = matrices[-1], y[-1]
         rise = [(x.dot, W, z, a) for x, W, z, a in zip(inputs, matrices, y, h[1:])]
-        fall = [(matrices[k][: len(h[k])].dot, g[k], g[k - 1], h[k]) for k in range(1, len(h))]
+        fall = [(matrices[k][: len(h[k])].dot, g[k], g[k - 1], dh[k]) for k in range(1, len(h))]
         fall.reverse()
         pieces = self._matrices(d_theta)
         outer = [(x[:, None].dot, g_y[None], d) for x, g_y, d in zip(inputs, g, pieces)]
@@ -144,9 +163,11 @@ class mlp:
 
         def backward(g_y):
             g_last[:] = g_y
-            for dot, g_y, g_h, a in fall:
+            if fall:
+                put_slopes()
+            for dot, g_y, g_h, slope in fall:
                 dot(g_y, g_h)
-                g_h *= slope(a)
+                g_h *= slope
             for dot, row, d in outer:
                 dot(row, d)
             return d_theta
@@ -223,6 +244,40 @@ class linear_preferences:
             return d_theta, g[..., None] * theta
 
         return np.dot(x, theta), pullback
+
+
+class beside:
+    """y = (y₁, y₂), θ = (θ₁, θ₂): two models of the same input, with nothing shared."""
+
+    def __init__(self, first, second):
+        self.first, self.second = first, second
+        self.layout = Layout(first=(first.layout.size,), second=(second.layout.size,))
+
+    def init(self, rng):
+        return np.concatenate([self.first.init(rng), self.second.init(rng)])
+
+    def __call__(self, theta, x):
+        one, two = self.layout.views(theta)
+        return np.concatenate([self.first(one, x), self.second(two, x)], axis=-1)
+
+    def bind(self, theta):
+        return partial(self, theta)
+
+    online = _online
+
+    def vjp(self, theta, x):
+        one, two = self.layout.views(theta)
+        y1, pullback1 = self.first.vjp(one, x)
+        y2, pullback2 = self.second.vjp(two, x)
+        m = y1.shape[-1]
+
+        def pullback(g, out=None):
+            d_theta = np.empty_like(theta) if out is None else out
+            d_one, d_two = self.layout.views(d_theta)
+            _, d_x = pullback1(g[..., :m], d_one)
+            return d_theta, d_x + pullback2(g[..., m:], d_two)[1]
+
+        return np.concatenate([y1, y2], axis=-1), pullback
 
 
 class from_function:

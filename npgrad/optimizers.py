@@ -3,7 +3,9 @@
     theta += step        to ascend,        theta -= step        to descend,
 
 so that the sign stands where the method is read. The statistics m (slots, n) are changed in place;
-own or shared memory is only a matter of which m is handed in. t counts the steps from 1.
+own or shared memory is only a matter of which m is handed in. t counts the steps from 1. step_size
+is a number, or an array with one for each entry. The step is a new array, or out, if there is one
+(n,); d is only read.
 """
 
 import math
@@ -14,65 +16,63 @@ from typing import NamedTuple
 import numpy as np
 
 
-def sgd(d, m, t, step_size):
+def sgd(d, m, t, step_size, out=None):
     """η d."""
-    return step_size * d
+    return np.multiply(d, step_size, out)
 
 
-def momentum(d, m, t, step_size, decay=0.99):
+def momentum(d, m, t, step_size, decay=0.99, out=None):
     """m ← αm + (1−α)d;  step η m  (A3C §4.5)."""
     (mean,) = m
     mean *= decay
     mean += (1.0 - decay) * d
-    return step_size * mean
+    return np.multiply(mean, step_size, out)
 
 
-def rmsprop(d, m, t, step_size, decay=0.99, eps=0.1):
+def rmsprop(d, m, t, step_size, decay=0.99, eps=0.1, out=None):
     """g ← αg + (1−α)d²;  step η d/√(g + ε): ε INSIDE the root, not centred (A3C eqs 8–9)."""
-    g = m[0]
-    step = _mean_square(d, g, decay)
-    np.add(g, _number(eps, g.dtype), step)
+    alpha, rest, eps = _numbers(m.dtype, decay, eps)
+    g, step = m[0], np.multiply(d, d, out)
+    step *= rest
+    g *= alpha
+    g += step
+    np.add(g, eps, step)
     np.sqrt(step, step)
     np.divide(d, step, step)
-    step *= _number(step_size, g.dtype)
+    step *= step_size
     return step
 
 
-def rmsprop_outside(d, m, t, step_size, decay=0.99, eps=1e-8):
+def rmsprop_outside(d, m, t, step_size, decay=0.99, eps=1e-8, out=None):
     """g ← αg + (1−α)d²;  step η d/(√g + ε): ε outside the root, as frameworks have it."""
-    g = m[0]
-    step = _mean_square(d, g, decay)
+    alpha, rest, eps = _numbers(m.dtype, decay, eps)
+    g, step = m[0], np.multiply(d, d, out)
+    step *= rest
+    g *= alpha
+    g += step
     np.sqrt(g, step)
-    step += _number(eps, g.dtype)
+    step += eps
     np.divide(d, step, step)
-    step *= _number(step_size, g.dtype)
+    step *= step_size
     return step
-
-
-def _mean_square(d, g, decay):
-    """g ← αg + (1−α)d²; returns an array to go on with."""
-    d2 = d * d
-    d2 *= _number(1.0 - decay, g.dtype)
-    g *= _number(decay, g.dtype)
-    g += d2
-    return d2
 
 
 @lru_cache(maxsize=64)
-def _number(x, dtype):
-    """x as a read-only 0-d array: a Python float costs a ufunc up to as much as its work."""
-    x = np.array(x, dtype)
-    x.setflags(write=False)
-    return x
+def _numbers(dtype, decay, eps):
+    """α, 1−α and ε as 0-d arrays: a Python float costs a ufunc up to as much as its work."""
+    arrays = [np.array(x, dtype) for x in (decay, 1.0 - decay, eps)]
+    for x in arrays:
+        x.setflags(write=False)
+    return arrays
 
 
-def adam(d, m, t, step_size, beta1=0.9, beta2=0.999, eps=1e-8):
+def adam(d, m, t, step_size, beta1=0.9, beta2=0.999, eps=1e-8, out=None):
     """m ← β₁m + (1−β₁)d;  v ← β₂v + (1−β₂)d²;  step η m̂/(√v̂ + ε), m̂ = m/(1−β₁ᵗ), v̂ = v/(1−β₂ᵗ)
     (Kingma & Ba 2015, Algorithm 1)."""
     mean, square = m
     mean *= beta1
     mean += (1.0 - beta1) * d
-    d2 = d * d
+    d2 = np.multiply(d, d, out)
     d2 *= 1.0 - beta2
     square *= beta2
     square += d2
@@ -85,7 +85,7 @@ def adam(d, m, t, step_size, beta1=0.9, beta2=0.999, eps=1e-8):
 
 
 class Optimizer(NamedTuple):
-    step: object  # (d, m, t, step_size, ...) -> the step
+    step: object  # (d, m, t, step_size, ..., out=None) -> the step
     slots: int  # rows of m
 
     def statistics(self, theta):

@@ -28,6 +28,7 @@ from algorithms.actor_critic import (
 )
 from algorithms.common.average_reward import solve
 from algorithms.common.mdp import FiniteMDPEnv, state_values, trajectories
+from algorithms.common.online import Ascent
 from algorithms.common.policy import Network, make_policy, make_value
 from algorithms.runner import training
 from algorithms.runner.errors import Failure
@@ -51,8 +52,12 @@ def blank(theta, w, with_traces=True):
     """A State with these parameters, before anything else has happened."""
     theta, w = np.array(theta, float), np.array(w, float)
     z = [np.zeros_like(x) if with_traces else np.zeros(0) for x in (theta, w)]
-    none = [np.empty((0, x.size)) for x in (theta, w)]
-    return State(theta, w, *z, *none, np.random.default_rng(0))
+    return State(theta, w, *z, np.empty((0, theta.size + w.size)), np.random.default_rng(0))
+
+
+def times(d):
+    """A gradient as the boxes take it: c -> c d."""
+    return lambda c: c * d
 
 
 class Recorder(gymnasium.Wrapper):
@@ -212,7 +217,7 @@ def test_train__in_single_precision_goes_the_same_way(Config, d, seed):
     config = Config(step_size=0.01, optimizer="rmsprop", network=Network(hidden=(3,)), **options)
     double, _ = run(Scripted(d=d), config, seed, 3)
     single, _ = run(Scripted(d=d), replace(config, precision="single"), seed, 3)
-    for name in ("theta", "w", "z_theta", "z_w", "theta_statistics", "w_statistics"):
+    for name in ("theta", "w", "z_theta", "z_w", "statistics"):
         assert getattr(single, name).dtype == np.float32
     assert np.abs(single.theta - double.theta).max() <= 1e-3
     assert np.abs(single.w - double.w).max() <= 1e-3
@@ -250,8 +255,9 @@ def test_traces__with_lambda_1_sum_to_the_monte_carlo_update(gamma, T, terminate
     state = blank(np.zeros(3), np.zeros(2))
     config = Traces(gamma=gamma, lambda_theta=1.0, lambda_w=1.0, step_size=1.0, step_size_w=1.0,
                     **SGD)  # fmt: skip
+    ascend = Ascent(config, state)
     for t in range(T):
-        traces(config, state, R[t], v[t], v[t + 1], dv[t].copy(), dlogpi[t].copy())
+        traces(config, state, R[t], v[t], v[t + 1], times(dv[t]), times(dlogpi[t]), ascend)
     G = [sum(gamma ** (k - t) * R[k] for k in range(t, T)) + gamma ** (T - t) * v[T]
          for t in range(T)]  # fmt: skip
     error = G - v[:T]
@@ -269,9 +275,10 @@ def test_one_step__expected_update_under_the_exact_v_is_the_policy_gradient(worl
     config = OneStep(gamma=mdp.gamma, step_size=1.0, **SGD)
     for tau in trajectories(mdp, pi, 6):
         state = blank(np.zeros_like(theta), np.zeros(1), with_traces=False)
+        ascend = Ascent(config, state)
         for s, a, R, s2 in zip(tau.states, tau.actions, tau.rewards, tau.states[1:]):
             score = gradient(theta, policy, rows[mdp.observation[s]], a)
-            one_step(config, state, R, v[s], v[s2], np.zeros(1), score)
+            one_step(config, state, R, v[s], v[s2], times(np.zeros(1)), times(score), ascend)
         total += tau.probability * state.theta
     np.testing.assert_allclose(total, exact_gradient(mdp, policy, theta), atol=1e-9)
 
@@ -287,7 +294,7 @@ def test_boxes__compute_delta_once_from_what_was_there_before(box, seed):
     state.I, state.R_bar = (1.0, rng.normal()) if box is continuing else (rng.random(), 0.0)
     before, (R, v, v2) = copy.deepcopy(state), rng.normal(size=3)
     dv, dlogpi = rng.normal(size=2), rng.normal(size=3)
-    box(config, state, R, v, v2, dv.copy(), dlogpi.copy())
+    box(config, state, R, v, v2, times(dv), times(dlogpi), Ascent(config, state))
     gamma = 1.0 if box is continuing else config.gamma
     delta = R - before.R_bar + gamma * v2 - v
     keep = 0.0 if box is one_step else gamma * 0.9
@@ -363,8 +370,8 @@ def test_continuing__R_bar_moves_to_the_average_reward_of_a_fixed_policy(world, 
     expected = 0.0
     for s, a, s2 in np.argwhere(mdp.P):
         state = blank([0.0], [0.0])
-        state.R_bar = R_bar
-        continuing(config, state, mdp.r[s, a, s2], v[s], v[s2], np.zeros(1), np.zeros(1))
+        state.R_bar, nothing, ascend = R_bar, times(np.zeros(1)), Ascent(config, state)
+        continuing(config, state, mdp.r[s, a, s2], v[s], v[s2], nothing, nothing, ascend)
         expected += d[s] * pi[s, a] * mdp.P[s, a, s2] * (state.R_bar - R_bar)
     assert expected == pytest.approx(0.1 * (rho - R_bar), abs=1e-12)
 

@@ -50,6 +50,41 @@ def test_heads__entropy_gradient_is_the_derivative_of_entropy(drawn):
     check_gradient(lambda h: np.sum(head.entropy(h)), head.entropy_gradient, h)
 
 
+@given(
+    GAUSSIANS | st.builds(Softmax, st.integers(1, 4)),
+    st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    st.sampled_from((0.0, 0.5)) | st.floats(0, 2),
+    st.booleans(),
+    st.sampled_from((float, np.float32)),
+    SEEDS,
+)
+def test_heads__ascent_is_weighted_score_and_entropy_gradient(head, rows, beta, own, dtype, seed):
+    """Σ_rows c ln π + β H, differentiated; in memory of its own or in what served before."""
+    rng, memory = np.random.default_rng(seed), head.memory(4, dtype)
+    for k in rows:
+        h, c = rng.normal(size=(k, head.size)).astype(dtype), rng.normal(size=k)
+        softmax = isinstance(head, Softmax)
+        a = rng.integers(head.n, size=k) if softmax else rng.normal(size=(k, head.d))
+        before = h.copy(), a.copy(), c.copy()
+        got = head.ascent(h, a, c, beta) if own else head.ascent(h, a, c, beta, memory)
+        wide = h.astype(float)
+        expected = c[:, None] * head.score(wide, a) + beta * head.entropy_gradient(wide)
+        close = dict(rtol=1e-11, atol=1e-12) if dtype is float else dict(rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(got, expected, **close)
+        assert all(np.array_equal(x, y) for x, y in zip(before, (h, a, c)))
+        gain = lambda h, a, c: np.sum(c * head.log_prob(h, a) + beta * head.entropy(h))
+        np.testing.assert_allclose(got, grad(gain)(wide, a, c), **close)
+
+
+@given(arrays(float, (1, 3), elements=st.floats(-1e3, 1e3)), st.integers(0, 2))
+def test_softmax__ascent_is_as_exact_as_score(h, a):
+    """1 − π without cancellation, for preferences of any size."""
+    head = Softmax(3)
+    got = head.ascent(h, np.array([a]), np.ones(1), 0.0)
+    np.testing.assert_allclose(got, head.score(h, np.array([a])), rtol=1e-14, atol=1e-300)
+    assert np.isfinite(head.ascent(h, np.array([a]), np.ones(1), 1.0)).all()
+
+
 @given(softmaxes())
 def test_softmax__probabilities_sum_to_one_scores_to_zero(drawn):
     head, h, _ = drawn

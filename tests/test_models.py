@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import npgrad
-from npgrad import Layout, check_gradient, from_function, linear, linear_preferences, mlp
+from npgrad import Layout, beside, check_gradient, from_function, linear, linear_preferences, mlp
 from npgrad.models import ACTIVATIONS, softplus
 
 EPS = np.finfo(float).eps
@@ -162,6 +162,42 @@ def test_online__is_vjp_of_one_input_after_another(network, generic, dtype):
     assert np.array_equal(forward(x), preferences(v, x))
     total = x.reshape(-1, v.size).sum(0)
     np.testing.assert_allclose(backward(np.ones(x.shape[:-1])), total, atol=1e-12)
+
+
+@given(networks(), st.integers(1, 3), SEEDS)
+def test_beside__is_two_models_of_one_input(network, m, seed):
+    """Each sees its own part of θ and of g; the gradient by x is the sum of theirs."""
+    one, theta1, x, g1 = network
+    rng = np.random.default_rng(seed)
+    two = mlp((one.sizes[0], 2, m), "tanh")
+    model, theta2 = beside(one, two), rng.normal(size=two.layout.size)
+    theta, g2 = np.concatenate([theta1, theta2]), rng.normal(size=(*x.shape[:-1], m))
+    g = np.concatenate([g1, g2], -1)
+    before = theta.copy(), x.copy(), g.copy()
+    y, pullback = model.vjp(theta, x)
+    (y1, back1), (y2, back2) = one.vjp(theta1, x), two.vjp(theta2, x)
+    assert np.array_equal(y, np.concatenate([y1, y2], -1))
+    np.testing.assert_allclose(model(theta, x), y, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(model.bind(theta)(x), y, rtol=1e-12, atol=1e-12)
+    d_theta, d_x = pullback(g)
+    both = np.concatenate([back1(g1)[0], back2(g2)[0]])
+    np.testing.assert_allclose(d_theta, both, rtol=1e-10, atol=1e-11)
+    np.testing.assert_allclose(d_x, back1(g1)[1] + back2(g2)[1], rtol=1e-12, atol=1e-12)
+    for a, b in zip((d_theta, d_x), npgrad.vjp(model, theta, x)[1](g)):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-11)
+    out = np.full_like(theta, np.nan)
+    assert pullback(g, out)[0] is out and np.array_equal(out, d_theta)
+    forward, backward = model.online(theta, out)
+    assert np.array_equal(forward(x), y) and np.array_equal(backward(g), d_theta)
+    assert all(np.array_equal(a, b) for a, b in zip(before, (theta, x, g)))
+
+
+@given(SEEDS)
+def test_beside__starts_as_the_two_do(seed):
+    one, two = mlp((3, 2)), mlp((3, 4, 1))
+    start, rng = beside(one, two).init(np.random.default_rng(seed)), np.random.default_rng(seed)
+    assert np.array_equal(start, [*one.init(rng), *two.init(rng)])
+    assert len(start) == beside(one, two).layout.size
 
 
 @given(networks())

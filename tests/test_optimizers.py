@@ -95,6 +95,21 @@ def test_optimizers__change_their_statistics_in_place_only(name, D):
     assert optimizer.slots == 0 or shared.any()
 
 
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+@given(D=VECTORS, step_sizes=arrays(float, 3, elements=RATES))
+def test_optimizers__take_a_step_size_for_each_entry_and_write_into_out(name, D, step_sizes):
+    optimizer, out = OPTIMIZERS[name], np.empty(3)
+    m, alone, D = optimizer.statistics(D[0]), optimizer.statistics(D[0]), np.vstack([D, D[:1]])
+    for t, d in enumerate(D, 1):
+        before = d.copy()
+        assert optimizer.step(d, m, t, step_sizes, out=out) is out
+        each = [optimizer.step(d, alone.copy(), t, step_size)[i]
+                for i, step_size in enumerate(step_sizes.tolist())]  # fmt: skip
+        close(out, each)
+        optimizer.step(d, alone, t, 1.0)
+        assert np.array_equal(d, before) and np.array_equal(m, alone)
+
+
 @given(VECTORS, st.floats(0.0, 1.0), st.integers(1, 6))
 def test_soft_update__closed_form(D, tau, k):
     """k updates towards a fixed θ leave (1−τ)ᵏ of the distance; τ = 1 copies exactly."""

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from algorithms.common.episode import BLOCK, play
-from algorithms.common.policy import Network, Policy, encoder, make_policy, make_value
+from algorithms.common.policy import (
+    Network,
+    Policy,
+    encoder,
+    make_actor_critic,
+    make_policy,
+    make_value,
+)
 from npgrad import Softmax
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -137,6 +144,34 @@ def test_make_policy__has_one_output_per_preference():
     linear = make_policy(env, Network(approximator="linear"))
     assert linear.model.layout.size == 6, "no bias beside a one-hot"
     assert isinstance(linear, Policy) and isinstance(linear.head, Softmax)
+
+
+@pytest.mark.parametrize("approximator", ["mlp", "linear"])
+@pytest.mark.parametrize("actions", [Discrete(3), Box(-1.0, 1.0, (2,))])
+@pytest.mark.parametrize("observations", [Discrete(4), Box(-1.0, 1.0, (2,))])
+def test_make_actor_critic__is_the_policy_and_the_value_in_one_model(
+    approximator, actions, observations
+):
+    """One output more than the head's; separate networks are those of make_policy, make_value."""
+    env, network = Clock(1, actions), Network(approximator, hidden=(5, 3))
+    env.observation_space = observations
+    policy, value = make_policy(env, network), make_value(env, network)
+    s, rng = policy.encode(observations.sample()), np.random.default_rng(0)
+    for trunk in ("shared", "separate"):
+        both = make_actor_critic(env, network, trunk)
+        assert both.head.size == policy.head.size and type(both.head) is type(policy.head)
+        theta = both.model.init(rng)
+        assert theta.shape == (both.model.layout.size,)
+        assert both.model(theta, s).shape == (policy.head.size + 1,)
+        assert np.array_equal(both.encode(env.observation_space.sample()) * 0, 0 * s)
+        if trunk == "shared":
+            assert both.model.sizes == (*policy.model.sizes[:-1], policy.head.size + 1)
+            assert both.model.bias is policy.model.bias
+        else:
+            theta = rng.normal(size=theta.size)
+            n = policy.model.layout.size
+            expected = [*policy.model(theta[:n], s), *value(theta[n:], s)]
+            assert np.array_equal(both.model(theta, s), expected)
 
 
 @given(SEEDS)

@@ -21,6 +21,12 @@ class Episode(NamedTuple):
     terminated: bool
 
 
+def noise_rows(head, rng):
+    """Rows for head.sample, without end, drawn in blocks."""
+    while True:
+        yield from head.noise(rng, BLOCK)
+
+
 def play(env, policy, theta, rng, greedy=False):
     """Follow policy(θ) from a reset to the episode's end.
 

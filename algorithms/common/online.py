@@ -1,58 +1,70 @@
-"""π and v̂ at one state at a time, with their gradients, in memory set aside once.
+"""π and v̂ at one state at a time, their gradients and their steps, in memory set aside once.
 
-The numbers are those of Policy.score and of the value model's vjp; only the work around them is
-saved. An Actor and a Critic see every later change of their θ and w in place.
+The numbers are those of Policy.score, of the value model's vjp and of the optimiser; only the work
+around them is saved. An Actor and a Critic see every later change of their θ and w in place. Both
+gradients can be had times a factor c, which the backward pass takes along for nothing.
 """
 
-import math
-from math import isfinite
+from math import exp, isfinite
+from operator import add
 
 import numpy as np
 
 from algorithms.common.episode import BLOCK
-from npgrad import Softmax
+from npgrad import OPTIMIZERS, Softmax
 
 
-def finite(x):
-    """Whether a short vector is finite; faster than arrays, and without warnings."""
-    return all(map(isfinite, x.tolist()))
+def finite(numbers):
+    """Whether a short list is finite; faster than arrays, and without warnings."""
+    return isfinite(sum(numbers)) or all(map(isfinite, numbers))  # a finite sum may overflow
 
 
-def softmax_score(h, a):
-    """∂ln π(a)/∂h = e_a − π of one h (n,), as a list; faster than arrays while n is small."""
-    h = h.tolist()
+def softmax_sample(h, noise):
+    """Softmax.sample of lists; faster than arrays while n is small."""
+    noisy = list(map(add, h, noise))
+    return noisy.index(max(noisy))
+
+
+def softmax_score(h, a, c=1.0):
+    """c ∂ln π(a)/∂h = c (e_a − π) of one list h, as a list; faster than arrays while n is small."""
     top = max(h)
-    score = [-math.exp(x - top) for x in h]
-    total = -sum(score)
-    score = [x / total for x in score]
-    score[a] = 0.0
-    score[a] = -sum(score)  # 1 − π_a without cancellation
+    e = [exp(x - top) for x in h]
+    e_a, e[a] = e[a], 0.0
+    others = sum(e)
+    c /= others + e_a
+    score = [-c * x for x in e]
+    score[a] = c * others  # 1 − π_a without cancellation
     return score
 
 
 class Actor:
-    """π(·|s, θ): `act` draws an action, `score` is ∇ln π of it, overwritten by the next.
+    """π(·|s, θ): `act` draws an action, `score` is ∇ln π of it, written into d_theta.
 
     gradient   (θ, policy, s, a) -> ∇ln π(a|s, θ), to be used in place of the explicit formulas
     """
 
-    def __init__(self, policy, theta, gradient=None):
-        self.policy, self.head = policy, policy.head
+    def __init__(self, policy, theta, d_theta, gradient=None):
+        self.policy, head = policy, policy.head
         if gradient is not None:
-            self.score = lambda a: gradient(theta, policy, self.s, a)
-        self.forward, self.backward = policy.model.online(theta, np.empty_like(theta))
-        self.score_h = softmax_score if isinstance(self.head, Softmax) else self.head.score
+            self.score = lambda c=1.0: c * gradient(theta, policy, self.s, self.a)
+        self.forward, self.backward = policy.model.online(theta, d_theta)
+        if isinstance(head, Softmax):
+            self.sample, self.score_h = softmax_sample, softmax_score
+        else:
+            self.sample = lambda h, noise: head.sample(np.array(h), noise)
+            self.score_h = lambda h, a, c: c * head.score(np.array(h), a)
 
     def noise(self, rng):
         """Rows for `act`, without end, drawn in blocks."""
         while True:
-            yield from self.head.noise(rng, BLOCK)
+            yield from self.policy.head.noise(rng, BLOCK).tolist()
 
     def act(self, s, noise):
         """a ~ π(·|s, θ), drawn from h, the policy's output at s."""
         self.s = s
-        self.h = h = self.forward(s)
-        return self.head.sample(h, noise)
+        self.h = h = self.forward(s).tolist()
+        self.a = a = self.sample(h, noise)
+        return a
 
     def start(self, env, rng):
         """S of a reset environment, whose seed is drawn from rng."""
@@ -60,7 +72,7 @@ class Actor:
         return self.policy.encode(observation)
 
     def step(self, env, S, noise, n):
-        """Step number n: draw A, take it, observe. Returns A, R, S', terminated, truncated.
+        """Step number n: draw A, take it, observe. Returns R, S', terminated, truncated.
 
         Raises FloatingPointError, before the environment sees A, if θ no longer gives finite
         numbers; and if a reward or an observation is not finite.
@@ -72,28 +84,29 @@ class Actor:
             )
         observation, R, terminated, truncated, _ = env.step(self.policy.decode(A))
         S2 = self.policy.encode(observation)
-        if not (isfinite(R) and finite(S2)):
+        if not (isfinite(R) and finite(S2.tolist())):
             raise FloatingPointError(
                 f"the environment returned reward {R} and observation {S2} at step {n}: "
                 "both must be finite"
             )
-        return A, float(R), S2, terminated, truncated
+        return float(R), S2, terminated, truncated
 
-    def score(self, a):
-        """∇ln π(a|s, θ) at the latest s of `act`."""
-        return self.backward(self.score_h(self.h, a))
+    def score(self, c=1.0):
+        """c ∇ln π(a|s, θ) at the latest s and a of `act`."""
+        return self.backward(self.score_h(self.h, self.a, c))
 
 
 class Critic:
-    """v̂(·, w): `value` and its `gradient` at one state, `peek` the value at another.
+    """v̂(·, w): `value` and its `gradient`, written into d_w, at one state; `peek` the value at
+    another.
 
     gradient   (w, value, s) -> ∇v̂(s, w), to be used in place of the explicit formulas
     """
 
-    def __init__(self, value, w, gradient=None):
+    def __init__(self, value, w, d_w, gradient=None):
         if gradient is not None:
-            self.gradient = lambda: gradient(w, value, self.s)
-        self.forward, self.backward = value.online(w, np.empty_like(w))
+            self.gradient = lambda c=1.0: c * gradient(w, value, self.s)
+        self.forward, self.backward = value.online(w, d_w)
         self.forward_elsewhere, _ = value.online(w, np.empty_like(w))
 
     def value(self, s):
@@ -104,6 +117,40 @@ class Critic:
         """v̂(s, w), without touching what `gradient` needs."""
         return self.forward_elsewhere(s).item()
 
-    def gradient(self):
-        """∇v̂ at the latest s of `value`; overwritten by the next."""
-        return self.backward(1.0)
+    def gradient(self, c=1.0):
+        """c ∇v̂ at the latest s of `value`."""
+        return self.backward(c)
+
+
+def aligned(x):
+    """A copy of x from a multiple of 64 bytes on; arrays laid out so are passed over faster."""
+    memory = np.empty(x.nbytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    copy = memory[start : start + x.nbytes].view(x.dtype).reshape(x.shape)
+    copy[...] = x
+    return copy
+
+
+class Ascent:
+    """θ ← θ + step(c d_θ), w ← w + step(c d_w), each pass of the optimiser going over both at once.
+
+    Makes state.theta and state.w views of one vector. state.statistics are the optimiser's, of θ
+    and then w. Gradients that lie in d_theta and d_w already are used where they are.
+    """
+
+    def __init__(self, config, state):
+        self.state, self.optimizer = state, OPTIMIZERS[config.optimizer].step
+        n = state.theta.size
+        self.parameters = x = aligned(np.concatenate((state.theta, state.w)))
+        self.d, self.step, self.step_size = aligned(x), aligned(x), aligned(x)
+        state.theta, state.w, state.statistics = x[:n], x[n:], aligned(state.statistics)
+        self.d_theta, self.d_w = self.d[:n], self.d[n:]
+        self.step_size[:n], self.step_size[n:] = config.step_size, config.step_size_w
+
+    def __call__(self, d_theta, d_w, c=1.0):
+        for d, place in ((d_theta, self.d_theta), (d_w, self.d_w)):
+            if c != 1.0 or d is not place:
+                np.multiply(d, c, place)
+        self.state.optimizer_steps = t = self.state.optimizer_steps + 1
+        m, step_size = self.state.statistics, self.step_size
+        self.parameters += self.optimizer(self.d, m, t, step_size, out=self.step)

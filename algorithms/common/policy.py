@@ -1,13 +1,16 @@
 """A policy for a Gymnasium environment: encode an observation, model, head, decode an action."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-from npgrad import Gaussian, Softmax, linear, mlp
+from npgrad import Gaussian, Softmax, beside, linear, mlp
 from npgrad.models import ACTIVATIONS
+
+PRECISIONS = MappingProxyType({"double": np.float64, "single": np.float32})
 
 
 @dataclass(frozen=True)
@@ -123,3 +126,16 @@ def make_value(env, network):
     """The model of v̂(s, w), with one output."""
     n, _ = encoder(env.observation_space)
     return make_model(n, 1, network, isinstance(env.observation_space, Discrete))
+
+
+def make_actor_critic(env, network, trunk):
+    """The policy whose model gives (h, v̂(s)): one output more than the head needs, the last.
+
+    trunk   "shared": one network with two linear heads; "separate": a network each
+    """
+    policy = make_policy(env, network)
+    if trunk == "separate":
+        return replace(policy, model=beside(policy.model, make_value(env, network)))
+    n, _ = encoder(env.observation_space)
+    one_hot = isinstance(env.observation_space, Discrete)
+    return replace(policy, model=make_model(n, policy.head.size + 1, network, one_hot))
