@@ -65,29 +65,30 @@ class Softmax:
         return -p * (log_pi + H)
 
     def memory(self, n, dtype):
-        """What `ascent` needs for up to n rows."""
-        return [np.empty((n, m), dtype) for m in (self.n, self.n, self.n, 1)] + [np.arange(n)]
+        """What `ascent` needs for up to n rows: it has actions first, whose sums are then over
+        whole rows, which is faster."""
+        tables, rows = np.empty((4, self.n, n), dtype), np.empty((2, n), dtype)
+        return [*tables, *rows, np.arange(n)]
 
     def ascent(self, h, a, c, beta, memory=None):
         k = len(a)
-        g, p, log_pi, total, rows = (x[:k] for x in memory or self.memory(k, h.dtype))
-        np.subtract(h, np.maximum.reduce(h, 1, None, total, True), log_pi)
+        memory = memory or self.memory(k, h.dtype)
+        log_pi, p, g, scratch, total, others, i = (x[..., :k] for x in memory)
+        np.copyto(log_pi, h.T)
+        log_pi -= np.maximum.reduce(log_pi, 0, None, total)
         np.exp(log_pi, p)
-        np.add.reduce(p, 1, None, total, True)
-        p /= total
-        np.multiply(p, c[:, None], g)
-        g[rows, a] = 0.0
-        others = np.add.reduce(g, 1)
-        np.negative(g, g)
-        g[rows, a] = others  # c (1 − π_a) without cancellation
+        p /= np.add.reduce(p, 0, None, total)
+        np.multiply(p, -c, g)  # np.negative is wrong for some strides of a non-contiguous out
+        g[a, i] = 0.0
+        g[a, i] = -np.add.reduce(g, 0, None, others)  # c (1 − π_a) without cancellation
         if beta:
             log_pi -= np.log(total, total)
-            minus_H = np.add.reduce(p * log_pi, 1, None, total, True)
-            log_pi -= minus_H
+            np.multiply(p, log_pi, scratch)
+            log_pi -= np.add.reduce(scratch, 0, None, total)  # ln π + H
             log_pi *= p
             log_pi *= beta
             g -= log_pi
-        return g
+        return g.T
 
     def noise(self, rng, n):
         return rng.gumbel(size=(n, self.n))

@@ -204,14 +204,14 @@ class mlp:
 
 def _online(model, theta, d_theta):
     """`online` for any model, by its vjp."""
-    pullback = None
+    y = pullback = None
 
     def forward(x):
-        nonlocal pullback
+        nonlocal y, pullback
         y, pullback = model.vjp(theta, x)
         return y
 
-    return forward, lambda g: pullback(g, d_theta)[0]
+    return forward, lambda g: pullback(np.reshape(g, y.shape), d_theta)[0]
 
 
 def linear(n, m, *, bias=True):

@@ -1,5 +1,8 @@
 """From spaces to policies, and one episode."""
 
+from dataclasses import replace
+from itertools import islice
+
 import gymnasium
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ from gymnasium.spaces import Box, Dict, Discrete
 from hypothesis import given
 from hypothesis import strategies as st
 
+from algorithms import a3c, actor_critic, async_q, reinforce
 from algorithms.common.episode import BLOCK, play
 from algorithms.common.policy import (
     Network,
@@ -16,7 +20,7 @@ from algorithms.common.policy import (
     make_policy,
     make_value,
 )
-from npgrad import Softmax
+from npgrad import Layout, Softmax, from_function
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -184,3 +188,55 @@ def test_policy__score_is_the_weighted_sum_of_single_scores(seed):
     np.testing.assert_allclose(
         policy.score(theta, S, A, weight), weight @ np.array(single), rtol=1e-10, atol=1e-12
     )
+
+
+class Mine(Network):
+    """A network of the user's own: one function in plain NumPy."""
+
+    def model(self, n, m, one_hot=False):
+        layout = Layout(W=(n, m), b=(m,))
+
+        def f(theta, x):
+            W, b = layout.views(theta)
+            return np.sin(x) @ W + b
+
+        return from_function(f, layout, lambda rng: 0.3 * rng.normal(size=layout.size))
+
+
+class Sines(gymnasium.ObservationWrapper):
+    def observation(self, observation):
+        return np.sin(np.asarray(observation, float))
+
+
+@pytest.mark.parametrize(
+    ("page", "config"),
+    [
+        (reinforce, reinforce.Config()),
+        (actor_critic, actor_critic.Traces()),
+        (a3c, a3c.Config(workers=2, T_max=150)),
+        (a3c, a3c.Config(workers=2, T_max=150, trunk="shared")),
+        (async_q, async_q.OneStepSarsa(workers=2, T_max=150)),
+        (async_q, async_q.NStepQ(workers=2, T_max=150)),
+    ],
+    ids=lambda x: x.__name__.split(".")[-1] if hasattr(x, "__name__") else type(x).__name__,
+)
+def test_network__any_numpy_function_is_a_policy_in_every_method(page, config):
+    """Linear in sin(x), by the tape, is the linear model of an environment that shows sin(x)."""
+    linear = Network(approximator="linear")
+    states = []
+    for network, make in ((Mine(), lambda env: env), (linear, Sines)):
+        env = make(gymnasium.make("CartPole-v1").unwrapped)
+        env.unwrapped.spec = None  # so that its copies are as it is
+        state = page.init(env, replace(config, network=network), 0)
+        for name in state.parameters:
+            getattr(state, name)[:] = np.random.default_rng(1).normal(
+                size=getattr(state, name).size
+            )
+        if hasattr(state, "theta_target"):
+            state.theta_target[:] = state.theta
+        for _ in islice(page.train(env, replace(config, network=network), state), 5):
+            pass
+        states.append(state)
+    for name in states[0].parameters:
+        one, two = (getattr(state, name) for state in states)
+        np.testing.assert_allclose(one, two, rtol=1e-7, atol=1e-9)

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from algorithms.common.metrics import Metrics
-from algorithms.runner import checkpoint, folder, plot, training
+from algorithms.runner import checkpoint, cli, folder, plot, training
 from algorithms.runner.checkpoint import Keeper, Position
 from algorithms.runner.cli import main, strict_json
 from algorithms.runner.errors import UsageError
@@ -471,6 +472,50 @@ def test_train__failure_keeps_all_up_to_the_last_yield(here, capsys, env, what):
     assert result["episodes"] == len(rows(result["run"])) - 1 > 0
 
 
+# methods that end by themselves
+
+
+@pytest.mark.parametrize("driver", ["round-robin", "threads"])
+@pytest.mark.parametrize("name", ["a3c", "async-q", "async-sarsa", "async-n-step-q"])
+def test_train__steps_are_the_end_of_a_method_that_has_one(here, capsys, name, driver):
+    def result(line):
+        assert main([*line.split(), "--json"]) == 0
+        return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+    settings = f"--hidden 3 --driver {driver} --run run"
+    first = result(f"train {name} --env {CARTPOLE} --steps 300 {settings}")
+    then = result("train --resume run --steps 500")
+    for steps, made in {300: first, 500: then}.items():
+        assert steps < made["steps"] <= steps + 2 * 5  # two workers, segments of up to 5
+    saved, table = checkpoint.read_arrays(Path("run/checkpoint.npz")), rows("run")
+    assert saved["T"].sum() == then["steps"]
+    assert then["episodes"] == len(table) - 1 > first["episodes"] > 0
+    assert table[0][-1] == "staleness" and np.isfinite(saved["theta"]).all()
+    assert result("evaluate run --episodes 2")["return_mean"] > 0
+
+
+def test_learn__stops_short_of_a_later_end(here):
+    method = load_method("a3c", METHODS)
+    session = training.begin("a3c", method, CARTPOLE, method.Config(workers=3, T_max=10**6), 0)
+    assert 100 <= training.learn(session, 100)["steps"] == session.state.T.sum() < 100 + 5
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_offered__hides_only_an_end_which_is_then_the_steps(name):
+    from algorithms.runner.arguments import offered, parse
+
+    method = load_method(name, METHODS)
+    (parsed,) = parse([], "npgrad", "", method=offered(method.Config))
+    config = training.ending(method, vars(parsed), 7)
+    assert type(config) is method.Config
+    if hasattr(config, "T_max"):
+        assert config == dataclasses.replace(method.Config(), T_max=7)
+        with pytest.raises(UsageError, match="--T-max: no such flag"):
+            parse(["--T-max", "7"], "npgrad", "", method=offered(method.Config))
+    else:
+        assert offered(method.Config) is method.Config and config == method.Config()
+
+
 # the command line
 
 GO = f"train toy --env {CARTPOLE} --steps 1"
@@ -597,6 +642,16 @@ def test_main__foreign_warning_is_one_line(here, capsys):
         status, _, err = npgrad(capsys, "train toy --env CartPole-v0 --steps 1")
     assert status == 0 and len(err) == 2
     assert err[0].startswith("npgrad: warning: The environment CartPole-v0 is out of date")
+
+
+def test_main__warning_clears_the_bar_of_a_terminal(monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr("warnings.filters", [])
+    with cli._one_line_warnings():
+        warnings.warn("worker 1 died", stacklevel=1)
+    assert terminal.getvalue() == "\r\x1b[Knpgrad: warning: worker 1 died\n"
 
 
 def test_resume__refuses_what_the_run_decides(here, capsys):

@@ -1,6 +1,6 @@
 """A policy for a Gymnasium environment: encode an observation, model, head, decode an action."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
@@ -34,6 +34,13 @@ class Network:
         check(self, sigma=("exp", "softplus"))
         if not self.hidden or any(type(n) is not int or n < 1 for n in self.hidden):
             raise ValueError(f"hidden = {self.hidden}: must be one or more positive integers")
+
+    def model(self, n, m, one_hot=False):
+        """The npgrad model of n features and m outputs. Override it for one of your own: any NumPy
+        function of (θ, x) is one (npgrad.from_function)."""
+        if self.approximator == "linear":
+            return linear(n, m, bias=not one_hot)
+        return mlp((n, *self.hidden, m), self.activation)
 
 
 def check(config, **allowed):
@@ -96,12 +103,6 @@ class Policy:
         return pullback(weights[:, None] * self.head.score(h, A))[0]
 
 
-def make_model(n, m, network, one_hot=False):
-    if network.approximator == "linear":
-        return linear(n, m, bias=not one_hot)
-    return mlp((n, *network.hidden, m), network.activation)
-
-
 def make_policy(env, network):
     """The policy that `network` describes for env's spaces. Raises ValueError for other spaces."""
     n, encode = encoder(env.observation_space)
@@ -119,23 +120,33 @@ def make_policy(env, network):
     else:
         raise ValueError(f"action_space = {space}: must be Discrete or a flat Box")
     one_hot = isinstance(env.observation_space, Discrete)
-    return Policy(encode, make_model(n, head.size, network, one_hot), head, decode)
+    return Policy(encode, network.model(n, head.size, one_hot), head, decode)
 
 
 def make_value(env, network):
     """The model of v̂(s, w), with one output."""
     n, _ = encoder(env.observation_space)
-    return make_model(n, 1, network, isinstance(env.observation_space, Discrete))
+    return network.model(n, 1, isinstance(env.observation_space, Discrete))
+
+
+@dataclass(frozen=True)
+class ActorCritic:
+    """A policy and a value function: model(θ, s) = (h, v̂(s)), the last output being v̂; for the
+    rest see Policy."""
+
+    encode: object
+    model: object
+    head: object
+    decode: object
 
 
 def make_actor_critic(env, network, trunk):
-    """The policy whose model gives (h, v̂(s)): one output more than the head needs, the last.
-
-    trunk   "shared": one network with two linear heads; "separate": a network each
-    """
-    policy = make_policy(env, network)
-    if trunk == "separate":
-        return replace(policy, model=beside(policy.model, make_value(env, network)))
+    """trunk   "shared": one network with two linear heads; "separate": a network each. Raises
+    ValueError for other spaces."""
+    policy, one_hot = make_policy(env, network), isinstance(env.observation_space, Discrete)
     n, _ = encoder(env.observation_space)
-    one_hot = isinstance(env.observation_space, Discrete)
-    return replace(policy, model=make_model(n, policy.head.size + 1, network, one_hot))
+    if trunk == "separate":
+        model = beside(policy.model, network.model(n, 1, one_hot))
+    else:
+        model = network.model(n, policy.head.size + 1, one_hot)
+    return ActorCritic(policy.encode, model, policy.head, policy.decode)

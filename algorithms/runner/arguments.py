@@ -97,6 +97,14 @@ def _at_least(bound, **values):
             raise ValueError(f"--{name.replace('_', '-')} = {value}: must be at least {bound}")
 
 
+def offered(Config: type) -> type:
+    """Config, its T_max being no flag, if it has one: --steps says when to end."""
+    if not hasattr(Config, "T_max"):
+        return Config
+    hidden = [("T_max", tyro.conf.Suppress[tyro.conf.Fixed[int]], Config.T_max)]
+    return make_dataclass(Config.__name__, hidden, bases=(Config,), frozen=True)
+
+
 def parse(argv: list[str], prog: str, description: str, **parts: type) -> list:
     """One object per part, from a command line that takes the flags of all of them.
 

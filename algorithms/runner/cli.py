@@ -92,7 +92,8 @@ def strict_json(result: dict) -> str:
 def _one_line_warnings():
     def show(message, category, filename, lineno, file=None, line=None):
         text = " ".join(re.sub(r"\x1b\[\d+m|WARN: ", "", str(message)).split())
-        print(f"npgrad: warning: {text}", file=sys.stderr)
+        clear = "\r\x1b[K" if sys.stderr.isatty() else ""  # of what a progress bar left there
+        print(f"{clear}npgrad: warning: {text}", file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.showwarning = show

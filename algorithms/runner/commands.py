@@ -22,8 +22,9 @@ def train_command(argv, methods) -> Outcome:
         raise UsageError(f"METHOD is missing after train: must be one of {', '.join(methods)}")
     else:
         method, about = load_method(name, methods), summary(methods[name])
-        parts = {"run": arguments.Train, name.replace("-", "_"): method.Config}
+        parts = {"run": arguments.Train, name.replace("-", "_"): arguments.offered(method.Config)}
         options, config = arguments.parse(flags, f"npgrad train {name}", about, **parts)
+        config = training.ending(method, vars(config), options.steps)
         command = ["npgrad", "train", *argv]
         given = (name, method, options.env, config, options.seed, options.run, command)
         session = training.begin(*given)

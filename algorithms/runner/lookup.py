@@ -30,7 +30,11 @@ class Page(NamedTuple):
 
 
 def _actor_critic(config: str) -> Page:
-    return Page("algorithms.actor_critic", (config, "State", "init", "train", "actor"))
+    return Page("algorithms.actor_critic", (config, *Method._fields[1:]))
+
+
+def _async_q(config: str) -> Page:
+    return Page("algorithms.async_q", (config, *Method._fields[1:]))
 
 
 METHODS: Mapping[str, Page] = MappingProxyType(
@@ -41,6 +45,10 @@ METHODS: Mapping[str, Page] = MappingProxyType(
         "actor-critic": _actor_critic("OneStep"),
         "actor-critic-traces": _actor_critic("Traces"),
         "actor-critic-continuing": _actor_critic("Continuing"),
+        "a3c": Page("algorithms.a3c"),
+        "async-q": _async_q("OneStepQ"),
+        "async-sarsa": _async_q("OneStepSarsa"),
+        "async-n-step-q": _async_q("NStepQ"),
     }
 )
 

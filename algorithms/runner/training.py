@@ -28,6 +28,12 @@ class Session(NamedTuple):
     position: Position
 
 
+def ending(method: Method, values: dict, steps: int):
+    """The method's Config of these fields; T_max, of a method that ends by itself, is `steps`."""
+    end = {"T_max": steps} if "T_max" in values else {}
+    return method.Config(**values | end)
+
+
 def begin(name, method: Method, env_id: str, config, seed: int, run=None, command=()) -> Session:
     """Set up a new run. Nothing is written before all of it is known to fit together.
 
@@ -46,7 +52,7 @@ def resume(path: Path, method: Method, steps: int) -> Session:
     Raises UsageError if it has come that far already, or its files do not fit together.
     """
     record = folder.read_config(path)
-    config = folder.build(method.Config, record["config"])
+    config = ending(method, vars(folder.build(method.Config, record["config"])), steps)
     env, state = prepare(method, record["env"], config, record["seed"])
     position = restore(path, state, record["env"])
     if steps <= position.steps:
@@ -58,27 +64,30 @@ def resume(path: Path, method: Method, steps: int) -> Session:
 def learn(session: Session, steps: int, checkpoint_every: float = 30.0) -> dict:
     """Iterate `train` until `steps` environment steps or a signal; return the run's summary.
 
-    Stops at a yield, so that what is saved is a State the method vouches for. If the method or
-    its environment raises, the latest such State is saved before Failure is raised.
+    Stops at a yield, so that what is saved is a State the method vouches for; a method that ends by
+    itself by then (T_max) is let, so that its workers report all they did. If the method or its
+    environment raises, the latest such State is saved before Failure is raised.
     """
     path, method, env, config, state, position = session
     started, failure = time.monotonic() - position.seconds, None
     rows, progress = folder.MetricsFile(path), Progress(steps, position.steps, "steps")
     recent = deque(folder.read_metrics(path)["return"], maxlen=100)
     mean = lambda: float(np.mean(recent)) if recent else None
+    limit = np.inf if getattr(config, "T_max", np.inf) <= steps else steps
     with closing(env), closing(rows), _stop_signals() as signals:
         keeper = Keeper(path, state, position, checkpoint_every)
         try:
-            for metrics in _guarded(method.train(env, config, state)):
-                seconds = time.monotonic() - started
-                position = Position(metrics.steps, metrics.episodes, seconds)
-                rows.append(metrics, seconds)
-                recent.extend(metrics.returns)
-                keeper.at_yield(position)
-                progress.update(metrics.steps, mean)
-                if signals or metrics.steps >= steps:
-                    keeper.keep(position)
-                    break
+            with closing(_guarded(method.train(env, config, state))) as updates:
+                for metrics in updates:
+                    seconds = time.monotonic() - started
+                    position = Position(metrics.steps, metrics.episodes, seconds)
+                    rows.append(metrics, seconds)
+                    recent.extend(metrics.returns)
+                    keeper.at_yield(position)
+                    progress.update(metrics.steps, mean)
+                    if signals or metrics.steps >= limit:
+                        break
+            keeper.keep(position)
         except Failure as error:
             failure = error
         keeper.save()

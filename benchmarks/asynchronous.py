@@ -1,0 +1,169 @@
+"""What the asynchronous methods learn.
+
+    python -m benchmarks.asynchronous [PART ...] [--seeds 10] [--draw]
+
+a3c-1, a3c-2, a3c-4   A3C on CartPole-v1 by 1, 2 and 4 processes
+async-q, async-sarsa, async-n-step-q   the value methods on CartPole-v1, 8 workers in turn
+acrobot               A3C on Acrobot-v1, 2 processes
+pendulum              A3C on Pendulum-v1 (continuous), 8 workers in turn
+
+A run is judged by 100 episodes played with the θ at its end (drawn from π by A3C, greedy by Q), and
+by the step and the second at which the mean of its last 100 training episodes first reached the
+threshold. Hyper-parameters were tuned on seeds from 100 up; reported are seeds 0, 1, ....
+
+results/asynchronous.json, .md and .png; runs are recorded as they end, --draw makes the table and
+the picture anew from them.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import asdict
+
+import gymnasium
+import numpy as np
+
+from algorithms import a3c, async_q
+from benchmarks.record import RESULTS, save
+
+CARTPOLE = dict(T_max=100_000, t_max=20, step_size=2e-3, eps=1e-5)
+VALUE = dict(T_max=400_000, workers=8, I_target=500, precision="single")
+# name: (environment, threshold, page, config)
+PARTS = {
+    **{
+        f"a3c-{n}": ("CartPole-v1", 475, a3c, a3c.Config(workers=n, driver="processes", **CARTPOLE))
+        for n in (1, 2, 4)
+    },
+    "async-q": ("CartPole-v1", 475, async_q, async_q.OneStepQ(**VALUE)),
+    "async-sarsa": ("CartPole-v1", 475, async_q, async_q.OneStepSarsa(**VALUE)),
+    "async-n-step-q": ("CartPole-v1", 475, async_q, async_q.NStepQ(**VALUE)),
+    "acrobot": ("Acrobot-v1", -100, a3c, a3c.Config(workers=2, driver="processes", **CARTPOLE)),
+    "pendulum": ("Pendulum-v1", -300, a3c, a3c.Config()),
+}
+
+
+def run(env_id, threshold, page, config, seed):
+    """One run, as a dict."""
+    env = gymnasium.make(env_id)
+    state = page.init(env, config, seed)
+    started, returns, curve, reached = None, [], [], None
+    for metrics in page.train(env, config, state):
+        if started is None and metrics.steps:  # processes take a moment to begin
+            started, first = time.perf_counter(), metrics.steps
+        returns += metrics.returns
+        if not metrics.returns:
+            continue
+        mean = float(np.mean(returns[-100:]))
+        curve.append((metrics.steps, mean))
+        if reached is None and len(returns) >= 100 and mean >= threshold:
+            reached = dict(steps=metrics.steps, seconds=time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    scores = play(env, page.actor(env, config), {"theta": state.theta}, 100, seed)
+    every = max(1, len(curve) // 200)
+    return dict(
+        seed=seed,
+        score=float(np.mean(scores)),
+        steps=int(state.T.sum()),
+        seconds=seconds,
+        steps_per_second=(int(state.T.sum()) - first) / seconds,
+        reached=reached,
+        staleness=state.staleness.sum(0).tolist(),
+        curve=curve[::every],
+    )
+
+
+def play(env, act, parameters, episodes, seed):
+    """Returns of episodes played with act."""
+    rng, scores = np.random.default_rng(seed), []
+    for _ in range(episodes):
+        observation, _ = env.reset(seed=int(rng.integers(2**31)))
+        total, over = 0.0, False
+        while not over:
+            action = act(parameters, observation, rng, False)
+            observation, reward, terminated, truncated, _ = env.step(action)
+            total, over = total + reward, terminated or truncated
+        scores.append(total)
+    return scores
+
+
+def table(results):
+    """The results in Markdown."""
+    lines = [
+        "| | environment | solved | score of 100 episodes | steps to it in training | seconds to it "
+        "| steps/s |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, part in results.items():
+        runs, threshold = part["runs"], part["threshold"]
+        scores = [r["score"] for r in runs]
+        solved = sum(score >= threshold for score in scores)
+        reached = [r["reached"] for r in runs if r["reached"]]
+        show = lambda values, form: (
+            f"{np.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+            f"{'' if len(values) == len(runs) else f', {len(values)} runs'}"
+            if values
+            else "never"
+        )
+        cells = (
+            name,
+            f"{part['environment']} ({threshold})",
+            f"{solved} of {len(runs)}",
+            show(scores, ".0f"),
+            show([r["steps"] for r in reached], ",.0f"),
+            show([r["seconds"] for r in reached], ".1f"),
+            show([r["steps_per_second"] for r in runs], ",.0f"),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def draw(results):
+    """The mean of the last 100 training episodes over steps, every run a line."""
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import EngFormatter
+
+    columns = 4
+    rows = -(-len(results) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(12, 2.8 * rows), layout="constrained")
+    for ax in axes.ravel()[len(results) :]:
+        ax.remove()
+    for ax, (name, part) in zip(axes.ravel(), results.items()):
+        for r in part["runs"]:
+            ax.plot(*zip(*r["curve"]), color="#3b6fb6", alpha=0.5, linewidth=1)
+        ax.axhline(part["threshold"], color="black", linestyle="--", linewidth=1)
+        ax.set_title(f"{name}, {part['environment']}", fontsize=9)
+        ax.set_xlabel("steps of all workers")
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+        ax.spines[["top", "right"]].set_visible(False)
+    figure.supylabel("mean of the last 100 training episodes")
+    figure.savefig(RESULTS / "asynchronous.png", dpi=120)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--draw", action="store_true", help="from the recorded runs")
+    arguments = parser.parse_args()
+    if odd := set(arguments.parts) - set(PARTS):
+        parser.error(f"PART = {', '.join(odd)}: must be of {', '.join(PARTS)}")
+    path = RESULTS / "asynchronous.json"
+    results = json.loads(path.read_text())["results"] if path.exists() else {}
+    for name in () if arguments.draw else arguments.parts or PARTS:
+        env_id, threshold, page, config = PARTS[name]
+        part = dict(environment=env_id, threshold=threshold, config=asdict(config), runs=[])
+        results[name] = part
+        for seed in range(arguments.seeds):
+            part["runs"].append(run(env_id, threshold, page, config, seed))
+            r = part["runs"][-1]
+            print(f"{name}, seed {seed}: {r['score']:.1f}, {r['seconds']:.1f} s", flush=True)
+            results = {name: results[name] for name in PARTS if name in results}
+            save("asynchronous", "benchmarks.asynchronous", dict(results=results))
+    text = table(results)
+    print(text)
+    (RESULTS / "asynchronous.md").write_text(text)
+    draw(results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,435 @@
+"""Staleness and speed-up of A3C's workers on CartPole-v1: measured, and in simulated time.
+
+    python -m benchmarks.asynchrony [--seeds 10] [--again WORDS] [--quick] [--draw]
+
+costs     seconds of an environment step (acting with it), of a segment's gradient (with the pull)
+          and of a push, of one worker alone: medians
+clock     1 to 64 workers that really learn, under drivers.virtual_clock with SECONDS for costs and
+          the workers' paces spread over ± 5 %: environment steps per simulated second, histograms
+          of staleness, and the time until the mean of the last 100 training episodes reaches 475.
+          Speed-up: the median time of one worker over that of N
+bus       the same, but pushes wait for one another
+serial    the same N workers, one at a time: pull, compute, push. No staleness, as many environments
+processes staleness in real runs of 2 and 4 processes, once all of them have begun
+
+Staleness of an update: how many of others came between its pull and its push. Table 2 of Mnih et
+al. 2016: A3C's time to a reference score, mean of seven Atari games, 1 thread over N.
+
+Runs are recorded one by one, and those that results/asynchrony.json has already, of the same
+settings, are run again only if --again asks for them ("processes"). --quick runs little of
+everything and records nothing; --draw draws what is recorded, of a run that was stopped too. Writes
+results/asynchrony.json, .md and .png.
+"""
+
+import argparse
+import json
+import os
+import time
+from contextlib import ExitStack, closing
+from unittest import mock
+
+import gymnasium
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.ticker import EngFormatter
+
+from algorithms import a3c
+from algorithms.common import drivers
+from algorithms.common.asynchronous import LAST, total
+from algorithms.runner.plot import COLOURS
+from benchmarks.entropy import gather, show
+from benchmarks.record import RESULTS, save
+
+SECONDS = {5: (34e-6, 170e-6, 60e-6), 20: (25e-6, 210e-6, 53e-6)}  # t_max: step, gradient, push
+SPREAD, WORKERS, FEW = 0.05, (1, 2, 4, 8, 16, 32, 64), (16, 64)
+CARTPOLE = dict(step_size=2e-3, eps=1e-5, T_max=150_000)
+THRESHOLD, MIDWAY, WINDOW, SHORT = 475.0, 75_000, 100, 15_000
+KINDS = {
+    "clock": "parallel",
+    "serial": "one at a time",
+    "bus": "parallel, pushes in line",
+}
+TABLE_2 = {1: 1.0, 2: 2.1, 4: 3.7, 8: 6.9, 16: 12.5}
+DIFFERENCE = """Times faster than one worker, median of the seeds. The paper's are times on 16 cores
+until a reference score, over seven Atari games; these are simulated, on CartPole-v1: a step costs
+the same however many workers there are, so that the throughput grows as told, up to 1/push where
+pushes wait for one another. What the time to 475 loses against the throughput is what staleness
+costs in steps; the paper's also has in it what a real machine loses."""
+SETTINGS = dict(
+    seconds=SECONDS, spread=SPREAD, config=CARTPOLE, t_max=20, short=SHORT, midway=MIDWAY
+)
+
+
+def costs(t_max, T_max=20_000):
+    """Median seconds of a step, a gradient and a push, over the segments of t_max steps."""
+    env, config = gymnasium.make("CartPole-v1"), a3c.Config(workers=1, t_max=t_max, T_max=T_max)
+    state, rows, spent, now = a3c.init(env, config, 0), [], [0.0], time.perf_counter
+    original = a3c.segment_gradient
+
+    def timed(*arguments):
+        start = now()
+        d = original(*arguments)
+        spent[0] = now() - start
+        return d
+
+    with mock.patch.object(a3c, "segment_gradient", timed):
+        last = {"pushed": now()}
+        for event, what in a3c.worker(0, env, config, state):
+            last[event] = now()
+            if event == "pulled":
+                pull = last["pulled"] - last["pushed"]
+            elif event == "computed":
+                k, acting = what, last["computed"] - last["pulled"] - spent[0]
+            elif k == t_max:
+                rows.append((acting / k, spent[0] + pull, last["pushed"] - last["computed"]))
+    return dict(zip(("step", "gradient", "push"), np.median(rows, 0).tolist()))
+
+
+def clock(config, envs, state, bus):
+    """After every update: (seconds of simulated time, its staleness, (return, length) of the
+    episodes that ended)."""
+    N = config.workers
+    pace = np.linspace(1 - SPREAD, 1 + SPREAD, N + 2)[1:-1]
+    workers = [a3c.worker(i, envs[i], config, state) for i in range(N)]
+    updates, seen = 0, np.zeros(N, int)
+    seconds = (x * pace for x in SECONDS[config.t_max])
+    for now, i, event, what in drivers.virtual_clock(workers, *seconds, bus):
+        if event == "pulled":
+            seen[i] = updates
+        if event == "pushed":
+            yield now, updates - seen[i], what
+            updates += 1
+
+
+def serial(config, envs, state, rng):
+    """The same of workers of which one at a time pulls, computes and pushes; no time."""
+    turns = (i for i in drivers.round_robin(len(envs), rng) for _ in range(3))
+    for metrics in a3c.train(envs[0], config, state, schedule=turns):
+        yield None, 0, tuple(zip(metrics.returns, metrics.lengths))
+
+
+def run(kind, N, seed, t_max=20, T=CARTPOLE["T_max"], until=THRESHOLD):
+    """One run, to T steps or until the mean of the last 100 episodes is `until`."""
+    config, score = a3c.Config(**CARTPOLE, workers=N, t_max=t_max), None
+    returns, histogram, reached, midway = [], np.zeros(10 * N, int), False, None
+    with ExitStack() as stack:
+        envs = [stack.enter_context(closing(gymnasium.make("CartPole-v1"))) for _ in range(N)]
+        state = a3c.init(envs[0], config, seed)
+        if kind == "serial":
+            updates = serial(config, envs, state, np.random.default_rng([seed, N]))
+        else:
+            updates = clock(config, envs, state, kind == "bus")
+        for update in stack.enter_context(closing(updates)):
+            seconds, staleness, ended = update
+            histogram[min(staleness, len(histogram) - 1)] += 1
+            returns += [G for G, _ in ended]
+            steps = total(state.T)
+            if ended:
+                score = float(np.mean(returns[-WINDOW:]))
+                reached = len(returns) >= WINDOW and score >= until
+            if midway is None and (reached or steps >= MIDWAY):
+                midway = score
+            if reached or steps >= T:
+                break
+    counted = np.append(histogram, np.zeros(LAST, int))
+    counted[LAST] = counted[LAST:].sum()
+    assert (counted[: LAST + 1] == state.staleness.sum(0)).all()
+    return dict(
+        reached=bool(reached),
+        steps=steps,
+        seconds=seconds if seconds is None else float(seconds),
+        score=score,
+        score_midway=midway,
+        mean_staleness=float(histogram @ np.arange(len(histogram)) / histogram.sum()),
+        staleness=trimmed(histogram),
+    )
+
+
+def trimmed(histogram):
+    return histogram[: int(np.flatnonzero(histogram)[-1]) + 1].tolist()
+
+
+def short(kind, N, t_max):
+    """Throughput and staleness alone, of few steps, but more the longer all take to begin."""
+    return run(kind, N, 0, t_max, SHORT * max(1, N // 16), np.inf)
+
+
+def processes(N, t_max, T_max=30_000):
+    """Staleness of N processes, without what came before all had begun; and how many processes
+    the machine had to run meanwhile, these among them."""
+    env = gymnasium.make("CartPole-v1")
+    config = a3c.Config(**CARTPOLE | dict(T_max=T_max), workers=N, t_max=t_max, driver="processes")
+    state, before = a3c.init(env, config, 0), None
+    for _ in a3c.train(env, config, state):
+        if before is None and state.updates.min() > 0:
+            before = state.staleness.copy()
+    found = trimmed((state.staleness - before).sum(0))
+    return dict(load=os.getloadavg()[0], staleness=found)
+
+
+PARTS = dict(costs=costs, short=short, processes=processes, run=run)
+
+
+def jobs(seeds):
+    yield from (("costs", t_max) for t_max in SECONDS)
+    yield from (
+        ("short", kind, N, t) for t in SECONDS for kind in ("clock", "bus") for N in WORKERS
+    )
+    yield from (("processes", N, t_max) for t_max in SECONDS for N in (2, 4))
+    for seed in range(seeds):
+        yield from (("run", "clock", N, seed) for N in WORKERS)
+        yield from (("run", kind, N, seed) for kind in list(KINDS)[1:] for N in FEW)
+
+
+def of(runs, *job):
+    """All runs recorded under these words and any seed."""
+    words = [str(word) for word in job]
+    return [run for key, run in runs.items() if key.split()[: len(words)] == words]
+
+
+def quartiles(rows, name):
+    """Of `name` over the seeds; what was not reached is late without limit, and None here."""
+    late = [row[name] if row["reached"] else np.inf for row in rows]
+    found = np.quantile(late, (0.25, 0.5, 0.75), method="inverted_cdf").tolist()
+    return [x if np.isfinite(x) else None for x in found]
+
+
+def throughput(runs, kind, t_max):
+    """Environment steps per simulated second, over those of one worker, for each of WORKERS."""
+    runs = [runs[f"short {kind} {N} {t_max}"] for N in WORKERS]
+    rates = np.array([run["steps"] / run["seconds"] for run in runs])
+    return rates / rates[0]
+
+
+def summary(runs):
+    """What the table and the picture show, by kind and number of workers."""
+    found = {}
+    for kind in KINDS:
+        for N in WORKERS:
+            if rows := of(runs, "run", kind, N):
+                timed = rows[0]["seconds"] is not None
+                found.setdefault(kind, {})[str(N)] = dict(
+                    seeds=len(rows),
+                    reached=sum(row["reached"] for row in rows),
+                    steps=quartiles(rows, "steps"),
+                    seconds=quartiles(rows, "seconds") if timed else None,
+                    score_midway=float(np.median([row["score_midway"] for row in rows])),
+                    mean_staleness=float(np.mean([row["mean_staleness"] for row in rows])),
+                )
+    return found
+
+
+def speed_up(found, kind, N):
+    """[least, median, most] of the quartiles: median seconds of one worker over those of N."""
+    (_, one, _), times = found["clock"]["1"]["seconds"], found[kind][str(N)]["seconds"]
+    return [None if None in (one, x) else one / x for x in times[::-1]]
+
+
+def markdown(runs, found):
+    show = lambda x, form="{:,.0f}": "–" if x is None else form.format(x)
+    head = (
+        "workers",
+        "paper, Table 2",
+        "steps per second",
+        "the same, bus",
+        "time to 475",
+        "time to 475, bus",
+    )
+    head += "seeds that reach 475", "steps until then", "return at 75,000 steps", "mean staleness"
+    lines, rates = [head, ["---"] * len(head)], [throughput(runs, k, 20) for k in ("clock", "bus")]
+    for k, N in enumerate(WORKERS):
+        row = found["clock"][str(N)]
+        bus = speed_up(found, "bus", N)[1] if str(N) in found.get("bus", {}) else None
+        low, middle, high = row["steps"]
+        lines.append(
+            [
+                str(N),
+                show(TABLE_2.get(N), "{:.1f}"),
+                *(f"{rate[k]:.1f}" for rate in rates),
+                show(speed_up(found, "clock", N)[1], "{:.1f}"),
+                show(bus, "{:.1f}"),
+                f"{row['reached']} of {row['seeds']}",
+                f"{show(middle)} ({show(low)} to {show(high)})",
+                show(row["score_midway"]),
+                f"{row['mean_staleness']:.1f}",
+            ]
+        )
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{table}\n\n{DIFFERENCE}\n\n{others(found)}\n{measured(runs)}"
+
+
+def others(found):
+    """Steps until 475 at the same number of workers, with less staleness and with more."""
+    lines = ["| workers, kind | seeds that reach 475 | steps until then | mean staleness |"]
+    lines.append("|---|---|---|---|")
+    for N in FEW:
+        for kind in KINDS:
+            if row := found.get(kind, {}).get(str(N)):
+                middle = "–" if row["steps"][1] is None else f"{row['steps'][1]:,.0f}"
+                lines.append(
+                    f"| {N}, {kind} | {row['reached']} of {row['seeds']} | {middle} "
+                    f"| {row['mean_staleness']:.1f} |"
+                )
+    return "\n".join(lines) + "\n"
+
+
+def measured(runs):
+    """Costs, and staleness of processes beside the simulated."""
+    lines = []
+    for t_max, seconds in SECONDS.items():
+        x = runs[f"costs {t_max}"].values()
+        now, taken = (", ".join(f"{1e6 * y:.0f}" for y in xs) for xs in (x, seconds))
+        lines.append(
+            f"t_max {t_max}: step, gradient, push in µs: {now} as measured, {taken} as simulated."
+        )
+    for t_max in SECONDS:
+        for N in (2, 4):
+            real, load = (runs[f"processes {N} {t_max}"][k] for k in ("staleness", "load"))
+            mean = np.dot(real, np.arange(len(real))) / np.sum(real)
+            simulated = runs[f"short clock {N} {t_max}"]["mean_staleness"]
+            lines.append(
+                f"t_max {t_max}, {N} processes: mean staleness {mean:.2f}, simulated "
+                f"{simulated:.2f}; {real[0] / np.sum(real):.0%} of updates had none (the machine's "
+                f"load was {load:.1f})."
+            )
+    return "\n".join(f"- {line}" for line in lines) + "\n"
+
+
+def draw(runs, found):
+    fig, axes = plt.subplots(2, 2, figsize=(12.5, 9), layout="constrained")
+    draw_speed_up(axes[0, 0], runs, found)
+    draw_steps(axes[0, 1], runs)
+    draw_simulated(axes[1, 0], runs)
+    draw_measured(axes[1, 1], runs)
+    for ax in axes.flat:
+        ax.spines[["top", "right"]].set_visible(False)
+    fig.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
+    fig.savefig(RESULTS / "asynchrony.png", dpi=150)
+
+
+def draw_speed_up(ax, runs, found):
+    ax.plot(WORKERS, WORKERS, color="grey", ls=":", lw=1, label="as many times as workers")
+    ax.plot(
+        WORKERS, throughput(runs, "clock", 20), color=COLOURS[0], lw=1.5, label="steps per second"
+    )
+    for t_max, ls in ((20, "--"), (5, "-.")):
+        label = f"the same, pushes in line, t_max {t_max}"
+        ax.plot(
+            WORKERS, throughput(runs, "bus", t_max), color=COLOURS[0], ls=ls, lw=1.5, label=label
+        )
+    for kind, colour, text in (("clock", COLOURS[1], ""), ("bus", COLOURS[4], ", in line")):
+        rows = {int(N): speed_up(found, kind, N) for N in found.get(kind, {})}
+        rows = {N: row for N, row in rows.items() if row[1] is not None}
+        if rows:
+            N, (low, middle, high) = list(rows), np.array(list(rows.values()), float).T
+            low = np.where(np.isnan(low), 0.5, low)  # below the axis
+            label = f"time until 475, quartiles{text}"
+            ax.errorbar(
+                N,
+                middle,
+                (middle - low, high - middle),
+                fmt="o-",
+                color=colour,
+                capsize=3,
+                label=label,
+            )
+    ax.plot(*zip(*TABLE_2.items()), "ks--", ms=5, lw=1, label="time to a score, Atari (the paper)")
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log", base=2)
+    ax.set_xticks(WORKERS, WORKERS)
+    ax.set_yticks(WORKERS, WORKERS)
+    ax.set(xlabel="workers", ylabel="times faster than one worker", ylim=(0.7, 90))
+    title = "Simulated speed-up (bars to the bottom: a quarter of the seeds never)"
+    ax.set_title(title, loc="left", fontsize=11)
+    ax.legend(frameon=False, fontsize=8.5, loc="upper left")
+
+
+def draw_steps(ax, runs):
+    """A dot for each seed, × if 475 was not reached; the median of each number of workers."""
+    never, rng = 1.06 * CARTPOLE["T_max"], np.random.default_rng(0)
+    for kind, colour, shift in zip(KINDS, COLOURS, (0.0, -0.27, 0.27)):
+        middles = {}
+        for k, N in enumerate(WORKERS):
+            rows = of(runs, "run", kind, N)
+            x = k + shift * (kind != "clock") + 0.09 * rng.uniform(-1, 1, len(rows))
+            y = [row["steps"] if row["reached"] else never for row in rows]
+            for reached, marker in ((True, "o"), (False, "x")):
+                at = [j for j, row in enumerate(rows) if row["reached"] == reached]
+                points = x[at], [y[j] for j in at]
+                ax.plot(*points, marker, color=colour, alpha=0.5, ms=5, mew=1.2 * (not reached))
+            if rows:
+                middles[k + shift] = np.quantile(y, 0.5, method="inverted_cdf")
+        if kind == "clock":
+            ax.plot(middles.keys(), middles.values(), color=colour, lw=1.5)
+        ax.plot(
+            middles.keys(), middles.values(), "_", color=colour, ms=16, mew=2.5, label=KINDS[kind]
+        )
+    ax.axhline(CARTPOLE["T_max"], color="grey", ls=":", lw=1)
+    ax.set_xticks(range(len(WORKERS)), WORKERS)
+    ax.set(
+        xlabel="workers", ylabel="environment steps until 475", ylim=(0, 1.1 * CARTPOLE["T_max"])
+    )
+    ax.yaxis.set_major_formatter(EngFormatter(sep=""))
+    ax.set_title("Steps it takes (×: more than were made)", loc="left", fontsize=11)
+    ax.legend(frameon=False, loc="lower left", ncols=2, fontsize=8.5)
+
+
+def shares(histogram):
+    return np.array(histogram) / np.sum(histogram)
+
+
+def draw_simulated(ax, runs):
+    for N, colour in zip(WORKERS[1:], COLOURS):
+        share = shares(runs[f"short clock {N} 20"]["staleness"])
+        ax.stairs(
+            share, np.arange(len(share) + 1) - 0.5, color=colour, lw=1.5, label=f"{N} workers"
+        )
+    ax.set(xlabel="staleness, updates", ylabel="share of the updates")
+    ax.set_title("Simulated, t_max 20", loc="left", fontsize=11)
+    ax.legend(frameon=False, ncols=2)
+
+
+def draw_measured(ax, runs):
+    most = 10
+    for j, N in enumerate((2, 4)):
+        for k, (kind, alpha) in enumerate((("processes {} 20", 0.9), ("short clock {} 20", 0.35))):
+            share = shares(runs[kind.format(N)]["staleness"])
+            share = (
+                np.append(share, np.zeros(most))[: most + 1]
+                + np.eye(most + 1)[most] * share[most + 1 :].sum()
+            )
+            x = np.arange(most + 1) + 0.2 * (2 * j + k - 1.5)
+            label = f"{N} {('processes, measured', 'workers, simulated')[k]}"
+            ax.bar(x, share, 0.2, color=COLOURS[j], alpha=alpha, label=label)
+    ax.set_xticks(range(most + 1), [*range(most), f"≥{most}"])
+    ax.set(xlabel="staleness, updates", ylabel="share of the updates")
+    ax.set_title("Measured, on 2 cores, t_max 20", loc="left", fontsize=11)
+    ax.legend(frameon=False)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--quick", action="store_true", help="a little of everything, not recorded")
+    parser.add_argument("--draw", action="store_true", help="draw what is recorded, run nothing")
+    parser.add_argument("--again", help="run again what begins with these words, recorded or not")
+    arguments = parser.parse_args()
+    do = lambda part, *job: PARTS[part](*job)
+    if arguments.quick:
+        todo = [("costs", 20, 2000), ("processes", 2, 20, 5000)]
+        todo += [("run", kind, N, 0, 20, 3000) for kind in KINDS for N in (1, 4)]
+        return [show(" ".join(map(str, job)), do(*job)) for job in todo]
+    if arguments.draw:
+        runs = json.loads((RESULTS / "asynchrony.json").read_text())["runs"]
+    else:
+        runs = gather("asynchrony", SETTINGS, jobs(arguments.seeds), do, arguments.again)
+        record = dict(settings=SETTINGS, summary=summary(runs), runs=runs)
+        save("asynchrony", "benchmarks.asynchrony", record)
+    text = markdown(runs, summary(runs))
+    print(text)
+    (RESULTS / "asynchrony.md").write_text(text)
+    draw(runs, summary(runs))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,518 @@
+"""The entropy bonus β ∇H against what the notes (3.2.3) say of it: exact, and on CartPole-v1.
+
+    python -m benchmarks.entropy [--seeds 10] [--again WORDS] [--quick] [--draw]
+
+path      h += η ∂H/∂h from π = [0.9, 0.05, 0.05], in time s = η · updates, η small: where it passes
+          [0.4, 0.3, 0.3], where it goes; and with an advantage, h += η ∂(adv·π + βH)/∂h, whose only
+          stationary policy is π ∝ exp(adv/β)
+variance  tr Cov ĝ of one episode, exactly, by enumeration, while a policy is flattened: h ← κh,
+          from sharp (κ > 1) to uniform (κ = 0). A bandit whose policy is [0.9, 0.05, 0.05] at κ = 1
+          and favours the best or a bad arm; two MDPs, θ ~ N(0, 1) of seed 0. ĝ: reward-to-go, b = v
+gaussian  the same of one normal action: r(a) = −(a − a*)² + noise, exactly, by Gauss–Hermite
+segments  tr Cov of A3C's segment gradients on CartPole-v1 (β = 0) with respect to the preferences,
+          that is, to their biases, for policies that learned 15,000 steps; v̂ is the one learned
+          at κ = 1: what the advantages grow by away from it is none of the policy's
+cartpole  A3C with two workers, five β: the mean of the last 100 training episodes, the entropy of
+          the policy where the workers are, and 20 greedy episodes at the end
+
+Runs on CartPole are recorded one by one, and those that results/entropy.json has already, of the
+same settings, are run again only if --again asks for them ("cartpole 0.1"). --quick runs little of
+everything and records nothing; --draw draws what is recorded. Writes results/entropy.json, .md and
+.png.
+"""
+
+import argparse
+import json
+from functools import partial
+
+import gymnasium
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.ticker import EngFormatter
+
+from algorithms import a3c
+from algorithms.common.episode import noise_rows
+from algorithms.common.laboratory import expectation, moments
+from algorithms.common.mdp import FiniteMDP, FiniteMDPEnv, discounted_occupancy, state_values
+from algorithms.common.policy import Network, make_actor_critic, make_policy
+from algorithms.common.segment import Segment
+from algorithms.common.worlds import chain, garnet
+from algorithms.runner.laboratory import open_study, weigh
+from algorithms.runner.plot import COLOURS, at_steps, bootstrap_band, running_mean
+from benchmarks.record import RESULTS, save
+from npgrad import Softmax
+
+START, PASSED = np.array([0.9, 0.05, 0.05]), np.array([0.4, 0.3, 0.3])
+ETA, DURATION = 0.01, 40.0
+ADVANTAGE, BETAS_EXACT = np.array([1.0, 0.0, 0.0]), (0.0, 0.1, 0.3, 1.0, 3.0)
+KAPPAS = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
+SIGMAS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+CARTPOLE = dict(workers=2, t_max=20, step_size=2e-3, eps=1e-5)
+BETAS, T_MAX, GRID = (0.0, 0.001, 0.01, 0.1, 1.0), 60_000, 1000
+HALFWAY, SEGMENTS = 15_000, 300
+SETTINGS = dict(cartpole=CARTPOLE, T_max=T_MAX, grid=GRID, halfway=HALFWAY, segments=SEGMENTS)
+
+
+def gather(name, settings, jobs, run, again=None):
+    """{words of a job: run(*job)} for all jobs, each recorded in results/NAME.json as it ends. What
+    is there already, of the same settings, is not run again unless its first words are `again`."""
+    path, runs = RESULTS / f"{name}.json", {}
+    if path.exists():
+        record = json.loads(path.read_text())
+        if record["settings"] == json.loads(json.dumps(settings)):
+            runs = record["runs"]
+    for job in jobs:
+        key = " ".join(map(str, job))
+        if key not in runs or (again and f"{key} ".startswith(f"{again} ")):
+            runs[key] = show(key, run(*job))
+            save(name, f"benchmarks.{name}", dict(settings=settings, runs=runs))
+    return runs
+
+
+def show(key, found):
+    print(key, {name: x for name, x in found.items() if not isinstance(x, list)}, flush=True)
+    return found
+
+
+def follow(advantage, beta, h, eta, duration):
+    """π (updates + 1, A) along h += η ∂(adv·π + βH)/∂h, ascent, each update exact."""
+    head, h, path = Softmax(len(h)), h.copy(), []
+    for _ in range(round(duration / eta) + 1):
+        pi = np.exp(head.log_probs(h))
+        path.append(pi)
+        h += eta * (pi * (advantage - advantage @ pi) + beta * head.entropy_gradient(h))
+    return np.array(path)
+
+
+def crossing(path, level, eta):
+    """The time s at which π_0 falls to `level`, between two updates linearly."""
+    k = int(np.argmax(path[:, 0] <= level))
+    above, below = path[k - 1, 0], path[k, 0]
+    return eta * (k - 1 + (above - level) / (above - below))
+
+
+def path():
+    """Entropy alone: the time of the passage, what is left of the way; and with an advantage."""
+    h, none = np.log(START), np.zeros(3)
+    alone = follow(none, 1.0, h, ETA, DURATION)
+    passed = crossing(alone, PASSED[0], ETA)
+    finer = crossing(follow(none, 1.0, h, ETA / 10, 1.1 * passed), PASSED[0], ETA / 10)
+    nearest = int(np.abs(alone - PASSED).max(1).argmin())
+    table = {}
+    for beta in BETAS_EXACT:
+        ends = follow(ADVANTAGE, beta, h, 0.5, 4000.0)[-1]
+        stationary = np.exp(Softmax(3).log_probs(ADVANTAGE / beta)) if beta else ADVANTAGE
+        table[f"{beta:g}"] = dict(
+            stationary=stationary.tolist(),
+            miss=float(np.abs(ends - stationary).max()),
+            path=follow(ADVANTAGE, beta, h, ETA, DURATION)[::20].round(4).tolist(),
+        )
+    others = [[0.7, 0.28, 0.02], [0.02, 0.9, 0.08], [0.02, 0.08, 0.9], [0.02, 0.55, 0.43]]
+    return dict(
+        passed_at=float(passed),
+        passed_at_with_smaller_steps=float(finer),
+        nearest_miss=float(np.abs(alone[nearest] - PASSED).max()),
+        pi_at={f"{s:g}": alone[round(s / ETA)].tolist() for s in (1, 2, 5, 10, 20, 40)},
+        beta_that_stops_there=float((ADVANTAGE[0] - ADVANTAGE[1]) / np.log(PASSED[0] / PASSED[1])),
+        entropy_always_rises=bool((np.diff(-(alone * np.log(alone)).sum(1)) > 0).all()),
+        alone=alone[::20].round(4).tolist(),
+        others=[
+            follow(none, 1.0, np.log(pi), ETA, DURATION)[::20].round(4).tolist() for pi in others
+        ],
+        with_advantage=table,
+    )
+
+
+def bandit(rewards):
+    """One step, then the end: the arms pay `rewards`."""
+    P = np.zeros((2, len(rewards), 2))
+    P[:, :, 1] = 1.0
+    return FiniteMDP(P, np.array([rewards, np.zeros(3)]), np.eye(2)[0], 1.0, np.arange(2) == 1)
+
+
+def variance():
+    """Entropy, tr Cov ĝ, |∇J|² for each κ and world."""
+    h = np.concatenate([np.log(START), np.zeros(3)])
+    normal = np.random.default_rng(0).standard_normal
+    worlds = {
+        "bandit, best arm favoured": (bandit([1.0, 0.0, 0.0]), h, None),
+        "bandit, bad arm favoured": (bandit([0.0, 1.0, 0.0]), h, None),
+        "chain": (chain(), normal(10), None),
+        "garnet, 5 steps": (garnet(0), normal(8), 5),
+    }
+    table = {}
+    for name, (mdp, theta, horizon) in worlds.items():
+        policy = make_policy(FiniteMDPEnv(mdp), Network(approximator="linear"))
+        table[name] = [flattened(mdp, policy, kappa * theta, horizon) for kappa in KAPPAS]
+    return table
+
+
+def flattened(mdp, policy, theta, horizon):
+    study = open_study(mdp, policy, theta, horizon)
+    mdp, pi = study.mdp, study.pi
+    v, d = state_values(mdp, pi), discounted_occupancy(mdp, pi)
+    H = -(pi * np.log(pi)).sum(1)
+    found = moments(study, partial(weigh, gamma=mdp.gamma, baseline=v))
+    signal = float(np.sum(expectation(study) ** 2))
+    return dict(entropy=float(d @ H / d.sum()), variance=found.total_variance, signal=signal)
+
+
+def gaussian(distance=1.0, noise=1.0):
+    """Var of (r − E r) ∂ln π/∂μ = (r − E r) z/σ, and (∂J/∂μ)², at μ = a* + distance; σ is held."""
+    z, weights = np.polynomial.hermite_e.hermegauss(12)  # exact: the integrands are polynomials
+    weights, table = weights / weights.sum(), []
+    for sigma in SIGMAS:
+        r = -((distance + sigma * z) ** 2)
+        g = (r - weights @ r) * z / sigma
+        mean = weights @ g
+        spread = weights @ (g - mean) ** 2 + noise**2 / sigma**2  # E z² = 1
+        H = float(0.5 * np.log(2 * np.pi * np.e * sigma**2))
+        table.append(dict(sigma=sigma, entropy=H, variance=float(spread), signal=float(mean**2)))
+    return table
+
+
+def learned(beta, T_max, seed, until, watch=None):
+    """A3C on CartPole-v1: (env, config, state, [(T, return)]) once T has passed `until`.
+
+    watch(T, seen)   is called after every update; seen takes, segment by segment, the sum of the
+                     entropies of its states, and their number
+    """
+    env = gymnasium.make("CartPole-v1")
+    config = a3c.Config(**CARTPOLE, T_max=T_max, beta=beta)
+    state, episodes, seen = a3c.init(env, config, seed), [], []
+
+    def gradient(theta, policy, S, *rest):
+        h = policy.model(theta, S)[:, :-1]
+        seen.append((policy.head.entropy(h).sum(), len(S)))
+        return a3c.gradient(theta, policy, S, *rest)
+
+    for metrics in a3c.train(env, config, state, gradient if watch else None):
+        episodes += [(metrics.steps, G) for G in metrics.returns]
+        if watch:
+            watch(metrics.steps, seen)
+        if metrics.steps >= until:
+            break
+    return env, config, state, episodes
+
+
+def cartpole(beta, seed, T_max=T_MAX):
+    """One run: its score and entropy (nats) every GRID steps, and greedy episodes at the end."""
+    steps, entropies = [], []
+
+    def watch(T, seen):
+        if T >= GRID * (len(steps) + 1):
+            total, k = np.sum(seen, 0)
+            steps.append(T)
+            entropies.append(round(float(total / k), 4))
+            seen.clear()
+
+    env, config, state, episodes = learned(beta, T_max, seed, T_max, watch)
+    at, returns = np.array(episodes).T
+    mean = running_mean(returns)
+    reached = np.flatnonzero((mean >= 475) & (np.arange(len(mean)) >= 99))
+    act, rng, greedy = a3c.actor(env, config), np.random.default_rng(10**6), []
+    for k in range(20):
+        s, over = env.reset(seed=10**6 + k)[0], False
+        greedy.append(0.0)
+        while not over:
+            s, r, terminated, truncated, _ = env.step(act({"theta": state.theta}, s, rng, True))
+            greedy[-1] += r
+            over = terminated or truncated
+    return dict(
+        score=float(mean[-1]),
+        best_score=float(mean.max()),
+        greedy=float(np.mean(greedy)),
+        final_entropy=float(np.mean(entropies[-5:])),
+        steps_until_475=int(at[reached[0]]) if reached.size else None,
+        scores=at_steps(np.array(steps), at, mean).round(1).tolist(),
+        entropies=entropies,
+    )
+
+
+def segments(seed, n=SEGMENTS):
+    """For each κ: mean entropy, tr Cov and |mean|² of n segment gradients (less the noise in it),
+    and the mean squared advantage."""
+    env, config, state, _ = learned(0.01, T_MAX, seed, HALFWAY)
+    policy = make_actor_critic(env, config.network, config.trunk)
+    one, _ = policy.model.layout.views(state.theta)
+    last = policy.model.first.layout.views(one)[-2:]
+    start, rows = [x.copy() for x in last], []
+    for kappa in KAPPAS:
+        for x, x0 in zip(last, start):
+            x[...] = kappa * x0
+        rng = np.random.default_rng([seed, 1])
+        g, H, squares = map(np.array, zip(*several(env, config, policy, state.theta, rng, n)))
+        spread = g.var(0, ddof=1).sum()
+        signal = (g.mean(0) ** 2).sum() - spread / n
+        row = dict(entropy=H.mean(), variance=spread, signal=signal, squares=squares.mean())
+        rows.append({name: float(x) for name, x in row.items()})
+    return dict(kappas=rows)
+
+
+def several(env, config, policy, theta, rng, n):
+    """n segments of A3C: (Σ_t advantage_t ∂ln π_t/∂h (m,), mean entropy, mean advantage²)."""
+    segment, over = Segment(policy, theta, config.t_max), True
+    for _ in range(n):
+        if over:
+            s, over = policy.encode(env.reset(seed=int(rng.integers(2**31)))[0]), False
+            noise = noise_rows(policy.head, rng)
+        A, r = [], []
+        while len(r) < config.t_max and not over:
+            A.append(policy.head.sample(segment.act(len(r), s), next(noise)))
+            observation, reward, terminated, truncated, _ = env.step(policy.decode(A[-1]))
+            s, over = policy.encode(observation), terminated or truncated
+            r.append(float(reward))
+        h, v = segment.evaluate(len(r), s)
+        R = a3c.returns(r, config.gamma, 0.0 if terminated else float(v[-1]))
+        advantage = R - v[:-1]
+        g = advantage @ policy.head.score(h, np.array(A))
+        yield g, policy.head.entropy(h).mean(), (advantage**2).mean()
+
+
+def over_runs(runs, beta):
+    """The runs of one β, by seed."""
+    return [run for key, run in runs.items() if key.startswith(f"cartpole {beta} ")]
+
+
+def of_segments(runs, of):
+    """The median over seeds of of(row), for each κ: (κ,)."""
+    found = [run["kappas"] for key, run in runs.items() if key.startswith("segments")]
+    return np.median([[of(row) for row in rows] for rows in found], 0)
+
+
+def table(record):
+    """(the notes say, verdict, what is so, measured), row by row."""
+    path, runs = record["path"], record["runs"]
+    pi = lambda s: "[" + ", ".join(f"{x:.3f}" for x in path["pi_at"][s]) + "]"
+    miss = max(path["with_advantage"][beta]["miss"] for beta in ("0.3", "1", "3"))
+    ratios = "; ".join(
+        f"{name} {rows[0]['variance'] / rows[0]['signal']:.2g} and "
+        f"{rows[-1]['variance'] / rows[-1]['signal']:.2g}"
+        for name, rows in record["variance"].items()
+    )
+    greatest = "; ".join(
+        f"{name} {rows[-1]['variance']:.2g}, {rows[5]['variance']:.2g}, {rows[0]['variance']:.2g}"
+        for name, rows in record["variance"].items()
+    )
+    sigmas = ", ".join(f"{row['variance']:.0f} at σ = {row['sigma']}" for row in record["gaussian"])
+    entropy, noise, squares = (
+        of_segments(runs, lambda row, name=name: row[name])
+        for name in ("entropy", "variance", "squares")
+    )
+    segments = ", ".join(
+        f"{noise[k]:,.0f} at {entropy[k]:.2f} nats (κ = {KAPPAS[k]:g}, mean advantage² "
+        f"{squares[k]:,.0f})"
+        for k in (9, 7, 5, 3)
+    )
+    large = plus_minus(over_runs(runs, 1.0), "final_entropy", ".2f")
+    return [
+        (
+            "the entropy term moves [0.9, 0.05, 0.05] towards [0.4, 0.3, 0.3], say",
+            "imprecise",
+            "it passes there, by symmetry, and goes on to [⅓, ⅓, ⅓]; π stays elsewhere only "
+            "against advantages: π ∝ exp(adv/β)",
+            f"passed at s = η·updates = {path['passed_at_with_smaller_steps']:.3f}; {pi('10')} at "
+            f"10, {pi('20')} at 20; [0.4, 0.3, 0.3] is stationary if β is "
+            f"{path['beta_that_stops_there']:.3f} times the first action's advantage over the "
+            f"others; exp(adv/β) is reached within {miss:.0e} for β = 0.3, 1 and 3",
+        ),
+        (
+            "high entropy lowers the variance of the gradient",
+            "not as a rule",
+            "a sharp policy's scores are nearly 0: tr Cov ĝ vanishes with the entropy. What rises "
+            "as the policy sharpens is the noise per signal, since ∇J vanishes faster",
+            f"tr Cov ĝ sharp (κ = 4), as it was (1), uniform (0): {greatest}. "
+            f"tr Cov ĝ/|∇J|², uniform and sharp: {ratios}. CartPole segments, median of "
+            f"{len([k for k in runs if k.startswith('segments')])} seeds: {segments}",
+        ),
+        (
+            "the same, for a Gaussian policy",
+            "so up to a point",
+            "noise in the return enters by 1/σ²; what r curves within ±σ enters by σ²",
+            f"Var ĝ of the mean, one above the best action, noise 1: {sigmas}",
+        ),
+        (
+            "−βH in the loss raises H",
+            "right",
+            "the loss is descended, so that H is ascended",
+            "H rises at every update of the path above"
+            + ("" if path["entropy_always_rises"] else ": NOT SO"),
+        ),
+        (
+            "β too large: too random to use what is known",
+            "right",
+            "on CartPole-v1 at β = 1; the mode of that policy is worse, too",
+            f"β = 1 against none, mean and 95 % interval: return {gap(runs, 1.0, 'score')}, greedy "
+            f"{gap(runs, 1.0, 'greedy')}; the entropy stays at {large} nats of {np.log(2):.2f}",
+        ),
+        (
+            "β too small: too sure, stuck in a local optimum",
+            "not seen on CartPole-v1",
+            "it is learned without the term as well as with a little of it",
+            "return against β = 0: "
+            + "; ".join(f"β = {beta:g}: {gap(runs, beta, 'score')}" for beta in BETAS[1:-1]),
+        ),
+    ]
+
+
+def plus_minus(runs, name, form):
+    x = [run[name] for run in runs]
+    return f"{np.mean(x):{form}} ± {np.std(x, ddof=1):{form}}"
+
+
+def gap(runs, beta, name):
+    """The mean over seeds of `name`, less what it is at β = 0, and its bootstrap interval."""
+    x, without = ([run[name] for run in over_runs(runs, b)] for b in (beta, 0.0))
+    gaps = np.subtract(x, without)
+    (low,), (high,) = bootstrap_band(gaps[:, None], np.random.default_rng(0))
+    return f"{gaps.mean():+.0f} [{low:+.0f}, {high:+.0f}]".replace("-", "−")
+
+
+def markdown(record):
+    head = "the notes, 3.2.3", "verdict", "what is so", "measured"
+    lines = [head, ("---",) * 4, *table(record)]
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    names = ("score", ".0f"), ("greedy", ".0f"), ("final_entropy", ".3f")
+    lines = [
+        "| β | last 100 training episodes | 20 greedy episodes | entropy, nats | 475 reached |"
+    ]
+    lines.append("|---|---|---|---|---|")
+    for beta in BETAS:
+        rows = over_runs(record["runs"], beta)
+        cells = " | ".join(plus_minus(rows, *name) for name in names)
+        reached = sum(run["steps_until_475"] is not None for run in rows)
+        lines.append(f"| {beta:g} | {cells} | {reached} of {len(rows)} |")
+    count = f"A3C on CartPole-v1 after {T_MAX:,} steps, mean ± s.d. of {len(rows)} seeds:"
+    return "\n".join([text, "", count, "", *lines]) + "\n"
+
+
+def draw(record):
+    fig, axes = plt.subplots(2, 3, figsize=(15, 8.6), layout="constrained")
+    draw_simplex(axes[0, 0], record["path"])
+    draw_stationary(axes[0, 1], record["path"])
+    draw_variance(axes[0, 2], axes[1, 0], record)
+    draw_scores(axes[1, 1], record["runs"])
+    draw_entropies(axes[1, 2], record["runs"])
+    for ax in axes.flat[1:]:
+        ax.spines[["top", "right"]].set_visible(False)
+    fig.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
+    fig.savefig(RESULTS / "entropy.png", dpi=150)
+
+
+def draw_simplex(ax, path):
+    """π as the mean of three corners, weighted."""
+    corners = np.array([[0.5, np.sqrt(0.75)], [0.0, 0.0], [1.0, 0.0]])
+    at = lambda pi: (np.asarray(pi) @ corners).T
+    ax.plot(*at([*np.eye(3), np.eye(3)[0]]), color="black", lw=1)
+    for other in path["others"]:
+        ax.plot(*at(other), color="grey", lw=1)
+    ax.plot(*at(path["alone"]), color=COLOURS[0], lw=2.5)
+    texts = "start, [0.9, 0.05, 0.05]", f"[0.4, 0.3, 0.3], passed at s = {path['passed_at']:.1f}"
+    for pi, text in zip((START, PASSED, np.full(3, 1 / 3)), (*texts, "[⅓, ⅓, ⅓], where all go")):
+        x, y = at(pi)
+        ax.plot(x, y, "o", color=COLOURS[1], ms=6, zorder=3)
+        up = 0.0 if pi is START else 0.06 if pi is PASSED else -0.06
+        ax.annotate(text, (x, y), (1.02, y + up), va="center", arrowprops=dict(arrowstyle="-"))
+    for a, (x, y) in enumerate(corners):
+        text = f"$\\pi$ = {np.eye(3, dtype=int)[a].tolist()}"
+        ax.text(x, y + (0.03 if y else -0.03), text, ha="center", va="bottom" if y else "top")
+    ax.set(xlim=(-0.12, 1.62), ylim=(-0.1, 0.95), aspect="equal", anchor="N")
+    ax.axis("off")
+    ax.set_title("Entropy alone: h ← h + η ∂H/∂h", loc="left", fontsize=11)
+
+
+def draw_stationary(ax, path):
+    s = np.linspace(0, DURATION, len(path["alone"]))
+    ax.plot(s, np.array(path["alone"])[:, 0], color="black", lw=2.5, label="entropy alone")
+    for (beta, row), colour in zip(path["with_advantage"].items(), COLOURS):
+        ax.plot(s, np.array(row["path"])[:, 0], color=colour, lw=1.8, label=f"β = {beta}")
+        ax.plot(DURATION * 1.02, row["stationary"][0], "<", color=colour, clip_on=False)
+    for level in (0.4, 1 / 3):
+        ax.axhline(level, color="grey", ls=":", lw=1)
+    ax.set(xlabel="s = η · updates", ylabel="π of the first action", ylim=(0.28, 1.02))
+    ax.set_yticks([1 / 3, 0.4, 0.6, 0.8, 1.0], ["⅓", "0.4", "0.6", "0.8", "1"])
+    ax.set_title("With advantages 1, 0, 0;  ◂: π ∝ exp(adv/β)", loc="left", fontsize=11)
+    ax.legend(frameon=False, ncols=2, loc="upper right", bbox_to_anchor=(1.0, 0.84))
+
+
+def draw_variance(left, right, record):
+    for (name, rows), colour in zip(record["variance"].items(), COLOURS):
+        H, noise, signal = (
+            np.array([row[k] for row in rows]) for k in ("entropy", "variance", "signal")
+        )
+        H /= np.log(3 if "bandit" in name else 2)
+        left.plot(H, noise / noise.max(), "o-", ms=3.5, color=colour, label=name)
+        right.semilogy(H, noise / signal, "o-", ms=3.5, color=colour, label=name)
+    H = of_segments(record["runs"], lambda row: row["entropy"]) / np.log(2)
+    noise = of_segments(record["runs"], lambda row: row["variance"] / row["squares"])
+    label = "CartPole segments, per squared advantage"
+    left.plot(H, noise / noise.max(), "s--", ms=3.5, color="black", label=label)
+    for ax in (left, right):
+        ax.set(xlabel="entropy of the policy / that of the uniform one", xlim=(-0.02, 1.02))
+    left.set(ylabel="tr Cov ĝ / its greatest", ylim=(0, 1.45), yticks=np.linspace(0, 1, 6))
+    left.set_title("Variance of the gradient, as the policy is flattened", loc="left", fontsize=11)
+    left.legend(frameon=False, loc="upper left", fontsize=8.5)
+    right.set(ylabel="tr Cov ĝ / |∇J|²", ylim=(0.4, 2e4))
+    right.set_title("The same per squared gradient: noise to signal", loc="left", fontsize=11)
+    right.legend(frameon=False, fontsize=8.5)
+
+
+def draw_scores(ax, runs):
+    count = draw_bands(ax, runs, "scores")
+    ax.set(ylabel="return, mean of the last 100 episodes", ylim=(0, 500))
+    ax.set_title(f"A3C on CartPole-v1, {count} seeds, 95 % bands", loc="left", fontsize=11)
+    ax.legend(frameon=False, loc="upper left")
+
+
+def draw_entropies(ax, runs):
+    draw_bands(ax, runs, "entropies")
+    ax.axhline(np.log(2), color="grey", ls=":", lw=1)
+    ax.text(T_MAX, np.log(2), "uniform, ln 2", ha="right", va="bottom", color="grey")
+    ax.set(ylabel="entropy where the workers are, nats", ylim=(0, 0.75))
+    ax.set_title("Its policy's entropy", loc="left", fontsize=11)
+    ax.legend(frameon=False, loc="lower left", ncols=2)
+
+
+def draw_bands(ax, runs, name):
+    """For each β, the mean over seeds with its bootstrap interval; returns the number of seeds."""
+    steps = np.arange(GRID, T_MAX + 1, GRID)
+    for beta, colour in zip(BETAS, COLOURS):
+        curves = np.array([run[name] for run in over_runs(runs, beta)])
+        ends = bootstrap_band(curves, np.random.default_rng(0))
+        ax.fill_between(steps, *ends, color=colour, alpha=0.15, lw=0)
+        ax.plot(steps, curves.mean(0), color=colour, lw=1.8, label=f"β = {beta:g}")
+    ax.set_xlabel("environment steps")
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    return len(curves)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--quick", action="store_true", help="a little of everything, not recorded")
+    parser.add_argument("--draw", action="store_true", help="draw what is recorded, run nothing")
+    parser.add_argument("--again", help="run again what begins with these words, recorded or not")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        show("segments", segments(0, 20))
+        for beta in BETAS:
+            show(f"β = {beta:g}", cartpole(beta, 0, 4000))
+        return show("exact", dict(path(), **variance()))
+    if arguments.draw:
+        record = json.loads((RESULTS / "entropy.json").read_text())
+    else:
+        jobs = [("segments", k) for k in range(arguments.seeds)]
+        jobs += [("cartpole", beta, k) for k in range(arguments.seeds) for beta in BETAS]
+        run = lambda part, *job: dict(segments=segments, cartpole=cartpole)[part](*job)
+        runs = gather("entropy", SETTINGS, jobs, run, arguments.again)
+        exact = dict(path=path(), variance=variance(), gaussian=gaussian())
+        record = dict(settings=SETTINGS, **exact, runs=runs)
+        save("entropy", "benchmarks.entropy", record)
+    text = markdown(record)
+    print(text)
+    (RESULTS / "entropy.md").write_text(text)
+    draw(record)
+
+
+if __name__ == "__main__":
+    main()
