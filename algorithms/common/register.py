@@ -23,6 +23,7 @@ WORLDS = MappingProxyType(
 ELSEWHERE = MappingProxyType(
     {
         "npgrad/AccessControl-v0": "algorithms.common.queueing:access_control_env",
+        "npgrad/LQR-v0": "algorithms.common.lqr:lqr_env",
         "npgrad/ContinuingPendulum-v0": "gymnasium.envs.classic_control.pendulum:PendulumEnv",
     }
 )

@@ -1,0 +1,182 @@
+"""The linear-quadratic regulator: exact answers and a Gymnasium environment over the same arrays.
+
+    s' = A s + B a + ε, ε ~ N(0, W);   r = −(sᵀ Q s + aᵀ R a);   J = E Σ_t γᵗ r_t,  E s₀ s₀ᵀ = Σ₀
+
+For a linear policy a = −K s, with M = A − B K (all sums by linear solves):
+
+    P_K = Q + Kᵀ R K + γ Mᵀ P_K M                 v(s) = −sᵀ P_K s − c,  c = γ/(1−γ) tr(P_K W)
+    q(s, a) = −sᵀ Q s − aᵀ R a − γ (A s + B a)ᵀ P_K (A s + B a) − c
+    Σ_K = Σ_t γᵗ E s_t s_tᵀ:  Σ_K = Σ₀ + γ/(1−γ) W + γ M Σ_K Mᵀ
+    J(K) = −tr(P_K Σ₀) − c
+    ∇_K J = −2 ((R + γ Bᵀ P_K B) K − γ Bᵀ P_K A) Σ_K                  (Fazel et al. 2018, Lemma 1)
+    K* = (R + γ Bᵀ P B)⁻¹ γ Bᵀ P A,  P of the Riccati equation
+
+All of them ask for √γ ρ(M) < 1.
+"""
+
+from dataclasses import dataclass
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box
+
+
+@dataclass(frozen=True)
+class LQR:
+    """A (n, n), B (n, d), Q (n, n), R (d, d), W (n, n), Sigma0 (n, n), symmetric; γ in [0, 1).
+
+    Raises ValueError if shapes disagree, or Q, W, Sigma0 are not positive semidefinite and R
+    definite.
+    """
+
+    A: np.ndarray
+    B: np.ndarray
+    Q: np.ndarray
+    R: np.ndarray
+    W: np.ndarray
+    Sigma0: np.ndarray
+    gamma: float
+
+    def __post_init__(self):
+        n, d = np.shape(self.B)
+        for name, shape in dict(A=(n, n), Q=(n, n), R=(d, d), W=(n, n), Sigma0=(n, n)).items():
+            x = np.array(getattr(self, name), float)
+            object.__setattr__(self, name, x)
+            if x.shape != shape:
+                raise ValueError(f"{name} has shape {x.shape}: must be {shape}, as B is {(n, d)}")
+            least = np.inf if name == "A" else np.linalg.eigvalsh(x)[0]
+            if name != "A" and not np.array_equal(x, x.T):
+                raise ValueError(f"{name} = {x.tolist()}: must be symmetric")
+            if least <= 0.0 if name == "R" else least < -1e-12 * np.abs(x).max():
+                kind = "definite" if name == "R" else "semidefinite"
+                raise ValueError(f"{name} = {x.tolist()}: must be positive {kind}")
+        object.__setattr__(self, "B", np.array(self.B, float))
+        if not 0 <= self.gamma < 1:
+            raise ValueError(f"gamma = {self.gamma}: must be in [0, 1)")
+
+
+def closed_loop(lqr, K):
+    """M = A − B K. Raises ValueError unless √γ ρ(M) < 1: the sums would diverge."""
+    M = lqr.A - lqr.B @ K
+    radius = np.sqrt(lqr.gamma) * np.abs(np.linalg.eigvals(M)).max()
+    if not radius < 1:
+        raise ValueError(f"K = {np.asarray(K).tolist()}: √γ ρ(A − BK) = {radius:.4g}, must be < 1")
+    return M
+
+
+def lyapunov(M, X0):
+    """X = X₀ + M X Mᵀ, by one linear solve in n² unknowns."""
+    n = len(M)
+    return np.linalg.solve(np.eye(n * n) - np.kron(M, M), X0.reshape(-1)).reshape(n, n)
+
+
+def cost_matrix(lqr, K):
+    """P_K (n, n): −sᵀ P_K s is the value of s, without the constant."""
+    M = closed_loop(lqr, K)
+    return lyapunov(np.sqrt(lqr.gamma) * M.T, lqr.Q + K.T @ lqr.R @ K)
+
+
+def constant(lqr, P):
+    """c = γ/(1−γ) tr(P W): the noise's discounted cost."""
+    return lqr.gamma / (1 - lqr.gamma) * np.trace(P @ lqr.W)
+
+
+def state_value(lqr, K, S):
+    """v(s) of a = −K s, for S (..., n)."""
+    P = cost_matrix(lqr, K)
+    return -np.einsum("...i,ij,...j", S, P, S) - constant(lqr, P)
+
+
+def action_value(lqr, K, S, A):
+    """q(s, a): a now, −K s from then on, for S (..., n) and A (..., d)."""
+    P = cost_matrix(lqr, K)
+    S2 = S @ lqr.A.T + A @ lqr.B.T
+    now = np.einsum("...i,ij,...j", S, lqr.Q, S) + np.einsum("...i,ij,...j", A, lqr.R, A)
+    return -now - lqr.gamma * np.einsum("...i,ij,...j", S2, P, S2) - constant(lqr, P)
+
+
+def occupancy(lqr, K):
+    """Σ_K (n, n) = Σ_t γᵗ E s_t s_tᵀ."""
+    start = lqr.Sigma0 + lqr.gamma / (1 - lqr.gamma) * lqr.W
+    return lyapunov(np.sqrt(lqr.gamma) * closed_loop(lqr, K), start)
+
+
+def performance(lqr, K):
+    """J(K) of a = −K s."""
+    P = cost_matrix(lqr, K)
+    return -np.trace(P @ lqr.Sigma0) - constant(lqr, P)
+
+
+def policy_gradient(lqr, K):
+    """∇_K J (d, n); ascent."""
+    P = cost_matrix(lqr, K)
+    E = (lqr.R + lqr.gamma * lqr.B.T @ P @ lqr.B) @ K - lqr.gamma * lqr.B.T @ P @ lqr.A
+    return -2 * E @ occupancy(lqr, K)
+
+
+def optimal_gain(lqr):
+    """K* (d, n). Raises ValueError if no K has a finite cost.
+
+    P by the doubling algorithm: H_k is the cost matrix of 2ᵏ steps, so a few dozen suffice.
+    """
+    A, B = np.sqrt(lqr.gamma) * lqr.A, np.sqrt(lqr.gamma) * lqr.B
+    G, H = B @ np.linalg.solve(lqr.R, B.T), lqr.Q
+    for _ in range(60):
+        step = np.linalg.solve(np.eye(len(A)) + G @ H, np.hstack([A, G]))
+        A_step, G_step = np.hsplit(step, 2)
+        with np.errstate(over="ignore", invalid="ignore"):
+            A, G, H, before = A @ A_step, G + A @ G_step @ A.T, H + A.T @ H @ A_step, H
+        if not np.isfinite(H).all():
+            break
+        if np.abs(H - before).max() <= 1e-14 * np.abs(H).max():
+            P = (H + H.T) / 2
+            left = lqr.R + lqr.gamma * lqr.B.T @ P @ lqr.B
+            return np.linalg.solve(left, lqr.gamma * lqr.B.T @ P @ lqr.A)
+    raise ValueError("no linear policy has a finite cost: must be stabilisable with √γ A, √γ B")
+
+
+class LQREnv(gymnasium.Env):
+    """The same arrays as an environment: s₀ ~ N(0, Σ₀), actions within ±bound, cut (truncated)
+    after `horizon` steps. There is no terminal state."""
+
+    def __init__(self, lqr, bound, horizon):
+        n, d = lqr.B.shape
+        self.lqr, self.horizon = lqr, horizon
+        self.observation_space = Box(-np.inf, np.inf, (n,), np.float64)
+        self.action_space = Box(-bound, bound, (d,), np.float64)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.s = self._normal(self.lqr.Sigma0)
+        self.t = 0
+        return self.s.copy(), {}
+
+    def step(self, action):
+        a, lqr = np.asarray(action, float), self.lqr
+        r = -float(self.s @ lqr.Q @ self.s + a @ lqr.R @ a)
+        self.s = lqr.A @ self.s + lqr.B @ a + self._normal(lqr.W)
+        self.t += 1
+        return self.s.copy(), r, False, self.t >= self.horizon, {}
+
+    def _normal(self, covariance):
+        values, vectors = np.linalg.eigh(covariance)
+        root = np.sqrt(np.maximum(values, 0.0))
+        return vectors @ (root * self.np_random.standard_normal(len(root)))
+
+
+def spring():
+    """A mass on a spring, with friction, pushed by a force: position and speed, γ = 0.95."""
+    return LQR(
+        A=np.array([[1.0, 0.1], [-0.1, 0.9]]),
+        B=np.array([[0.0], [0.1]]),
+        Q=np.diag([1.0, 0.1]),
+        R=np.array([[0.1]]),
+        W=1e-4 * np.eye(2),
+        Sigma0=np.diag([0.25, 0.25]),
+        gamma=0.95,
+    )
+
+
+def lqr_env():
+    """The spring as an environment: gymnasium.make("npgrad/LQR-v0") calls this."""
+    return LQREnv(spring(), bound=4.0, horizon=100)
