@@ -5,7 +5,7 @@
 a3c-1, a3c-2, a3c-4   A3C on CartPole-v1 by 1, 2 and 4 processes
 async-q, async-sarsa, async-n-step-q   the value methods on CartPole-v1, 8 workers in turn
 acrobot               A3C on Acrobot-v1, 2 processes
-pendulum              A3C on Pendulum-v1 (continuous), 8 workers in turn
+pendulum              A3C on Pendulum-v1 (continuous), 8 workers in turn, learning from rewards / 10
 
 A run is judged by 100 episodes played with the θ at its end (drawn from π by A3C, greedy by Q), and
 by the step and the second at which the mean of its last 100 training episodes first reached the
@@ -19,38 +19,55 @@ import argparse
 import json
 import time
 from dataclasses import asdict
+from functools import partial
 
 import gymnasium
 import numpy as np
+from gymnasium.wrappers import TransformReward
 
 from algorithms import a3c, async_q
+from algorithms.common.policy import Network
 from benchmarks.record import RESULTS, save
 
-CARTPOLE = dict(T_max=100_000, t_max=20, step_size=2e-3, eps=1e-5)
-VALUE = dict(T_max=400_000, workers=8, I_target=500, precision="single")
+CARTPOLE = dict(T_max=150_000, t_max=20, step_size=2e-3, eps=1e-5)
+VALUE = dict(T_max=500_000, workers=8, precision="single")
+ONE = dict(I_target=200, I_async_update=20, step_size=5e-4, eps=1e-3)
+MANY = dict(I_target=500, t_max=20, step_size=3e-3, eps=1e-2)
+PENDULUM = a3c.Config(
+    workers=8,
+    T_max=600_000,
+    gamma=0.95,
+    beta=3e-3,
+    step_size=3e-4,
+    eps=1e-4,
+    precision="single",
+    network=Network(hidden=(128, 128), activation="relu", sigma="softplus"),
+)
+SCALE = {"Pendulum-v1": 0.1}  # of the rewards learned from: v̂ need not become as large
 # name: (environment, threshold, page, config)
 PARTS = {
     **{
         f"a3c-{n}": ("CartPole-v1", 475, a3c, a3c.Config(workers=n, driver="processes", **CARTPOLE))
         for n in (1, 2, 4)
     },
-    "async-q": ("CartPole-v1", 475, async_q, async_q.OneStepQ(**VALUE)),
-    "async-sarsa": ("CartPole-v1", 475, async_q, async_q.OneStepSarsa(**VALUE)),
-    "async-n-step-q": ("CartPole-v1", 475, async_q, async_q.NStepQ(**VALUE)),
+    "async-q": ("CartPole-v1", 475, async_q, async_q.OneStepQ(**VALUE, **ONE)),
+    "async-sarsa": ("CartPole-v1", 475, async_q, async_q.OneStepSarsa(**VALUE, **ONE)),
+    "async-n-step-q": ("CartPole-v1", 475, async_q, async_q.NStepQ(**VALUE, **MANY)),
     "acrobot": ("Acrobot-v1", -100, a3c, a3c.Config(workers=2, driver="processes", **CARTPOLE)),
-    "pendulum": ("Pendulum-v1", -300, a3c, a3c.Config()),
+    "pendulum": ("Pendulum-v1", -300, a3c, PENDULUM),
 }
 
 
 def run(env_id, threshold, page, config, seed):
     """One run, as a dict."""
-    env = gymnasium.make(env_id)
-    state = page.init(env, config, seed)
+    env, scale = gymnasium.make(env_id), SCALE.get(env_id, 1.0)
+    scaled = env if scale == 1.0 else TransformReward(env, lambda r: scale * r)
+    state = page.init(scaled, config, seed)
     started, returns, curve, reached = None, [], [], None
-    for metrics in page.train(env, config, state):
+    for metrics in page.train(scaled, config, state):
         if started is None and metrics.steps:  # processes take a moment to begin
             started, first = time.perf_counter(), metrics.steps
-        returns += metrics.returns
+        returns += [G / scale for G in metrics.returns]
         if not metrics.returns:
             continue
         mean = float(np.mean(returns[-100:]))
@@ -86,11 +103,19 @@ def play(env, act, parameters, episodes, seed):
     return scores
 
 
+def spread(n, values, form):
+    """Median and range, and how many of n there are if not all."""
+    if not values:
+        return "never"
+    some = "" if len(values) == n else f", {len(values)} of {n}"
+    return f"{np.median(values):{form}} ({min(values):{form}} to {max(values):{form}}{some})"
+
+
 def table(results):
     """The results in Markdown."""
     lines = [
-        "| | environment | solved | score of 100 episodes | steps to it in training | seconds to it "
-        "| steps/s |",
+        "| | environment | solved | score of 100 episodes | steps until its training had it "
+        "| seconds until then | steps/s |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, part in results.items():
@@ -98,12 +123,7 @@ def table(results):
         scores = [r["score"] for r in runs]
         solved = sum(score >= threshold for score in scores)
         reached = [r["reached"] for r in runs if r["reached"]]
-        show = lambda values, form: (
-            f"{np.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
-            f"{'' if len(values) == len(runs) else f', {len(values)} runs'}"
-            if values
-            else "never"
-        )
+        show = partial(spread, len(runs))
         cells = (
             name,
             f"{part['environment']} ({threshold})",

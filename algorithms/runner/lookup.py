@@ -49,6 +49,7 @@ METHODS: Mapping[str, Page] = MappingProxyType(
         "async-q": _async_q("OneStepQ"),
         "async-sarsa": _async_q("OneStepSarsa"),
         "async-n-step-q": _async_q("NStepQ"),
+        "a2c": Page("algorithms.a2c"),
         "ddpg": Page("algorithms.ddpg"),
     }
 )
