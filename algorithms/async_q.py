@@ -24,8 +24,8 @@ Optimisers (§4.5) and the annealing of η: algorithms.common.asynchronous.
 
 Departures: T counts a step once its update is in, so that a worker that is killed takes the steps
 it had not yet turned into an update with it; θ⁻ is copied after that. In processes θ may move
-between Q(s, ·; θ) and its gradient, as it may in the box. A State taken up again begins with new episodes: an
-environment's inside cannot be saved.
+between Q(s, ·; θ) and its gradient, as it may in the box. A State taken up again begins with new
+episodes: an environment's inside cannot be saved.
 """
 
 from dataclasses import dataclass
