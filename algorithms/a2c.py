@@ -1,5 +1,4 @@
-"""A2C: synchronous advantage actor–critic, A3C (Mnih et al. 2016, §4) with one update for N
-environments.
+"""A2C: synchronous advantage actor–critic, A3C (Mnih et al. 2016, §4) in N environments at once.
 
 Repeat until T > T_max:
 

@@ -1,7 +1,7 @@
-"""Asynchronous value methods: one-step Q, one-step Sarsa, n-step Q. Mnih et al. 2016 (arXiv
-1602.01783), Algorithms 1 and S2, §4.
+"""Asynchronous one-step Q, one-step Sarsa, n-step Q. Mnih et al. 2016, Algorithms 1 and S2, §4.
 
-Workers share θ, a target θ⁻ and T, and act ε-greedily. One step (Algorithm 1), on the SHARED θ:
+Workers share θ, a target θ⁻ and T (arXiv 1602.01783), and act ε-greedily. One step (Algorithm 1),
+on the SHARED θ:
 
     y = r                                    if s' is terminal
         r + γ max_a' Q(s', a'; θ⁻)           Q-learning
