@@ -1,6 +1,6 @@
 """Steps per second of one A3C worker: the page beside its torch twins.
 
-    python -m benchmarks.a3c_speed [--rounds 15] [--steps 2000]
+    python -m benchmarks.a3c_speed [worker] [processes] [--rounds 15] [--steps 2000]
 
 gymnasium.make("CartPole-v1"), separate 64-64 tanh networks, Shared RMSProp (ε inside the root),
 t_max 5 and 20, at the start (episodes of about 22 steps) and after learning. First: each twin acts
@@ -12,11 +12,14 @@ the same distribution of episodes.
 
 Seconds are this process's processor time, single-threaded, warm-up left out. "environment" only
 takes steps and resets. Set OMP_NUM_THREADS=1.
+
+processes: environment steps per second, by the wall's clock, of two processes and of one, in turn.
 """
 
 import argparse
 import time
 from collections import deque
+from contextlib import closing
 from dataclasses import replace
 
 import gymnasium
@@ -28,10 +31,11 @@ from algorithms.common.asynchronous import stepper
 from algorithms.common.policy import make_actor_critic
 from benchmarks.actor_critic_speed import ENV, Stepper, environment_step
 from benchmarks.record import RESULTS, save
-from benchmarks.speed import compare, markdown
+from benchmarks.speed import compare, interval, markdown
 from benchmarks.torch_twins import a3c as twins
 
 TWINS = {"torch usual": twins.Usual, "torch lean": twins.Lean, "torch lean, Gumbel": twins.Gumbel}
+SCALING = {"t_max 5": 1.65, "t_max 20": 1.85}
 TARGETS = {"t_max 5": {"torch lean": 11.0}, "t_max 20": {"torch lean": 9.0}}
 
 
@@ -138,12 +142,52 @@ def race(config, theta, rounds, steps):
     return {name: np.array(t) for name, t in times.items()}
 
 
+def rate(workers, t_max, theta, seconds=2.0):
+    """Environment steps per second of that many processes, once all have begun."""
+    env = gymnasium.make(ENV)
+    config = a3c.Config(
+        workers=workers, driver="processes", T_max=10**9, t_max=t_max, step_size=0.0
+    )
+    state = a3c.init(env, config, 0)
+    state.theta[:] = theta
+    with closing(a3c.train(env, config, state)) as run:
+        while not (state.T > 0).all():
+            next(run)
+        first, start = state.T.sum(), time.perf_counter()
+        while time.perf_counter() < start + seconds:
+            next(run)
+        return float((state.T.sum() - first) / (time.perf_counter() - start))
+
+
+def processes(rounds):
+    """{t_max: steps per second of one and of two processes, and their ratio}, each with its
+    interval."""
+    theta, table = learned(40_000), {}
+    for t_max in (5, 20):
+        pairs = [[rate(n, t_max, theta) for n in (1, 2)] for _ in range(rounds)]
+        one, two = np.transpose(pairs)
+        table[f"t_max {t_max}"] = dict(
+            one=interval(one), two=interval(two), ratio=interval(two / one)
+        )
+        print(f"t_max {t_max}: {table[f't_max {t_max}']}", flush=True)
+    save("a3c_processes", "benchmarks.a3c_speed", dict(targets=SCALING, table=table))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("parts", nargs="*", choices=["worker", "processes"], default="worker")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=2000, help="per turn")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if "processes" in arguments.parts:
+        processes(arguments.rounds)
+    if "worker" in arguments.parts:
+        worker(arguments)
+
+
+def worker(arguments):
+    """The page beside its twins."""
     moving = a3c.Config(workers=1, T_max=10**9, step_size=1e-3, annealed=False)
     differences = {name: check(Kind, moving) for name, Kind in TWINS.items()}
     print(differences)
