@@ -30,9 +30,9 @@ from algorithms.common.policy import Network
 from benchmarks.record import RESULTS, save
 
 CARTPOLE = dict(T_max=150_000, t_max=20, step_size=2e-3, eps=1e-5)
-VALUE = dict(T_max=500_000, workers=8, precision="single")
-ONE = dict(I_target=200, I_async_update=20, step_size=5e-4, eps=1e-3)
-MANY = dict(I_target=500, t_max=20, step_size=3e-3, eps=1e-2)
+VALUE = dict(workers=8, precision="single")
+ONE = dict(T_max=800_000, I_target=200, I_async_update=20, step_size=5e-4, eps=1e-3)
+MANY = dict(T_max=500_000, I_target=500, t_max=20, step_size=3e-3, eps=1e-2)
 PENDULUM = a3c.Config(
     workers=8,
     T_max=600_000,
