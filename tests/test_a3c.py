@@ -80,11 +80,14 @@ def by_hand(optimizer, config):
 
 @st.composite
 def segments(draw):
-    """(θ, policy, S, A, R, advantage, β, c)."""
+    """(θ, policy, S, A, R, advantage, β, c); no output is beyond ±5: NumPy's log1p of a complex
+    number, in σ² = softplus(ω), is good to eps/σ² only."""
     d, k, rng = draw(st.integers(0, 2)), draw(st.integers(1, 4)), np.random.default_rng(draw(SEEDS))
     policy = make_actor_critic(Scripted(d=d), draw(NETWORKS), draw(TRUNKS))
     theta = rng.normal(size=policy.model.layout.size)
     S, (R, advantage) = rng.normal(size=(k, 2)), rng.normal(size=(2, k))
+    while np.abs(policy.model(theta, S)).max() > 5.0:
+        theta *= 0.7
     A = rng.normal(size=(k, d)) if d else rng.integers(3, size=k)
     beta, c = (draw(st.sampled_from((0.0, 1.0)) | st.floats(0, 2)) for _ in range(2))
     return theta, policy, S, A, R, advantage, beta, c
