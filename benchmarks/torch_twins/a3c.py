@@ -15,10 +15,10 @@ import torch
 from torch.distributions import Categorical
 from torch.nn import functional as F
 
+from benchmarks.torch_twins.actor_critic import GumbelActions
 from benchmarks.torch_twins.reinforce import flat, network
 
 __all__ = ["Gumbel", "Lean", "RMSProp", "Usual", "flat", "network"]
-BLOCK = 128
 
 
 class RMSProp:
@@ -135,16 +135,5 @@ class Lean(Usual):
         return len(rewards)
 
 
-class Gumbel(Lean):
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
-        self.noise = self.draw()
-
-    def draw(self):
-        """Rows of Gumbel noise, without end."""
-        while True:
-            n = int(self.env.action_space.n)
-            yield from -torch.empty(BLOCK, n, dtype=self.dtype).exponential_().log_()
-
-    def draw_action(self, h):
-        return (h + next(self.noise)).argmax().item()
+class Gumbel(GumbelActions, Lean):
+    pass
