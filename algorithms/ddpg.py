@@ -31,7 +31,8 @@ from algorithms.common.metrics import Metrics
 from algorithms.common.noise import Noise
 from algorithms.common.policy import PRECISIONS, check, encoder
 from algorithms.common.replay import Replay, empty_ring
-from npgrad.networks import Batch, aligned_copy, network
+from npgrad.memory import aligned_copy
+from npgrad.networks import Batch, network
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@
     score(h, a)           ∂ ln π(a)/∂h, explicit
     entropy(h)            H in nats (differential entropy for the Gaussian), plain NumPy
     entropy_gradient(h)   ∂H/∂h, explicit
-    ascent(h, a, c, β)    c ∂ln π(a)/∂h + β ∂H/∂h of rows h (k, size), c (k,), both at once; in
-                          memory(n, dtype), set aside once for n ≥ k rows, if that is handed in
+    ascent(h, a, c, β)    c ∂ln π(a)/∂h + β ∂H/∂h of rows h (k, size), c (k,), both at once; in a
+                          dict `memory` that is handed in it keeps its arrays for the next time
     noise(rng, n)         n rows of randomness; sample(h, row) is an action drawn from π
     mode(h)               the most probable action
 
@@ -64,30 +64,29 @@ class Softmax:
         H = -(p * log_pi).sum(-1, keepdims=True)
         return -p * (log_pi + H)
 
-    def memory(self, n, dtype):
-        """What `ascent` needs for up to n rows: it has actions first, whose sums are then over
-        whole rows, which is faster."""
-        tables, rows = np.empty((4, self.n, n), dtype), np.empty((2, n), dtype)
-        return [*tables, *rows, np.arange(n)]
-
     def ascent(self, h, a, c, beta, memory=None):
-        k = len(a)
-        memory = memory or self.memory(k, h.dtype)
-        log_pi, p, g, scratch, total, others, i = (x[..., :k] for x in memory)
-        np.copyto(log_pi, h.T)
-        log_pi -= np.maximum.reduce(log_pi, 0, None, total)
-        np.exp(log_pi, p)
-        p /= np.add.reduce(p, 0, None, total)
-        np.multiply(p, -c, g)  # np.negative is wrong for some strides of a non-contiguous out
-        g[a, i] = 0.0
-        g[a, i] = -np.add.reduce(g, 0, None, others)  # c (1 − π_a) without cancellation
+        """Arrays here have actions first, so that sums over them go along whole rows, which is
+        faster; ln π + H = z − Σ_b π_b z_b, z = h − max h, needs no logarithm."""
+        k, memory = len(a), {} if memory is None else memory
+        if k not in memory:
+            rows = *np.empty((4, self.n, k), h.dtype), np.empty(k, h.dtype)
+            memory[k] = *rows, rows[2].reshape(-1), np.arange(k), np.empty(k, np.intp)
+        z, p, g, scratch, row, flat, i, chosen = memory[k]
+        np.copyto(z, h.T)
+        z -= np.maximum.reduce(z, 0, None, row)
+        np.exp(z, p)
+        p /= np.add.reduce(p, 0, None, row)
+        np.multiply(p, np.multiply(c, -1.0, row), g)
+        np.multiply(a, k, chosen)
+        chosen += i
+        flat[chosen] = 0.0
+        flat[chosen] = np.multiply(np.add.reduce(g, 0, None, row), -1.0, row)  # 1 − π_a exactly
         if beta:
-            log_pi -= np.log(total, total)
-            np.multiply(p, log_pi, scratch)
-            log_pi -= np.add.reduce(scratch, 0, None, total)  # ln π + H
-            log_pi *= p
-            log_pi *= beta
-            g -= log_pi
+            np.multiply(p, z, scratch)
+            z -= np.add.reduce(scratch, 0, None, row)
+            z *= p
+            z *= beta
+            g -= z
         return g.T
 
     def noise(self, rng, n):
@@ -159,11 +158,28 @@ class Gaussian:
         gradient[..., self.d :] = self._slope(h[..., self.d :])
         return gradient * (self.d if self.spherical else 1)
 
-    def memory(self, n, dtype):
-        """What `ascent` needs for up to n rows: nothing."""
-
     def ascent(self, h, a, c, beta, memory=None):
-        return c[:, None] * self.score(h, a) + beta * self.entropy_gradient(h)
+        k, d, memory = len(a), self.d, {} if memory is None else memory
+        if k not in memory:
+            memory[k] = tuple(np.empty((k, m), h.dtype) for m in (self.size, d, self.size - d))
+        g, z, inverse = memory[k]
+        omega, d_omega = h[:, d:], g[:, d:]
+        np.multiply(self._log_sigma(omega), -1.0, inverse)
+        np.exp(inverse, inverse)
+        np.subtract(a, h[:, :d], z)
+        z *= inverse
+        np.multiply(z, inverse, g[:, :d])
+        z *= z
+        z -= 1.0
+        if self.spherical:
+            np.add.reduce(z, 1, None, d_omega, True)
+        else:
+            d_omega[...] = z
+        g *= c[:, None]
+        d_omega += beta * (d if self.spherical else 1)
+        if self.sigma != "exp":  # whose slope is 1
+            d_omega *= self._slope(omega)
+        return g
 
     def noise(self, rng, n):
         return rng.standard_normal((n, self.d))

@@ -6,6 +6,7 @@ hand-written backward pass over batches of a fixed number of rows, in memory set
 
 import numpy as np
 
+from npgrad.memory import aligned
 from npgrad.models import ACTIVATIONS
 from npgrad.parameters import Layout
 
@@ -223,19 +224,3 @@ class Batch:
         if k > 1:
             below *= self.slope(self.h[k - 1])
         return below
-
-
-def aligned(shape, dtype):
-    """np.empty that begins at a cache line, 64 bytes: two-input ufuncs are up to 1.9x faster."""
-    dtype = np.dtype(dtype)
-    size = int(np.prod(shape)) * dtype.itemsize
-    memory = np.empty(size + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    return memory[start : start + size].view(dtype).reshape(shape)
-
-
-def aligned_copy(x, dtype):
-    """A copy of x that begins at a cache line."""
-    memory = aligned(x.shape, dtype)
-    memory[:] = x
-    return memory

@@ -551,6 +551,7 @@ def test_train__allocates_nothing_that_grows_with_n_or_N(trunk):
 # what cannot be
 
 
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # of BLAS, on some processors
 @pytest.mark.parametrize("mode", AutoresetMode)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("where", ["reward", "observation", "last observation"])

@@ -54,13 +54,13 @@ def test_heads__entropy_gradient_is_the_derivative_of_entropy(drawn):
     GAUSSIANS | st.builds(Softmax, st.integers(1, 4)),
     st.lists(st.integers(1, 4), min_size=1, max_size=3),
     st.sampled_from((0.0, 0.5)) | st.floats(0, 2),
-    st.sampled_from((None, 4, 8)),
+    st.booleans(),
     st.sampled_from((float, np.float32)),
     SEEDS,
 )
-def test_heads__ascent_is_weighted_score_and_entropy_gradient(head, rows, beta, n, dtype, seed):
+def test_heads__ascent_is_weighted_score_and_entropy_gradient(head, rows, beta, keep, dtype, seed):
     """Σ_rows c ln π + β H, differentiated; in memory of its own or in what served before."""
-    rng, memory = np.random.default_rng(seed), n and head.memory(n, dtype)
+    rng, memory = np.random.default_rng(seed), {} if keep else None
     for k in rows:
         h, c = rng.normal(size=(k, head.size)).astype(dtype), rng.normal(size=k)
         softmax = isinstance(head, Softmax)

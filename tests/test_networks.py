@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npgrad import check_gradient, mlp, vjp
-from npgrad.networks import EPSILON, Batch, aligned, network
+from npgrad.networks import EPSILON, Batch, network
 
 SEEDS = st.integers(0, 2**32 - 1)
 SMOOTH = st.sampled_from(("tanh", "softplus", "identity"))
@@ -227,9 +227,3 @@ def test_weights__are_all_the_matrices_and_nothing_else(model):
 def test_network__names_what_is_wrong(options):
     with pytest.raises(ValueError, match=r"sizes, at|activation, output"):
         network(**dict(sizes=(2, 4, 1)) | options)
-
-
-@given(st.integers(1, 50), st.sampled_from((np.float32, np.float64)))
-def test_aligned__begins_at_a_cache_line(n, dtype):
-    x = aligned((n, 3), dtype)
-    assert x.ctypes.data % 64 == 0 and x.shape == (n, 3) and x.dtype == dtype

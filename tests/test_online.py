@@ -12,7 +12,6 @@ from algorithms.common.online import (
     Actor,
     Ascent,
     Critic,
-    aligned,
     finite,
     softmax_sample,
     softmax_score,
@@ -88,15 +87,6 @@ def test_ascent__is_the_optimiser_on_theta_and_on_w(name, dtype, n, m, step_size
         np.testing.assert_allclose(state.w, w, **close)
         assert state.theta.dtype == state.w.dtype == state.statistics.dtype == dtype
         assert state.optimizer_steps == t
-
-
-@given(
-    arrays(st.sampled_from((float, np.float32)), st.tuples(st.integers(0, 2), st.integers(1, 9)))
-)
-def test_aligned__is_a_copy_from_a_multiple_of_64_bytes_on(x):
-    copy = aligned(x)
-    assert np.array_equal(copy, x, equal_nan=True) and copy.dtype == x.dtype
-    assert not np.shares_memory(copy, x) and (x.size == 0 or copy.ctypes.data % 64 == 0)
 
 
 @given(st.lists(st.floats(-800, 800), min_size=1, max_size=6), st.floats(-9, 9), st.data())

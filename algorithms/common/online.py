@@ -12,6 +12,7 @@ import numpy as np
 
 from algorithms.common.episode import BLOCK
 from npgrad import OPTIMIZERS, Softmax
+from npgrad.memory import aligned_copy
 
 
 def finite(numbers):
@@ -122,15 +123,6 @@ class Critic:
         return self.backward(c)
 
 
-def aligned(x):
-    """A copy of x from a multiple of 64 bytes on; arrays laid out so are passed over faster."""
-    memory = np.empty(x.nbytes + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    copy = memory[start : start + x.nbytes].view(x.dtype).reshape(x.shape)
-    copy[...] = x
-    return copy
-
-
 class Ascent:
     """θ ← θ + step(c d_θ), w ← w + step(c d_w), each pass of the optimiser going over both at once.
 
@@ -141,9 +133,9 @@ class Ascent:
     def __init__(self, config, state):
         self.state, self.optimizer = state, OPTIMIZERS[config.optimizer].step
         n = state.theta.size
-        self.parameters = x = aligned(np.concatenate((state.theta, state.w)))
-        self.d, self.step, self.step_size = aligned(x), aligned(x), aligned(x)
-        state.theta, state.w, state.statistics = x[:n], x[n:], aligned(state.statistics)
+        self.parameters = x = aligned_copy(np.concatenate((state.theta, state.w)))
+        self.d, self.step, self.step_size = aligned_copy(x), aligned_copy(x), aligned_copy(x)
+        state.theta, state.w, state.statistics = x[:n], x[n:], aligned_copy(state.statistics)
         self.d_theta, self.d_w = self.d[:n], self.d[n:]
         self.step_size[:n], self.step_size[n:] = config.step_size, config.step_size_w
 

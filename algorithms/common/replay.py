@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npgrad.networks import aligned
+from npgrad.memory import aligned
 
 
 def available_memory():

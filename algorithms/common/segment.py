@@ -25,7 +25,7 @@ class Segment:
     def __init__(self, policy, theta, steps, width=1):
         model, self.width, self.m = policy.model, width, policy.head.size
         self.d = np.empty_like(theta)
-        self.memory = policy.head.memory(steps * width, theta.dtype)  # for its `ascent`
+        self.memory = {}  # for the head's `ascent`
         self.separate = isinstance(model, beside)
         if self.separate:
             one, two = model.layout.views(theta)
