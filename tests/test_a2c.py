@@ -530,13 +530,14 @@ class Steady(gymnasium.vector.VectorEnv):
         return self.s, self.r, *self.flags, {}
 
 
+@pytest.mark.parametrize("d", [0, 1])
 @pytest.mark.parametrize("trunk", ["shared", "separate"])
-def test_train__allocates_nothing_that_grows_with_n_or_N(trunk):
+def test_train__allocates_nothing_that_grows_with_n_or_N(trunk, d):
     """Both sizes are beyond those of NumPy's own buffers, of 8192 numbers."""
     peaks = []
     for N, n in ((128, 32), (256, 64)):
         config = Config(n_steps=n, trunk=trunk, network=Network(hidden=(4, 4)), T_max=10**9)
-        envs = Steady(N)
+        envs = Steady(N, d)
         training = a2c.train(envs, config, a2c.init(envs, config, 0))
         for _ in islice(training, 6):  # through every part of the noise
             pass
