@@ -7,7 +7,7 @@ on the SHARED θ:
         r + γ max_a' Q(s', a'; θ⁻)           Q-learning
         r + γ Q(s', a'; θ⁻)                  Sarsa: a' is the action that is taken next
     dθ ← dθ + ∂(y − Q(s, a; θ))²/∂θ          = −2 (y − Q) ∇Q(s, a; θ), y being a number
-    T ← T + 1,   t ← t + 1
+    T ← T + 1,   t ← t + 1                               (t counts the worker's own)
     if T has passed a multiple of I_target:              θ⁻ ← θ
     if t mod I_AsyncUpdate = 0 or the episode is over:   θ ← θ − step(dθ),  dθ ← 0
 
@@ -204,9 +204,9 @@ def one_step(i, env, config, state, gradient=None):
     q_shared, q_target = model.bind(state.theta), model.bind(state.theta_target)
     step = stepper(config, state, i)
     while total(state.T) <= config.T_max:
-        d[:], t, seen = 0.0, 0, total(state.updates)
-        while t < config.I_async_update and not (t > 0 and over):
-            yield "pulled", int(t > 0)
+        d[:], k, due, seen = 0.0, 0, False, total(state.updates)
+        while not due:
+            yield "pulled", int(k > 0)
             if over:
                 observation, rng = begin(state, i, env)
                 s, a, G, length = policy.encode(observation), None, 0.0, 0
@@ -221,11 +221,12 @@ def one_step(i, env, config, state, gradient=None):
                 d += q_rows.backward(output_gradient(q[None], [a], np.array([y])), 1)
             else:
                 d += gradient(state.theta, model, s[None], np.array([a]), np.array([y]))
-            over, t, s, a = terminated or truncated, t + 1, s2, a2
+            over, k, s, a = terminated or truncated, k + 1, s2, a2
+            due = over or (state.T[i] + k) % config.I_async_update == 0  # T[i] + k is the box's t
             G, length = G + r, length + 1
         yield "computed", 1
         state.theta -= step(d)
-        landed(state, i, t, seen)
+        landed(state, i, k, seen)
         copy_target(config, state)
         yield "pushed", ((G, length),) if over else ()
 

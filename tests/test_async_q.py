@@ -110,8 +110,9 @@ def sequential(env, config, seed):
         return rng.integers(len(q)) if rng.random() < eps else q.argmax()
 
     while T <= config.T_max:
-        S, A, r, y, ended = [], [], [], [], False
-        while len(S) < (config.t_max if n else config.I_async_update) and not ended:
+        S, A, r, y = [], [], [], []
+        due = False
+        while not due:
             if over:
                 episodes, planned = episodes + 1, None
                 rng = stream(seed, 0, episodes)
@@ -124,7 +125,10 @@ def sequential(env, config, seed):
             q2 = model(target, s)
             v2 = 0 if terminated else q2[planned] if sarsa else q2.max()
             y.append(reward + config.gamma * v2)
-            over = ended = terminated or truncated
+            over = terminated or truncated
+            due = over or (
+                len(S) == config.t_max if n else (T + len(S)) % config.I_async_update == 0
+            )
         k, gamma = len(r), config.gamma
         if n:
             y = [sum(gamma**j * r[i + j] for j in range(k - i)) + gamma ** (k - i) * v2
@@ -245,6 +249,7 @@ def test_worker__whatever_the_schedule_nothing_is_lost(
         Method, steps, workers=3, T_max=60, optimizer="sgd", annealed=annealed, step_size=0.01,
         I_target=I_target, network=SMALL,
     )  # fmt: skip
+    due = lambda t, k: (k if Method is NStepQ else t) % steps == 0  # t of all its steps, k of these
     state, found = async_q.init(Wander(), config, seed), [[], [], []]
     workers, envs = [], [Recorder(Wander()) for _ in range(3)]
     for i, env in enumerate(envs):
@@ -273,8 +278,9 @@ def test_worker__whatever_the_schedule_nothing_is_lost(
             ends = [step[4] or step[5] for step in log]
             assert computed[i] == [0, *([len(log)] if Method is NStepQ else [1] * len(log))]
             computed[i].clear()
-            assert not any(ends[:-1]) and (ends[-1] or len(log) == steps)
+            assert not any(ends[:-1]) and (ends[-1] or due(done[i], len(log)))
             assert len(what) == ends[-1]
+            assert not any(due(done[i] - len(log) + k, k) for k in range(1, len(log)))
             if any(T % I_target == 0 for T in range(before + 1, sum(done) + 1)):
                 target = state.theta.copy()
         assert state.T.tolist() == done
