@@ -46,6 +46,7 @@ from algorithms.common.vector import (
     normalize,
 )
 from npgrad import OPTIMIZERS, Softmax
+from npgrad.memory import aligned, aligned_copy
 from npgrad.optimizers import clip_norm
 
 TINY = np.finfo(float).tiny
@@ -149,8 +150,8 @@ def init(env, config, seed):
     policy = make_actor_critic(Single(env), config.network, config.trunk)
     check_vector(env, config.vectorization)
     for_theta, rng = np.random.default_rng(seed).spawn(2)
-    theta = policy.model.init(for_theta).astype(PRECISIONS[config.precision])
-    statistics = OPTIMIZERS[config.optimizer].statistics(theta)
+    theta = aligned_copy(policy.model.init(for_theta), PRECISIONS[config.precision])
+    statistics = aligned_copy(OPTIMIZERS[config.optimizer].statistics(theta))
     n, _ = encoder(Single(env).observation_space)
     return State(theta, np.zeros((3, n)), np.zeros((3, 1)), statistics, rng)
 
@@ -232,7 +233,7 @@ class Update:
         discrete = isinstance(head, Softmax)
         self.A = np.empty((n, N), np.intp) if discrete else np.empty((n, N, head.d), theta.dtype)
         self.R, self.advantage, self.weight, self.g_v = np.empty((4, n * N), theta.dtype)
-        self.step = np.empty_like(theta)
+        self.step = aligned(theta.shape, theta.dtype)
         self.discount, self.after = np.empty((n, N), theta.dtype), np.empty(N, theta.dtype)
         self.ends = None if stream.final is None else Segment(policy, theta, 1, N)
 

@@ -46,6 +46,7 @@ from algorithms.common.asynchronous import (
 from algorithms.common.episode import noise_rows
 from algorithms.common.policy import check, make_actor_critic
 from algorithms.common.segment import Segment
+from npgrad.memory import aligned_copy
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def train(env, config, state, gradient=None, schedule=None):
 def worker(i, env, config, state, gradient=None):
     """Actor-learner i: Algorithm S3 from "repeat" to "until"."""
     policy = make_actor_critic(env, config.network, config.trunk)
-    theta = state.theta.copy()
+    theta = aligned_copy(state.theta)
     segment, step, over = Segment(policy, theta, config.t_max), stepper(config, state, i), True
     while total(state.T) <= config.T_max:
         seen = total(state.updates)

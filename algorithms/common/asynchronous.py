@@ -24,6 +24,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from algorithms.common.policy import PRECISIONS, Network, check
+from npgrad.memory import aligned, aligned_copy
 from npgrad.optimizers import OPTIMIZERS, clip_norm
 
 TINY = np.finfo(float).tiny
@@ -95,9 +96,10 @@ class Shared:
 
 def start(config, seed, theta):
     """The fields of Shared before learning, from a first θ."""
-    theta = theta.astype(PRECISIONS[config.precision])
+    theta = aligned_copy(theta, PRECISIONS[config.precision])
     optimizer, _, shared = OPTIMIZER[config.optimizer]
     statistics = np.array([optimizer.statistics(theta)] * (1 if shared else config.workers))
+    statistics = aligned_copy(statistics)
     rows = lambda *shape: np.zeros((config.workers, *shape), np.int64)
     counters = dict(T=rows(), updates=rows(), begun=rows(), staleness=rows(LAST + 1), episodes=0)
     return dict(theta=theta, statistics=statistics, seed=seed, **counters)
@@ -134,7 +136,7 @@ def stepper(config, state, i):
     """
     optimizer, settings, shared = OPTIMIZER[config.optimizer]
     settings = {name: getattr(config, name) for name in settings}
-    settings["out"] = np.empty_like(state.theta)
+    settings["out"] = aligned(state.theta.shape, state.theta.dtype)
     statistics = state.statistics[0 if shared else i]
 
     def step(d):

@@ -5,6 +5,7 @@ from math import isfinite
 import numpy as np
 
 from npgrad import beside
+from npgrad.memory import aligned
 from npgrad.rows import rows
 
 
@@ -24,7 +25,7 @@ class Segment:
 
     def __init__(self, policy, theta, steps, width=1):
         model, self.width, self.m = policy.model, width, policy.head.size
-        self.d = np.empty_like(theta)
+        self.d = aligned(theta.shape, theta.dtype)
         self.memory = {}  # for the head's `ascent`
         self.separate = isinstance(model, beside)
         if self.separate:
