@@ -72,7 +72,9 @@ def collect():
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.speed", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("methods", nargs="*", metavar="METHOD", help=", ".join(RACES + STUDIES))
     parser.add_argument("--rounds", type=int, help="instead of each method's own number")
     parser.add_argument("--quick", action="store_true", help="few, short rounds")

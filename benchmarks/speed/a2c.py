@@ -19,7 +19,7 @@ from benchmarks.torch_twins import a2c as twins
 
 ROUNDS = 15
 ENV = "CartPole-v1"
-TWINS = {"torch lean": twins.Lean, "torch lean, Gumbel": twins.Gumbel}
+TWINS = {"torch usual": twins.Usual, "torch lean": twins.Lean, "torch lean, Gumbel": twins.Gumbel}
 SB3 = "Stable-Baselines3"
 SETTINGS = {
     "SyncVectorEnv of 8": ("sync", 8, {SB3: 7.5, "torch lean": 3.0}),

@@ -27,6 +27,7 @@ from npgrad.networks import Batch, aligned
 
 ROUNDS = 9
 ENV = "Pendulum-v1"
+TWINS = {"torch usual": twins.Usual, "torch lean": twins.Lean}
 SB3, PRODUCTS = "Stable-Baselines3", "ten products"
 COMMON = dict(replay=100_000, warmup=200, tau=5e-3, l2=0.0)
 SETTINGS = {
@@ -46,24 +47,37 @@ SETTINGS = {
 SLOWDOWN = 1.05
 
 
+def build(Twin, config, dtype):
+    env = gymnasium.make(ENV)
+    models, state = ddpg.models(env, config), ddpg.init(env, config, 0)
+    return Twin(env, config, *models, state, dtype)
+
+
 def check(config):
-    """The twin's gradients of one batch beside those of the page's objectives. The critic's is
-    without weight decay, which torch adds in its optimiser."""
-    config = replace(config, precision="double", batch=8, replay=1000, step_size_w=0.0)
+    """{twin: difference}: the lean one's gradients of one batch, from those of the page's
+    objectives; the usual one's parameters after an update, from the lean one's. The critic's
+    gradient is without weight decay, which torch adds in its optimiser."""
+    config = replace(config, precision="double", batch=8, replay=1000)
     env, rng = gymnasium.make(ENV), np.random.default_rng(0)
-    (actor, critic), state = ddpg.models(env, config), ddpg.init(env, config, 0)
-    twin = twins.Lean(env, config, actor, critic, state, torch.float64)
-    actor, critic = (Batch(model, config.batch, float) for model in (actor, critic))
+    state = ddpg.init(env, config, 0)
+    actor, critic = (Batch(model, config.batch, float) for model in ddpg.models(env, config))
     S, S2 = rng.normal(size=(2, config.batch, actor.model.sizes[0]))
     U, R = rng.normal(size=(2, config.batch, critic.model.second))
     terminated = (rng.random((config.batch, 1)) < 0.5).astype(float)
-    twin.update(*map(torch.tensor, (S, U, R, S2, terminated)))
+    learned = [build(Twin, config, torch.float64) for Twin in TWINS.values()]
+    twin = build(twins.Lean, replace(config, step_size_w=0.0), torch.float64)
+    for one in (twin, *learned):
+        one.update(*map(torch.tensor, (S, U, R, S2, terminated)))
     theta, w = state.theta, state.w
     y = R + config.gamma * (1 - terminated) * critic(w, S2, actor(theta, S2))
     d_w = grad(ddpg.critic_objective)(w, critic, S, U, y[:, 0], 0.0)
     d_theta = grad(ddpg.actor_objective)(theta, actor, critic, w, S)
     pairs = (d_w, twins.flat(twin.q, gradient=True)), (-d_theta, twins.flat(twin.mu, gradient=True))
-    return agree("torch lean", pairs)
+    usual, lean = ([twins.flat(x) for x in (one.mu, one.q)] for one in learned)
+    return {
+        "torch usual": agree("torch usual", zip(lean, usual), 1e-8),  # Adam: roots of tiny numbers
+        "torch lean": agree("torch lean", pairs),
+    }
 
 
 def page(config, n):
@@ -119,12 +133,12 @@ def products(config):
 def contestants(config, n):
     """{name: turn of n steps}, all but Stable-Baselines3."""
     make = lambda: gymnasium.make(ENV)
-    models, state = ddpg.models(make(), config), ddpg.init(make(), config, 0)
-    twin = twins.Lean(make(), config, *models, state, torch.float32)
+    state = ddpg.init(make(), config, 0)
+    steps = {name: build(Twin, config, torch.float32).step for name, Twin in TWINS.items()}
     return {
         "environment": replay(make(), player(ddpg, make(), config, state), n),
         PRODUCTS: repeat(products(config), n),
-        "torch lean": repeat(twin.step, n),
+        **{name: repeat(step, n) for name, step in steps.items()},
         "page": page(config, n)[0],
     }
 
@@ -132,7 +146,7 @@ def contestants(config, n):
 def races(quick):
     n = 200 if quick else 400
     for setting, (config, targets) in SETTINGS.items():
-        difference = check(config)
+        differences = check(config)
         turns = contestants(config, n)
         if targets:
             turns[SB3] = baseline(config, n)
@@ -141,7 +155,7 @@ def races(quick):
             lambda rounds, turns=turns: rounds_of(turns, rounds),
             [Goal(7, over, "page", bound) for over, bound in targets.items()],
             unit="update",
-            differences={"torch lean": difference},
+            differences=differences,
             leave_out=False,
         )
     if not quick:

@@ -20,8 +20,9 @@ is measured), Python between the calls, the replay memory, observations.
     bound = calls · c + tanhs · t + max(operations / rate, bytes / bandwidth)
 
 c is the time of a NumPy call on one number; t that of a tanh; the rate that of a product of
-1024 × 1024 matrices; the bandwidth that of x + y -> z, vectors of as many bytes together as the
-work moves. All of one thread, medians. The share is the bound over what the races recorded of the
+1024 × 1024 matrices; the bandwidth that of x + y -> z, on vectors of as many bytes together as the
+update's parameters, targets or copies, gradient and statistics, so that what fits into a cache is
+read from it. All of one thread, medians. The share is the bound over what the races recorded of the
 page, environment left out. ReLU counts as a tanh of no time. DDPG's critic is counted with the
 action among the first layer's inputs.
 """
@@ -141,6 +142,7 @@ def deterministic(B):
 class Update(NamedTuple):
     work: Work
     steps: int  # of the environment, of all its copies
+    held: int  # numbers: parameters, targets or copies, gradient, statistics
     precision: str
     product: tuple  # (B, n, m) of its largest product
     race: tuple  # where it was raced: method, setting
@@ -148,24 +150,55 @@ class Update(NamedTuple):
 
 UPDATES = {
     "REINFORCE, baseline, 465 steps": Update(
-        episode(465), 465, "double", (465, 64, 64),
-        ("reinforce", "REINFORCE, baseline value, learned θ")),
+        episode(465),
+        465,
+        4 * BOTH,
+        "double",
+        (465, 64, 64),
+        ("reinforce", "REINFORCE, baseline value, learned θ"),
+    ),
     "actor–critic, one-step": Update(
-        online(), 1, "double", (1, 64, 64), ("actor_critic", "actor–critic, one-step")),
+        online(), 1, 3 * BOTH, "double", (1, 64, 64), ("actor_critic", "actor–critic, one-step")
+    ),
     "n-step Q, t_max 5": Update(
-        segment(5), 5, "double", (5, 64, 64), ("async_q", "n-step Q, t_max 5")),
+        segment(5),
+        5,
+        5 * parameters(POLICY),
+        "double",
+        (5, 64, 64),
+        ("async_q", "n-step Q, t_max 5"),
+    ),
     "A3C, t_max 5": Update(
-        rollout(5, 1), 5, "double", (5, 64, 64), ("a3c", "A3C, one worker, t_max 5, learned θ")),
+        rollout(5, 1),
+        5,
+        4 * BOTH,
+        "double",
+        (5, 64, 64),
+        ("a3c", "A3C, one worker, t_max 5, learned θ"),
+    ),
     "A3C, t_max 20": Update(
-        rollout(20, 1), 20, "double", (20, 64, 64),
-        ("a3c", "A3C, one worker, t_max 20, learned θ")),
+        rollout(20, 1),
+        20,
+        4 * BOTH,
+        "double",
+        (20, 64, 64),
+        ("a3c", "A3C, one worker, t_max 20, learned θ"),
+    ),
     "A2C, 8 environments": Update(
-        rollout(5, 8), 40, "single", (40, 64, 64), ("a2c", "A2C, CartPole's own of 8")),
+        rollout(5, 8), 40, 3 * BOTH, "single", (40, 64, 64), ("a2c", "A2C, CartPole's own of 8")
+    ),
     "A2C, 64 environments": Update(
-        rollout(5, 64), 320, "single", (320, 64, 64), ("a2c", "A2C, CartPole's own of 64")),
+        rollout(5, 64), 320, 3 * BOTH, "single", (320, 64, 64), ("a2c", "A2C, CartPole's own of 64")
+    ),
     "DDPG, 400-300, batch 64": Update(
-        deterministic(64), 1, "single", (64, 400, 300), ("ddpg", "DDPG, 400-300, batch 64")),
-}  # fmt: skip
+        deterministic(64),
+        1,
+        5 * (parameters(MU) + parameters(Q)),
+        "single",
+        (64, 400, 300),
+        ("ddpg", "DDPG, 400-300, batch 64"),
+    ),
+}
 LARGE = (1024, 1024, 1024)
 DTYPES = dict(double=np.float64, single=np.float32)
 
@@ -178,15 +211,15 @@ def product(shape, precision):
     return partial(np.dot, x, W, np.empty((B, m), dtype))
 
 
-def stream(size, precision):
+def stream(nbytes, precision):
     """A call of x + y -> z on three vectors of so many bytes together."""
-    x, y, z = np.ones((3, int(size) // 3 // DTYPES[precision]().itemsize), DTYPES[precision])
+    x, y, z = np.ones((3, int(nbytes) // 3 // DTYPES[precision]().itemsize), DTYPES[precision])
     return partial(np.add, x, y, z)
 
 
-def moved(update):
-    """Bytes."""
-    return update.work.numbers * DTYPES[update.precision]().itemsize
+def size(update):
+    """Bytes of a number."""
+    return DTYPES[update.precision]().itemsize
 
 
 def calls():
@@ -200,7 +233,7 @@ def calls():
         result[f"memory, {precision}"] = stream(1.5e8, precision)
     for name, update in UPDATES.items():
         result[f"product, {name}"] = product(update.product, update.precision)
-        result[f"stream, {name}"] = stream(moved(update), update.precision)
+        result[f"stream, {name}"] = stream(update.held * size(update), update.precision)
     return result
 
 
@@ -226,16 +259,17 @@ def row(name, update, rates, t):
     """One update: its counts, its rates, and what they come to in µs."""
     work, own = update.work, rates[update.precision]
     flops = 2e-3 * np.prod(update.product) / t[f"product, {name}"]
-    bandwidth = 1e-3 * moved(update) / max(t[f"stream, {name}"] - t["call"], 0.1 * t["call"])
+    moved = work.numbers * size(update)
+    bandwidth = 1e-3 * update.held * size(update) / t[f"stream, {name}"]
     parts = dict(
         calls=work.calls * t["call"],
         tanh=1e-3 * work.tanhs * own["tanh_nanoseconds"],
         arithmetic=1e-3 * work.operations / own["gigaflops"],
-        bytes=1e-3 * moved(update) / bandwidth,
+        bytes=1e-3 * moved / bandwidth,
     )
     bound = parts["calls"] + parts["tanh"] + max(parts["arithmetic"], parts["bytes"])
     return dict(
-        counts=work._asdict() | dict(bytes=moved(update)),
+        counts=work._asdict() | dict(bytes=moved),
         gigaflops_of_its_products=flops,
         gigabytes_per_second=bandwidth,
         microseconds=parts,

@@ -125,7 +125,7 @@ def races(quick):
         calls = contestants(batch)
         by_hand = Goal(2, "torch lean", "by hand", BY_HAND)
         yield race(
-            f"tape, value_and_grad of 4-64-64-2, {batch} inputs",
+            f"tape, value_and_grad of 4-64-64-2, {batch} input{'s' * (batch > 1)}",
             calls,
             check(calls),
             [*GOALS, by_hand] if batch == 1 else [],
