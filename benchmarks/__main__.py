@@ -2,24 +2,27 @@
 
     python -m benchmarks [--quick]
 
-Learning is measured in steps, so two of those parts run at a time; parts that read what others
-recorded follow; then what is timed, each alone. Every part is a command that can be given by
-itself; here with as few seeds and rounds as let the set end within an hour on two cores (--quick: a
-little of everything, all two at a time, within five minutes). What stands in benchmarks/results/
-may have more: each file names its command.
+Learning is measured in steps, so two of those parts run at a time; then what is timed or takes both
+cores, each alone; then what reads what others recorded. Every part is a command that can be given
+by itself; here with as few seeds and rounds as let the set end within an hour on two cores
+(--quick: a little of everything, two parts at a time, within five minutes). What stands in
+benchmarks/results/ may have more: each file names its command.
 
-Results and logs go to the folder NPGRAD_RESULTS, or else runs/benchmarks (runs/quick): command,
-seconds and exit status of each part to all.md. The exit status is 1 if that of any part is not 0.
+Results go to the folder NPGRAD_RESULTS, or else runs/benchmarks (runs/quick), which begins as a
+copy of benchmarks/results/; command, seconds and exit status of each part to all.md there, what it
+printed to logs/. The exit status is 1 if that of any part is not 0.
 """
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+RECORDED = Path(__file__).parent / "results"
 THREADS = dict(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
 RESUMED = "asynchrony.json", "entropy.json"  # whose parts go on from what is recorded
 # (command, command of --quick), "" for not at all
@@ -35,16 +38,16 @@ LEARNING = (
     ("td_lambda", "td_lambda --repetitions 2"),
     ("parity", "parity --quick"),
 )  # fmt: skip
-READING = (
+ALONE = (
     ("learning --seeds 3 --jobs 2", "learning --quick"),
-    ("claims --seeds 3 --jobs 2", "claims --quick"),
-    ("traces", "traces"),
-)
-TIMED = (
     ("asynchrony --seeds 1", "asynchrony --quick"),
     ("a2c cartpole baseline --seeds 3", "a2c cartpole --seeds 1"),
     ("laboratory", "laboratory"),
     ("speed --rounds 7", "speed --quick"),
+)
+READING = (
+    ("claims --seeds 3 --jobs 2", "claims --quick"),
+    ("traces", "traces"),
 )
 
 
@@ -52,7 +55,7 @@ def run(part, folder):
     """Run one part; [command, seconds, exit status]. Its output goes to a log."""
     command, start = f"python -m benchmarks.{part}", time.perf_counter()
     environment = os.environ | THREADS | dict(NPGRAD_RESULTS=str(folder))
-    with open(folder / f"{part.replace(' ', '_')}.log", "w") as log:
+    with open(folder / "logs" / f"{part.replace(' ', '_')}.txt", "w") as log:
         done = subprocess.run(
             [sys.executable, *command.split()[1:]], env=environment, stdout=log, stderr=log
         )
@@ -71,11 +74,13 @@ def main():
     parser.add_argument("--quick", action="store_true", help="a little of everything")
     quick = parser.parse_args().quick
     folder = Path(os.environ.get("NPGRAD_RESULTS") or f"runs/{'quick' if quick else 'benchmarks'}")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in RESUMED:
+    if folder.resolve() != RECORDED.resolve():
+        shutil.copytree(RECORDED, folder, dirs_exist_ok=True)
+    (folder / "logs").mkdir(exist_ok=True)
+    for name in () if quick else RESUMED:
         (folder / name).unlink(missing_ok=True)
     rows, start = [], time.perf_counter()
-    for parts, at_once in ((LEARNING, 2), (READING, 1), (TIMED, 1)):
+    for parts, at_once in ((LEARNING, 2), (ALONE, 1), (READING, 1)):
         chosen = [part[quick] for part in parts if part[quick]]
         rows += run_all(chosen, folder, 2 if quick else at_once)
     minutes, failed = (time.perf_counter() - start) / 60, sum(code != 0 for *_, code in rows)

@@ -1,6 +1,6 @@
 """Peak memory and import time of a process that trains: ours, torch, Stable-Baselines3.
 
-Each in a process of its own, which imports what it needs and trains for 2,000 steps: REINFORCE on
+Each in a process of its own, which imports what it needs and trains for 1,000 steps: REINFORCE on
 CartPole-v1 with 64-64, A2C on 8 of them, DDPG on Pendulum-v1 with 400-300, batch 64 and a replay
 memory of 100,000. Seconds are the wall's, from the first import on. Memory is the largest resident
 set since the process began: VmHWM of Linux, elsewhere ru_maxrss (which on Linux would count that of
@@ -14,7 +14,7 @@ import sys
 import time
 
 ROUNDS = 5
-STEPS = 2000
+STEPS = 1000
 
 
 def environment():
