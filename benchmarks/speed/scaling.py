@@ -54,7 +54,7 @@ def ours(model, theta, x, a):
     """One update; returns dθ, which the next one overwrites."""
     B, softmax, m = len(a), Softmax(model.sizes[-1]), OPTIMIZERS["adam"].statistics(theta)
     d, step, weights = np.empty_like(theta), np.empty_like(theta), np.full(B, -1 / B, theta.dtype)
-    network, memory, t = rows(model, theta, d, 1, B), softmax.memory(B, theta.dtype), 0
+    network, memory, t = rows(model, theta, d, 1, B), {}, 0
 
     def update():
         nonlocal t
