@@ -36,12 +36,13 @@ LEARNING = (
     ("entropy --seeds 3", "entropy --quick"),
     ("corridor", "corridor --runs 4 --episodes 200"),
     ("td_lambda", "td_lambda --repetitions 2"),
-    ("parity", "parity --quick"),
+    ("parity", "parity --updates 20"),
 )  # fmt: skip
 ALONE = (
     ("learning --seeds 3 --jobs 2", "learning --quick"),
     ("asynchrony --seeds 1", "asynchrony --quick"),
-    ("a2c cartpole baseline --seeds 3", "a2c cartpole --seeds 1"),
+    ("a2c cartpole", "a2c cartpole --seeds 1"),
+    ("a2c baseline --seeds 3", ""),
     ("laboratory", "laboratory"),
     ("speed --rounds 7", "speed --quick"),
 )
