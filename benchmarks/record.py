@@ -1,4 +1,7 @@
-"""What every result in benchmarks/results/ says about how it came about."""
+"""What every result in benchmarks/results/ says about how it came about.
+
+NPGRAD_RESULTS in the environment names another folder for results.
+"""
 
 import json
 import os
@@ -7,7 +10,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("NPGRAD_RESULTS") or Path(__file__).parent / "results")
 
 
 def processor():
@@ -28,7 +31,7 @@ def save(name, module, results, packages=("numpy", "gymnasium")):
         threads=os.environ.get("OMP_NUM_THREADS", "not set"),
         **results,
     )
-    RESULTS.mkdir(exist_ok=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     return path

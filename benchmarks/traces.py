@@ -249,13 +249,15 @@ def expected_update(mdp, theta, with_I):
     pi, scores = policy(theta, x), score(theta, policy, x)
     v, total = state_values(mdp, pi), np.zeros_like(theta)
     for tau in enumerate_episodes(mdp, pi, scores).episodes:
-        state = actor_critic.init(env, config, 0)  # its θ, 0, gathers the update
+        state = actor_critic.init(env, config, 0)
+        update = np.zeros_like(theta)
+        ascend = lambda z_theta, z_w, delta, update=update: np.add(update, delta * z_theta, update)
         for s, s2, a, R in zip(tau.states, tau.states[1:], tau.actions, tau.rewards):
             dv, dlogpi = lambda c: 0.0, lambda c, x=scores[s, a]: c * x
-            actor_critic.traces(config, state, R, v[s], v[s2], dv, dlogpi)
+            actor_critic.traces(config, state, R, v[s], v[s2], dv, dlogpi, ascend)
             if not with_I:
                 state.I = 1.0
-        total += tau.probability * state.theta
+        total += tau.probability * update
     return total, exact_gradient(theta, mdp, policy, x)
 
 

@@ -1,0 +1,97 @@
+"""The whole set of benchmarks, made anew in a folder of its own.
+
+    python -m benchmarks [--quick]
+
+Learning is measured in steps, so two of those parts run at a time; then what is timed or takes both
+cores, each alone; then what reads what others recorded. Every part is a command that can be given
+by itself; here with as few seeds and rounds as let the set end within an hour on two cores
+(--quick: a little of everything, two parts at a time, within five minutes). What stands in
+benchmarks/results/ may have more: each file names its command.
+
+Results go to the folder NPGRAD_RESULTS, or else runs/benchmarks (runs/quick), which begins as a
+copy of benchmarks/results/; command, seconds and exit status of each part to all.md there, what it
+printed to logs/. The exit status is 1 if that of any part is not 0.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+RECORDED = Path(__file__).parent / "results"
+THREADS = dict(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
+RESUMED = "asynchrony.json", "entropy.json"  # whose parts go on from what is recorded
+# (command, command of --quick), "" for not at all
+LEARNING = (
+    ("asynchronous --seeds 3", "asynchronous a3c-1 async-n-step-q --seeds 1"),
+    ("actor_critic --seeds 3", "actor_critic queue corridor --seeds 1"),
+    ("ddpg pendulum mountain_car regulator noise targets tau annealing --seeds 3",
+     "ddpg regulator --seeds 1"),
+    ("ddpg inverted_pendulum --seeds 3", ""),
+    ("a2c acrobot pendulum lander --seeds 3", "a2c acrobot --seeds 1"),
+    ("entropy --seeds 3", "entropy --quick"),
+    ("corridor", "corridor --runs 4 --episodes 200"),
+    ("td_lambda", "td_lambda --repetitions 2"),
+    ("parity", "parity --updates 20"),
+)  # fmt: skip
+ALONE = (
+    ("learning --seeds 3 --jobs 2", "learning --quick"),
+    ("asynchrony --seeds 1", "asynchrony --quick"),
+    ("a2c cartpole", "a2c cartpole --seeds 1"),
+    ("a2c baseline --seeds 3", ""),
+    ("laboratory", "laboratory"),
+    ("speed --rounds 7", "speed --quick"),
+)
+READING = (
+    ("claims --seeds 3 --jobs 2", "claims --quick"),
+    ("traces", "traces"),
+)
+
+
+def run(part, folder):
+    """Run one part; [command, seconds, exit status]. Its output goes to a log."""
+    command, start = f"python -m benchmarks.{part}", time.perf_counter()
+    environment = os.environ | THREADS | dict(NPGRAD_RESULTS=str(folder))
+    with open(folder / "logs" / f"{part.replace(' ', '_')}.txt", "w") as log:
+        done = subprocess.run(
+            [sys.executable, *command.split()[1:]], env=environment, stdout=log, stderr=log
+        )
+    seconds = time.perf_counter() - start
+    print(f"{seconds:7.1f} s, exit {done.returncode}: {command}", flush=True)
+    return command, seconds, done.returncode
+
+
+def run_all(parts, folder, at_once):
+    with ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(lambda part: run(part, folder), parts))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="a little of everything")
+    quick = parser.parse_args().quick
+    folder = Path(os.environ.get("NPGRAD_RESULTS") or f"runs/{'quick' if quick else 'benchmarks'}")
+    if folder.resolve() != RECORDED.resolve():
+        shutil.copytree(RECORDED, folder, dirs_exist_ok=True)
+    (folder / "logs").mkdir(exist_ok=True)
+    for name in () if quick else RESUMED:
+        (folder / name).unlink(missing_ok=True)
+    rows, start = [], time.perf_counter()
+    for parts, at_once in ((LEARNING, 2), (ALONE, 1), (READING, 1)):
+        chosen = [part[quick] for part in parts if part[quick]]
+        rows += run_all(chosen, folder, 2 if quick else at_once)
+    minutes, failed = (time.perf_counter() - start) / 60, sum(code != 0 for *_, code in rows)
+    lines = ["| command | seconds | exit status |", "|---|---|---|"]
+    lines += [f"| `{command}` | {seconds:.0f} | {code} |" for command, seconds, code in rows]
+    total = f"{len(rows)} parts in {minutes:.1f} minutes, {failed} failed."
+    (folder / "all.md").write_text("\n".join([*lines, "", total, ""]))
+    print(total)
+    sys.exit(failed > 0)
+
+
+if __name__ == "__main__":
+    main()

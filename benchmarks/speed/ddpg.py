@@ -1,0 +1,184 @@
+"""DDPG, Pendulum-v1, float32: one step of the environment and one update of both networks and both
+targets at a time; acting, storing and sampling included. All learn.
+
+"ten products" is what the ten large matrix products of an update alone take, hidden layer by hidden
+layer over the batch: with the action at the first hidden layer five forward, two for weights and
+three for inputs; with the action at the second nine, for the actor's gradient needs only ∂Q/∂u,
+which does not go through it. Its time over the page's is the page's share of that bound.
+
+Slowdown: the page's time per update around update 5,000 and around update 500, each over the
+products' time next to it.
+"""
+
+from dataclasses import replace
+
+import gymnasium
+import numpy as np
+import torch
+from stable_baselines3 import DDPG
+
+from algorithms import ddpg
+from algorithms.ddpg import Config, Networks
+from benchmarks.speed.race import Goal, Race, agree, rounds_of, timed
+from benchmarks.speed.turns import learner, player, repeat, replay
+from benchmarks.torch_twins import ddpg as twins
+from npgrad import grad
+from npgrad.networks import Batch, aligned
+
+ROUNDS = 9
+ENV = "Pendulum-v1"
+TWINS = {"torch usual": twins.Usual, "torch lean": twins.Lean}
+SB3, PRODUCTS = "Stable-Baselines3", "ten products"
+COMMON = dict(replay=100_000, warmup=200, tau=5e-3, l2=0.0)
+SETTINGS = {
+    "400-300, batch 64": (
+        Config(**COMMON, networks=Networks(action_layer=1)),
+        {SB3: 2.8, "torch lean": 1.8, PRODUCTS: 0.62},
+    ),
+    "256-256, batch 256": (
+        Config(**COMMON, batch=256, networks=Networks(hidden=(256, 256), action_layer=1)),
+        {SB3: 2.0, "torch lean": 1.4, PRODUCTS: 0.70},
+    ),
+    "400-300, batch 64, as the paper: action at layer 2, weight decay": (
+        Config(**COMMON | dict(l2=1e-2)),
+        {},
+    ),
+}
+SLOWDOWN = 1.05
+
+
+def build(Twin, config, dtype):
+    env = gymnasium.make(ENV)
+    models, state = ddpg.models(env, config), ddpg.init(env, config, 0)
+    return Twin(env, config, *models, state, dtype)
+
+
+def check(config):
+    """{twin: difference}: the lean one's gradients of one batch, from those of the page's
+    objectives; the usual one's parameters after an update, from the lean one's. The critic's
+    gradient is without weight decay, which torch adds in its optimiser."""
+    config = replace(config, precision="double", batch=8, replay=1000)
+    env, rng = gymnasium.make(ENV), np.random.default_rng(0)
+    state = ddpg.init(env, config, 0)
+    actor, critic = (Batch(model, config.batch, float) for model in ddpg.models(env, config))
+    S, S2 = rng.normal(size=(2, config.batch, actor.model.sizes[0]))
+    U, R = rng.normal(size=(2, config.batch, critic.model.second))
+    terminated = (rng.random((config.batch, 1)) < 0.5).astype(float)
+    learned = [build(Twin, config, torch.float64) for Twin in TWINS.values()]
+    twin = build(twins.Lean, replace(config, step_size_w=0.0), torch.float64)
+    for one in (twin, *learned):
+        one.update(*map(torch.tensor, (S, U, R, S2, terminated)))
+    theta, w = state.theta, state.w
+    y = R + config.gamma * (1 - terminated) * critic(w, S2, actor(theta, S2))
+    d_w = grad(ddpg.critic_objective)(w, critic, S, U, y[:, 0], 0.0)
+    d_theta = grad(ddpg.actor_objective)(theta, actor, critic, w, S)
+    pairs = (d_w, twins.flat(twin.q, gradient=True)), (-d_theta, twins.flat(twin.mu, gradient=True))
+    usual, lean = ([twins.flat(x) for x in (one.mu, one.q)] for one in learned)
+    return {
+        "torch usual": agree("torch usual", zip(lean, usual), 1e-8),  # Adam: roots of tiny numbers
+        "torch lean": agree("torch lean", pairs),
+    }
+
+
+def page(config, n):
+    env = gymnasium.make(ENV)
+    state = ddpg.init(env, config, 0)
+    return learner(ddpg.train(env, config, state), lambda: state.steps, n), state
+
+
+def baseline(config, n):
+    """Turns of Stable-Baselines3's DDPG with the same networks, batch, replay memory and τ."""
+    model = DDPG(
+        "MlpPolicy",
+        gymnasium.make(ENV),
+        policy_kwargs=dict(net_arch=list(config.networks.hidden)),
+        learning_rate=config.step_size_w,
+        batch_size=config.batch,
+        buffer_size=config.replay,
+        tau=config.tau,
+        learning_starts=config.warmup,
+        train_freq=1,
+        gradient_steps=1,
+        device="cpu",
+        seed=0,
+    )
+
+    def turn():
+        model.learn(n, log_interval=10**9, reset_num_timesteps=False)
+        return n
+
+    return turn
+
+
+def products(config):
+    """The large matrix products of one update, by the same calls on the same shapes."""
+    (a, b), N = config.networks.hidden, config.batch
+    shapes = (N, a), (a, b), (N, b), (N, b), (a, b), (N, a)
+    x, W, z, g, d_W, d_x = (aligned(shape, np.float32) for shape in shapes)
+    rng = np.random.default_rng(0)
+    for array in (x, W, g):
+        array[:] = rng.normal(size=array.shape)
+
+    def call():
+        for _ in range(5):
+            np.dot(x, W, z)
+        for _ in range(2):
+            np.dot(x.T, g, d_W)
+        for _ in range(3 if config.networks.action_layer == 1 else 2):
+            np.dot(g, W.T, d_x)
+
+    return call
+
+
+def contestants(config, n):
+    """{name: turn of n steps}, all but Stable-Baselines3."""
+    make = lambda: gymnasium.make(ENV)
+    state = ddpg.init(make(), config, 0)
+    steps = {name: build(Twin, config, torch.float32).step for name, Twin in TWINS.items()}
+    return {
+        "environment": replay(make(), player(ddpg, make(), config, state), n),
+        PRODUCTS: repeat(products(config), n),
+        **{name: repeat(step, n) for name, step in steps.items()},
+        "page": page(config, n)[0],
+    }
+
+
+def races(quick):
+    n = 200 if quick else 400
+    for setting, (config, targets) in SETTINGS.items():
+        differences = check(config)
+        turns = contestants(config, n)
+        if targets:
+            turns[SB3] = baseline(config, n)
+        yield Race(
+            f"DDPG, {setting}",
+            lambda rounds, turns=turns: rounds_of(turns, rounds),
+            [Goal(7, over, "page", bound) for over, bound in targets.items()],
+            unit="update",
+            differences=differences,
+            leave_out=False,
+        )
+    if not quick:
+        yield Race(
+            f"DDPG, slowdown, {setting}, in units of the products' time",
+            lambda rounds: slowdown(config, rounds),
+            [Goal(7, "update 5,000", "update 500", SLOWDOWN, at_most=True)],
+            ours=("update 500",),
+            unit="update",
+        )
+
+
+def slowdown(config, windows):
+    """{around which update: time of an update over that of the products beside it (windows,)}; a
+    window is an episode of 200 updates."""
+    (turn, state), (bound, relative) = page(config, 1), (repeat(products(config), 100), {})
+    for update in (500, 5000):
+        while state.updates < update - 100 * windows:
+            turn()
+        ratios = []
+        for _ in range(windows):
+            before = timed(bound)
+            own = timed(turn)
+            ratios.append(2 * own / (before + timed(bound)))
+        relative[f"update {update:,}"] = np.array(ratios)
+    return relative

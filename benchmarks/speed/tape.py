@@ -1,0 +1,149 @@
+"""value_and_grad of a 4-64-64-2 tanh network by the tape, beside torch, HIPS autograd and by hand;
+and the network alone, forward and backward.
+
+The cross-entropy of B observations, mean over the batch, in plain NumPy, written twice: with one
+argument per parameter, and with one flat θ cut into them. HIPS autograd runs the same source with
+its own numpy. All compute in float64 and must agree in value and gradient to 1e-12.
+"""
+
+from functools import partial
+
+import autograd
+import autograd.numpy
+import numpy as np
+
+from benchmarks.speed.race import Goal, Race, agree, rounds_of
+from benchmarks.speed.turns import repeat
+from benchmarks.torch_twins import mlp as twins
+from npgrad import Softmax, mlp, value_and_grad
+
+ROUNDS = 100
+SIZES = (4, 64, 64, 2)
+BATCHES = (1, 40, 256)
+GOALS = (  # for one input
+    Goal(2, "torch lean", "tape", 1.9),
+    Goal(2, "HIPS", "tape", 9.0),
+    Goal(2, "tape", "forward", 3.2, at_most=True),
+)
+BY_HAND = 5.0
+
+
+def programs(np, parts):
+    """(f of one array per parameter, f of a flat θ), in this numpy."""
+
+    def arrays(W1, b1, W2, b2, W3, b3, x, a):
+        h = np.tanh(x @ W1 + b1)
+        h = np.tanh(h @ W2 + b2)
+        h = h @ W3 + b3
+        log_pi = h - np.log(np.sum(np.exp(h), axis=1, keepdims=True))
+        return -np.mean(log_pi[np.arange(len(a)), a])
+
+    def flat(theta, x, a):
+        return arrays(*[theta[part].reshape(shape) for part, shape in parts], x, a)
+
+    return arrays, flat
+
+
+def by_hand(model, theta, x, a):
+    """The cross-entropy and its gradient by the models' and heads' explicit formulas."""
+    softmax = Softmax(model.sizes[-1])
+
+    def value_and_grad():
+        h, pullback = model.vjp(theta, x)
+        return -np.mean(softmax.log_prob(h, a)), pullback(softmax.score(h, a) / -len(a))[0]
+
+    return value_and_grad
+
+
+def contestants(batch):
+    """{name: () -> (value, gradients)}; "forward" gives the value only."""
+    rng = np.random.default_rng(batch)
+    model = mlp(SIZES)
+    theta = model.init(rng)
+    parameters = [p.copy() for p in model.layout.views(theta)]
+    x, a = rng.normal(size=(batch, SIZES[0])), rng.integers(SIZES[-1], size=batch)
+    ends = np.cumsum([p.size for p in parameters]).tolist()
+    parts = [(slice(end - p.size, end), p.shape) for end, p in zip(ends, parameters)]
+    arrays, flat = programs(np, parts)
+    hips_arrays, hips_flat = programs(autograd.numpy, parts)
+    each = tuple(range(len(parameters)))
+    return {
+        "forward": partial(arrays, *parameters, x, a),
+        "forward, flat θ": partial(flat, theta, x, a),
+        "tape": partial(value_and_grad(arrays, each), *parameters, x, a),
+        "tape, flat θ": partial(value_and_grad(flat), theta, x, a),
+        "by hand": by_hand(model, theta, x, a),
+        "torch lean": twins.lean(parameters, x, a),
+        "torch usual": twins.usual(parameters, x, a),
+        "HIPS": partial(autograd.value_and_grad(hips_arrays, each), *parameters, x, a),
+        "HIPS, flat θ": partial(autograd.value_and_grad(hips_flat), theta, x, a),
+    }
+
+
+def passes():
+    """{name: () -> gradients of Σ g h}: the network alone, forward and backward, for one input."""
+    rng = np.random.default_rng(0)
+    model = mlp(SIZES)
+    theta = model.init(rng)
+    x, g = rng.normal(size=(1, SIZES[0])), rng.normal(size=(1, SIZES[-1]))
+    d_theta, d_online = np.empty_like(theta), np.empty_like(theta)
+    forward, backward = model.online(theta, d_online)
+
+    def online():
+        forward(x[0])
+        return backward(g[0])
+
+    return {
+        "by hand, vjp": lambda: model.vjp(theta, x)[1](g, d_theta)[0],
+        "by hand, online": online,
+        "torch lean": twins.lean_network([p.copy() for p in model.layout.views(theta)], x, g),
+    }
+
+
+def flattened(name, gradients):
+    """Any contestant's gradients as one vector, in θ's order."""
+    if name == "torch usual":  # its weights are transposed
+        gradients = [d.t() if d.ndim == 2 else d for d in gradients]
+    pieces = gradients if isinstance(gradients, (tuple, list)) else [gradients]
+    return np.concatenate([np.ravel(d) for d in pieces])
+
+
+def check(calls):
+    """{name: largest difference of its value or gradient from the tape's}."""
+    value, gradients = calls["tape"]()
+    d, differences = flattened("tape", gradients), {}
+    for name, call in calls.items():
+        got, *rest = call() if not name.startswith("forward") else (call(),)
+        got = got.detach() if "torch" in name else got
+        pairs = [(value, np.asarray(got))] + [(d, flattened(name, x)) for x in rest]
+        differences[name] = agree(name, pairs, 1e-12)
+    return differences
+
+
+def races(quick):
+    for batch in BATCHES:
+        calls = contestants(batch)
+        by_hand = Goal(2, "torch lean", "by hand", BY_HAND)
+        yield race(
+            f"tape, value_and_grad of 4-64-64-2, {batch} input{'s' * (batch > 1)}",
+            calls,
+            check(calls),
+            [*GOALS, by_hand] if batch == 1 else [],
+            ("tape", "tape, flat θ", "by hand"),
+        )
+    calls = passes()
+    ours = tuple(name for name in calls if name.startswith("by hand"))
+    d = calls["by hand, vjp"]().copy()
+    yield race(
+        "by hand, the network alone, 1 input",
+        calls,
+        {name: agree(name, [(d, flattened(name, call()))], 1e-12) for name, call in calls.items()},
+        [Goal(2, "torch lean", name, BY_HAND) for name in ours],
+        ours,
+    )
+
+
+def race(setting, calls, differences, goals, ours):
+    turns = {name: repeat(call, 20) for name, call in calls.items()}
+    measure = lambda rounds: rounds_of(turns, rounds)
+    return Race(setting, measure, goals, ours, "call", differences)

@@ -1,0 +1,101 @@
+"""benchmarks/speed: counts of arithmetic against counting, and the statistics of rounds."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+pytest.importorskip("matplotlib")
+
+from benchmarks.speed import race, roofline
+from npgrad import mlp
+
+sizes = st.lists(st.integers(1, 4), min_size=2, max_size=4).map(tuple)
+times = st.lists(st.floats(1e-7, 1e-2), min_size=1, max_size=9).map(np.array)
+
+
+class Counted:
+    """A number that counts the products and sums of two of its kind."""
+
+    products = sums = 0
+
+    def __mul__(self, other):
+        Counted.products += isinstance(other, Counted)
+        return Counted()
+
+    def __add__(self, other):
+        Counted.sums += isinstance(other, Counted)
+        return Counted()
+
+    __rmul__, __radd__ = __mul__, __add__
+
+
+def counted(*shape):
+    return np.array([Counted() for _ in range(np.prod(shape))], object).reshape(shape)
+
+
+def operations(f):
+    """(products, sums) of f()."""
+    Counted.products = Counted.sums = 0
+    f()
+    return Counted.products, Counted.sums
+
+
+@given(sizes, st.integers(1, 4))
+def test_forward__counts_every_product_and_sum(sizes, B):
+    model = mlp(sizes, "identity")
+    theta, x = counted(model.layout.size), counted(B, sizes[0])
+    assert sum(operations(lambda: model(theta, x))) == roofline.forward(sizes, B).operations
+
+
+@given(sizes, st.integers(1, 4))
+def test_backward__counts_two_for_every_product(sizes, B):
+    """The vjp goes down to x: it is `backward` and ∂x of the first layer, or `inputs` and ∂W, which
+    has as many products as the forward pass."""
+    model = mlp(sizes, "identity")
+    y, pullback = model.vjp(counted(model.layout.size), counted(B, sizes[0]))
+    products, _ = operations(lambda: pullback(counted(*y.shape)))
+    first, of_W = 2 * B * sizes[0] * sizes[1], roofline.forward(sizes, B).operations
+    assert 2 * products == roofline.backward(sizes, B).operations + first
+    assert 2 * products == roofline.inputs(sizes, B).operations + of_W
+
+
+@given(sizes)
+def test_parameters__are_those_of_the_model(sizes):
+    assert roofline.parameters(sizes) == mlp(sizes).layout.size
+
+
+@given(times, st.floats(0.01, 100.0), st.floats(0.01, 100.0), st.booleans())
+def test_verdict__is_that_of_the_ratio_within_rounds(page, factor, bound, at_most):
+    """However much a round slows both sides."""
+    assume(abs(factor / bound - 1) > 1e-3)
+    goal = race.Goal(0, "torch", "page", bound, at_most)
+    found = race.verdict(goal, dict(torch=factor * page, page=page))
+    assert found["measured"] == pytest.approx([factor] * 3, rel=1e-3)
+    assert found["met"] == (factor < bound if at_most else factor > bound)
+
+
+@given(times)
+def test_interval__holds_the_median_and_is_held_by_the_extremes(x):
+    middle, low, high = race.interval(x)
+    assert low <= middle <= high
+    assert middle == pytest.approx(np.median(x), rel=1e-3)
+    assert x.min() * (1 - 1e-3) <= low and high <= x.max() * (1 + 1e-3)
+
+
+@given(st.integers(1, 5), st.integers(1, 4))
+def test_rounds__give_every_contestant_a_turn_each_and_one_to_warm_up(rounds, contestants):
+    log = []
+    turns = {str(k): lambda k=k: log.append(k) or 1 for k in range(contestants)}
+    found = race.rounds_of(turns, rounds)
+    assert all(t.shape == (rounds,) for t in found.values())
+    each = np.sort(np.reshape(log, (rounds + 1, contestants)), 1)
+    assert (each == np.arange(contestants)).all()
+
+
+@given(st.floats(1.5, 900.0), st.floats(0.1, 2.0))
+def test_crossing__is_where_a_power_law_passes_1(at, power):
+    value = 2.0 ** np.arange(11)
+    ratio = (value / at) ** -power
+    assert race.crossing(list(zip(value, ratio))) == pytest.approx(at)
+    assert race.crossing(list(zip(value, 1 / ratio))) is None  # below 1 from the first on
