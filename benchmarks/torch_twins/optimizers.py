@@ -1,0 +1,79 @@
+"""The twins' optimisers: torch's own where their formula is the page's, else exact ones of five lines.
+
+    sgd               p ← p − η d                                   torch.optim.SGD
+    momentum          m ← αm + (1−α)d;    p ← p − η m               here: torch begins with m = d
+    rmsprop           g ← αg + (1−α)d²;   p ← p − η d/√(g + ε)      here: torch has ε outside
+    shared_rmsprop    the same; whoever shares the optimiser shares g
+    rmsprop_outside   g ← αg + (1−α)d²;   p ← p − η d/(√g + ε)      torch.optim.RMSprop, ε 1e-8
+    adam              Kingma & Ba 2015, Algorithm 1                 torch.optim.Adam
+
+All have param_groups, as torch's optimisers have them, and step(gradients), one for each parameter
+in the groups' order.
+"""
+
+import torch
+
+
+class RMSProp:
+    def __init__(self, groups, decay=0.99, eps=0.1):
+        self.param_groups, self.decay, self.eps = groups, decay, eps
+        self.g = [[torch.zeros_like(p) for p in group["params"]] for group in groups]
+
+    @torch.no_grad()
+    def step(self, gradients):
+        rest = iter(gradients)
+        for group, g in zip(self.param_groups, self.g):
+            d = [next(rest) for _ in g]
+            torch._foreach_mul_(g, self.decay)
+            torch._foreach_addcmul_(g, d, d, 1.0 - self.decay)
+            root = torch._foreach_add(g, self.eps)
+            torch._foreach_sqrt_(root)
+            torch._foreach_addcdiv_(group["params"], d, root, -group["lr"])
+
+
+class Momentum:
+    def __init__(self, groups, decay=0.99):
+        self.param_groups, self.decay = groups, decay
+        self.m = [[torch.zeros_like(p) for p in group["params"]] for group in groups]
+
+    @torch.no_grad()
+    def step(self, gradients):
+        rest = iter(gradients)
+        for group, m in zip(self.param_groups, self.m):
+            torch._foreach_lerp_(m, [next(rest) for _ in m], 1.0 - self.decay)
+            torch._foreach_add_(group["params"], m, alpha=-group["lr"])
+
+
+class Torch:
+    """An optimiser of torch's, handed gradients without accumulation."""
+
+    def __init__(self, optimizer):
+        self.param_groups, self.move = optimizer.param_groups, optimizer.step
+        self.parameters = [p for group in self.param_groups for p in group["params"]]
+
+    def step(self, gradients):
+        for p, d in zip(self.parameters, gradients):
+            p.grad = d
+        self.move()
+
+
+def make(name, groups, decay=0.99, eps=0.1, lean=True):
+    """The optimiser of that name, η being each group's lr; decay and eps are those of momentum and
+    rmsprop alone. lean: torch's fastest form on CPUs (fused or foreach), else its default."""
+    fused, foreach = (dict(fused=True), dict(foreach=True)) if lean else ({}, {})
+    if name == "sgd":
+        return Torch(torch.optim.SGD(groups, **fused))
+    if name == "momentum":
+        return Momentum(groups, decay)
+    if name in ("rmsprop", "shared_rmsprop"):
+        return RMSProp(groups, decay, eps)
+    if name == "rmsprop_outside":
+        return Torch(torch.optim.RMSprop(groups, **foreach))
+    return Torch(torch.optim.Adam(groups, **fused))
+
+
+@torch.no_grad()
+def clip(gradients, limit):
+    """d ← d · min(1, limit/‖d‖₂), in place. torch's clip_grad_norm_ has limit/(‖d‖₂ + 1e-6)."""
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    torch._foreach_mul_(gradients, (limit / norm).clamp_(max=1.0))
