@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from algorithms.async_q import OneStepSarsa
 from benchmarks.torch_twins.asynchronous import Shared, alias
-from benchmarks.torch_twins.reinforce import flat, network
+from benchmarks.torch_twins.networks import flat, network
 
 __all__ = ["Lean", "LeanNStep", "SharedQ", "Usual", "UsualNStep", "flat", "network"]
 
@@ -92,8 +92,12 @@ class Usual(Worker):
         with torch.no_grad():
             return self.draw_action(lambda: self.q(x), self.epsilon())
 
+    def pull(self):
+        self.q.zero_grad()
+        self.k = 0
+
     def step(self):
-        """One step and its gradient, added to what is there. The first of an update clears that."""
+        """One step and its gradient, added to those since `pull`."""
         if self.over:
             s, _ = self.env.reset()
             self.x, self.a = self.features(s), None
@@ -107,15 +111,12 @@ class Usual(Worker):
         y = r + self.config.gamma * q2 * (1 - terminated)
         loss = (y - self.q(self.x)[a]) ** 2
         loss.backward()
-        self.x, self.over = x2, terminated or truncated
+        self.gradients = [p.grad for p in self.parameters]
+        self.x, self.over, self.k = x2, terminated or truncated, self.k + 1
 
     def compute(self):
-        self.q.zero_grad()
-        self.k = 0
         while self.k < self.config.I_async_update and not (self.k and self.over):
             self.step()
-            self.k += 1
-        self.gradients = [p.grad for p in self.parameters]
 
 
 class Lean(Worker):

@@ -1,4 +1,4 @@
-"""The twins' optimisers: torch's own where their formula is the page's, else exact ones of five lines.
+"""The twins' optimisers: torch's own where their formula is the page's, else exact ones.
 
     sgd               p ← p − η d                                   torch.optim.SGD
     momentum          m ← αm + (1−α)d;    p ← p − η m               here: torch begins with m = d

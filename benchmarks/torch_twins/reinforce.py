@@ -1,62 +1,56 @@
 """REINFORCE in torch: what algorithms/reinforce.py computes, written four ways for comparison.
 
     Usual    as tutorials write it: torch.distributions and a graph at every step, losses summed at
-             the end, default Adam
-    Lean     acts without gradient, one batched forward and backward per episode, fused Adam,
-             observations used as they are
+             the end, torch's default optimiser
+    Lean     acts without gradient, one batched forward and backward per episode, fused or foreach
+             optimiser, observations used as they are
     Gumbel   Lean, with this library's way of sampling instead of torch.multinomial: argmax of the
              preferences plus noise drawn for many steps at once
     Bare     Gumbel, acting by torch's kernels on the weights, past the module: as little as torch
              can do at a step
+    Moving   Lean, in the page's form "moving": an update for every step of the episode
 
-All descend −Σ_t γ^t (G_t − b(S_t)) ln π(A_t|S_t, θ) + Σ_t ½ (G_t − v̂(S_t, w))², summed over the
-steps of one episode, b = v̂ or 0; the return of a truncated episode goes on from v̂. For batch form,
-reward_to_go, adam, one episode per update, Discrete actions and flat observations.
+All descend −Σ_t weight_t ln π(A_t|S_t, θ) + Σ_t ½ (G_t − v̂(S_t, w))², summed over the steps of one
+episode, weight_t = γ^t (G_t − b(S_t)) or as the page's table says; the return of a truncated
+episode goes on from v̂. Usual, Gumbel, Bare: Discrete actions. Usual: one episode per update.
 """
-
-from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import nn
 from torch.distributions import Categorical
-from torch.nn import functional as F
 
+from benchmarks.torch_twins import heads, optimizers
+from benchmarks.torch_twins.networks import flat, network
+
+__all__ = ["Bare", "Gumbel", "Lean", "Moving", "Usual", "flat", "loss", "network", "value_loss"]
 BLOCK = 128  # steps of noise drawn at once
 
 
-def network(model, theta, dtype):
-    """The torch module of an npgrad mlp with tanh, holding a copy of θ."""
-    pairs = list(zip(model.sizes, model.sizes[1:]))
-    layers = [layer for n, m in pairs for layer in (nn.Linear(n, m), nn.Tanh())][:-1]
-    module = nn.Sequential(*layers).to(dtype)
-    views = model.layout.views(theta.copy())
-    with torch.no_grad():
-        for layer, W, b in zip(module[::2], views[::2], views[1::2]):
-            layer.weight.copy_(torch.from_numpy(W.T))
-            layer.bias.copy_(torch.from_numpy(b))
-    return module
+def loss(log_probs, weights):
+    """−Σ_t weights_t ln π_t."""
+    return -(weights * log_probs).sum()
 
 
-def flat(module, gradient=False):
-    """The parameters, or the gradients they hold, as θ is laid out. Shape (size of θ,)."""
-    pick = (lambda p: p.grad) if gradient else (lambda p: p.detach())
-    pieces = [pick(p).t().reshape(-1).double().numpy() for p in module.parameters()]
-    return np.concatenate(pieces)
+def value_loss(v, G):
+    """½ Σ_t (G_t − v̂_t)²."""
+    return 0.5 * ((G - v) ** 2).sum()
 
 
 class Usual:
     """policy and value: modules (value None without a learned baseline)."""
 
-    adam_options: ClassVar[dict] = {}
+    lean = False
 
     def __init__(self, env, config, policy, value):
-        self.env, self.gamma, self.policy, self.value = env, config.gamma, policy, value
+        self.env, self.config, self.gamma = env, config, config.gamma
+        self.policy, self.value = policy, value
         self.dtype = next(policy.parameters()).dtype
-        groups = [dict(params=policy.parameters(), lr=config.step_size)]
+        groups = [dict(params=list(policy.parameters()), lr=config.step_size)]
         if value is not None:
-            groups.append(dict(params=value.parameters(), lr=config.step_size_w))
-        self.optimizer = torch.optim.Adam(groups, **self.adam_options)
+            groups.append(dict(params=list(value.parameters()), lr=config.step_size_w))
+        self.parameters = [p for group in groups for p in group["params"]]
+        self.optimizer = optimizers.make(config.optimizer, groups, lean=self.lean)
+        self.mean_return, self.returns_seen = 0.0, 0
 
     def features(self, s):
         return torch.as_tensor(s, dtype=self.dtype)
@@ -71,6 +65,9 @@ class Usual:
         discounts = self.gamma ** torch.arange(len(G), dtype=self.dtype)
         return torch.tensor(G, dtype=self.dtype), discounts
 
+    def draw(self, pi):
+        return pi.sample()
+
     def episode(self):
         """Play one episode, learn from it, return its number of steps."""
         log_probs, values, rewards = [], [], []
@@ -79,7 +76,7 @@ class Usual:
         while not (terminated or truncated):
             x = self.features(s)
             pi = Categorical(logits=self.policy(x))
-            a = pi.sample()
+            a = self.draw(pi)
             log_probs.append(pi.log_prob(a))
             if self.value is not None:
                 values.append(self.value(x).squeeze(-1))
@@ -88,30 +85,49 @@ class Usual:
         bootstrap = self.value is not None and not terminated
         v_final = self.value(self.features(s)).item() if bootstrap else 0.0
         v = None if self.value is None else torch.stack(values)
-        self.learn(torch.stack(log_probs), v, *self.returns(rewards, v_final))
+        G, discounts = self.returns(rewards, v_final)
+        total = self.loss(torch.stack(log_probs), v, G, discounts)
+        self.policy.zero_grad()
+        if self.value is not None:
+            self.value.zero_grad()
+        total.backward()
+        self.optimizer.step([p.grad for p in self.parameters])
+        self.learn_mean(G)
         return len(rewards)
 
-    def learn(self, log_probs, v, G, discounts):
-        advantages = G if v is None else G - v.detach()
-        loss = -(discounts * advantages * log_probs).sum()
-        if v is not None:
-            loss = loss + 0.5 * ((G - v) ** 2).sum()
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
+    def loss(self, log_probs, v, G, discounts):
+        advantages = G - (self.mean_return if v is None else v.detach())
+        if self.config.weighting == "total":
+            advantages = advantages[:1]
+        if self.config.weighting == "reward_to_go":
+            advantages = discounts * advantages
+        total = loss(log_probs, advantages)
+        return total if v is None else total + value_loss(v, G)
+
+    def learn_mean(self, G):
+        """The running mean of the returns, for baseline "mean"."""
+        if self.config.baseline == "mean":
+            seen = G[:1] if self.config.weighting == "total" else G
+            self.returns_seen += len(seen)
+            self.mean_return += (seen - self.mean_return).sum().item() / self.returns_seen
 
 
 class Lean(Usual):
-    adam_options: ClassVar[dict] = {"fused": True}
+    lean = True
+
+    def __init__(self, env, config, policy, value):
+        super().__init__(env, config, policy, value)
+        self.head = heads.head(env.action_space, config.network)
 
     def features(self, s):
         x = torch.from_numpy(s)  # shares memory: CartPole's observations are new, float32 arrays
         return x if self.dtype == x.dtype else x.to(self.dtype)
 
     def act(self, x):
-        return torch.multinomial(self.policy(x).softmax(-1), 1).item()
+        return self.head.draw(self.policy(x))
 
-    def episode(self):
+    def play(self):
+        """One episode: x (T + 1, n), A, rewards, whether it terminated."""
         S, A, R = [], [], []
         s, _ = self.env.reset()
         terminated = truncated = False
@@ -122,22 +138,58 @@ class Lean(Usual):
                 s, r, terminated, truncated, _ = self.env.step(a)
                 A.append(a)
                 R.append(r)
-        x = self.features(np.array([*S, s]))
-        log_probs = -F.cross_entropy(self.policy(x[:-1]), torch.tensor(A), reduction="none")
+        return self.features(np.array([*S, s])), A, R, terminated
+
+    def targets(self, x, rewards, terminated):
+        """v̂ of all steps, or None; G; γ^t."""
         v, v_final = None, 0.0
         if self.value is not None:
             v = self.value(x)[:, 0]
             v, v_final = v[:-1], 0.0 if terminated else v[-1].item()
-        self.learn(log_probs, v, *self.returns(R, v_final))
-        return len(R)
+        return v, *self.returns(rewards, v_final)
+
+    def episode(self):
+        """Play the episodes of one update, learn from them, return their number of steps."""
+        steps, losses, returns = 0, [], []
+        for x, A, R, terminated in [self.play() for _ in range(self.config.episodes_per_update)]:
+            v, G, discounts = self.targets(x, R, terminated)
+            log_probs = self.head.log_prob(self.policy(x[:-1]), self.head.tensor(A))
+            losses.append(self.loss(log_probs, v, G, discounts))
+            returns.append(G)
+            steps += len(R)
+        total = losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+        self.optimizer.step(torch.autograd.grad(total, self.parameters))
+        for G in returns:
+            self.learn_mean(G)
+        return steps
+
+
+class Moving(Lean):
+    def episode(self):
+        """Play one episode; for each of its steps an update of θ and w."""
+        x, A, rewards, terminated = self.play()
+        A = self.head.tensor(A)
+        with torch.no_grad():
+            v, G, discounts = self.targets(x, rewards, terminated)
+        first = G[0] - (self.mean_return if v is None else v[0])
+        for t in range(len(rewards)):
+            t = slice(t, t + 1)
+            log_prob = self.head.log_prob(self.policy(x[t]), A[t])
+            v = None if self.value is None else self.value(x[t])[:, 0]
+            total = self.loss(log_prob, v, G[t], discounts[t])
+            if self.config.weighting == "total":
+                total = loss(log_prob, first) + (0.0 if v is None else value_loss(v, G[t]))
+            self.optimizer.step(torch.autograd.grad(total, self.parameters))
+        self.learn_mean(G)
+        return len(rewards)
 
 
 class Gumbel(Lean):
     def __init__(self, *arguments):
         super().__init__(*arguments)
-        self.noise = self.draw()
+        self.noise = self.draw_noise()
 
-    def draw(self):
+    def draw_noise(self):
         """Rows of Gumbel noise, without end."""
         while True:
             n = int(self.env.action_space.n)
