@@ -171,16 +171,15 @@ class UsualNStep(Worker):
 
     def pull(self):
         self.q.load_state_dict(self.shared.q.state_dict())
-        self.eps = self.epsilon()
 
     def compute(self):
-        c, values, rewards = self.config, [], []
+        c, values, rewards, eps = self.config, [], [], self.epsilon()
         if self.over:
             s, _ = self.env.reset()
             self.x, self.over = self.features(s), False
         while len(rewards) < c.t_max and not self.over:
             q = self.q(self.x)
-            a = self.draw_action(lambda q=q: q, self.eps)
+            a = self.draw_action(lambda q=q: q, eps)
             s, r, terminated, truncated, _ = self.env.step(a)
             values.append(q[a]), rewards.append(r)
             self.x, self.over = self.features(s), terminated or truncated
@@ -204,12 +203,12 @@ class LeanNStep(Lean):
     @torch.no_grad()
     def pull(self):
         torch._foreach_copy_(self.parameters, self.shared.parameters)
-        self.eps = self.epsilon()
 
     def act(self):
         return self.draw_action(lambda: self.q(self.features(self.s)), self.eps)
 
     def compute(self):
+        self.eps = self.epsilon()
         x, A, rewards, terminated = self.roll_out(self.config.t_max)
         R, G = 0.0 if terminated else self.target(x[-1]).max().item(), [0.0] * self.k
         for i in reversed(range(self.k)):
