@@ -28,16 +28,20 @@ MODULES = (reinforce, actor_critic, asynchronous, a2c, ddpg)
 METHODS = {method: module for module in MODULES for method in module.METHODS}
 
 
+def line(row):
+    """A row of the table."""
+    numbers = f"{row.gradient:.1e} | {row.parameters:.1e} | {row.updates}"
+    verdict = "holds" if row.holds else "FALLS SHORT"
+    return f"| {row.method} | {row.option} | {row.optimizer} | {numbers} | {verdict} |"
+
+
 def markdown(rows):
     lines = [
         f"Largest differences; limits {GRADIENT:g} (gradient) and {PARAMETERS:g} (parameters).\n",
         "| method | option | optimiser | gradient | parameters | updates | |",
         "|---|---|---|---|---|---|---|",
+        *map(line, rows),
     ]
-    for row in rows:
-        numbers = f"{row.gradient:.1e} | {row.parameters:.1e} | {row.updates}"
-        verdict = "holds" if row.holds else "FALLS SHORT"
-        lines.append(f"| {row.method} | {row.option} | {row.optimizer} | {numbers} | {verdict} |")
     return "\n".join(lines) + "\n"
 
 
@@ -53,9 +57,9 @@ def main():
     torch.set_num_threads(1)
     rows = []
     for method in arguments.methods or METHODS:
-        for row in METHODS[method].rows(method, arguments.updates):
-            rows.append(row)
-            print(*markdown([row]).splitlines()[-1:], flush=True)
+        for case in METHODS[method].cases(method):
+            rows.append(METHODS[method].row(method, case, arguments.updates))
+            print(line(rows[-1]), flush=True)
     if not arguments.methods:
         packages = "numpy", "gymnasium", "torch"
         table = [row._asdict() | dict(holds=row.holds) for row in rows]

@@ -81,11 +81,12 @@ def follow(config, Twin, env, states):
     return float(np.max(differences))
 
 
-def rows(method, updates):
-    for option, config, continuous, Twin in cases(method):
-        spies = {name: Spy(*pair) for name, pair in gradients(config, World(continuous)).items()}
-        run(config, continuous, updates, **spies)
-        env, states = run(config, continuous, updates)
-        parameters = follow(config, Twin, env, states)
-        gradient = float(np.max([spy.worst for spy in spies.values()]))
-        yield Row(method, option, config.optimizer, gradient, parameters, states[-1][0])
+def row(method, case, updates):
+    """The Row of one of the cases."""
+    option, config, continuous, Twin = case
+    spies = {name: Spy(*pair) for name, pair in gradients(config, World(continuous)).items()}
+    run(config, continuous, updates, **spies)
+    env, states = run(config, continuous, updates)
+    parameters = follow(config, Twin, env, states)
+    gradient = float(np.max([spy.worst for spy in spies.values()]))
+    return Row(method, option, config.optimizer, gradient, parameters, states[-1][0])

@@ -172,10 +172,11 @@ def follow(config, Twin, envs, start, events):
     return float(np.max(differences))
 
 
-def rows(method, updates):
-    for option, config, continuous, Twin in cases(method):
-        config = replace(config, T_max=15 * updates)  # η falls by a third or more
-        spy = Spy(*gradient(config, World(continuous)))
-        run(config, continuous, updates, spy)
-        parameters = follow(config, Twin, *run(config, continuous, updates))
-        yield Row(method, option, config.optimizer, spy.worst, parameters, updates)
+def row(method, case, updates):
+    """The Row of one of the cases."""
+    option, config, continuous, Twin = case
+    config = replace(config, T_max=15 * updates)  # η falls by a third or more
+    spy = Spy(*gradient(config, World(continuous)))
+    run(config, continuous, updates, spy)
+    parameters = follow(config, Twin, *run(config, continuous, updates))
+    return Row(method, option, config.optimizer, spy.worst, parameters, updates)

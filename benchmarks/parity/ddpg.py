@@ -123,11 +123,12 @@ def follow(config, Twin, env, state):
     return float(np.max(differences))
 
 
-def rows(method, updates):
-    for option, config, Twin in cases(method):
-        spies = {name: Spy(*pair) for name, pair in gradients(config, world()).items()}
-        run(config, updates, **spies)
-        env, state = run(config, updates)
-        parameters = follow(config, Twin, env, state)
-        gradient = float(np.max([spy.worst for spy in spies.values()]))
-        yield Row(method, option, "adam", gradient, parameters, state.updates)
+def row(method, case, updates):
+    """The Row of one of the cases."""
+    option, config, Twin = case
+    spies = {name: Spy(*pair) for name, pair in gradients(config, world()).items()}
+    run(config, updates, **spies)
+    env, state = run(config, updates)
+    parameters = follow(config, Twin, env, state)
+    gradient = float(np.max([spy.worst for spy in spies.values()]))
+    return Row(method, option, "adam", gradient, parameters, state.updates)

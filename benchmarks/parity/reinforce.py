@@ -89,11 +89,12 @@ def follow(config, Twin, env, states):
     return float(np.max(differences))
 
 
-def rows(method, updates):
-    for option, config, continuous, Twin in cases(method):
-        spies = {name: Spy(*pair) for name, pair in gradients(config, World(continuous)).items()}
-        run(config, continuous, updates, **spies)
-        *recorded, done = run(config, continuous, updates)
-        parameters = follow(config, Twin, *recorded)
-        gradient = float(np.max([spy.worst for spy in spies.values()]))
-        yield Row(method, option, config.optimizer, gradient, parameters, done)
+def row(method, case, updates):
+    """The Row of one of the cases."""
+    option, config, continuous, Twin = case
+    spies = {name: Spy(*pair) for name, pair in gradients(config, World(continuous)).items()}
+    run(config, continuous, updates, **spies)
+    *recorded, done = run(config, continuous, updates)
+    parameters = follow(config, Twin, *recorded)
+    gradient = float(np.max([spy.worst for spy in spies.values()]))
+    return Row(method, option, config.optimizer, gradient, parameters, done)
