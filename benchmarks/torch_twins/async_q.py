@@ -10,9 +10,9 @@
     LeanNStep   acts without gradient, then one batched forward and backward pass; pulls by
                 torch._foreach_copy_
 
-All descend Σ_i (y_i − Q(s_i, a_i))², y without gradient, by Shared RMSProp with ε inside the root
-(benchmarks.torch_twins.optimizers), and copy the target by torch._foreach_copy_ in the lean forms.
-An action drawn at random costs no forward pass. For Discrete actions, flat observations.
+All descend Σ_i (y_i − Q(s_i, a_i))², y without gradient, by the page's optimisers
+(benchmarks.torch_twins.optimizers), and copy the target by torch._foreach_copy_. An action drawn at
+random costs no forward pass. For Discrete actions, flat observations.
 
 segment() makes one update and returns its number of steps; pull, compute and push are its parts.
 T of `shared` sets ε; set it to config.epsilon_steps to race at the final ε.
