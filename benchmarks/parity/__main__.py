@@ -37,7 +37,9 @@ def line(row):
 
 def markdown(rows):
     lines = [
-        f"Largest differences; limits {GRADIENT:g} (gradient) and {PARAMETERS:g} (parameters).\n",
+        "Every method beside its torch twin, in double precision; what is compared, and what the "
+        "largest differences are relative to: `benchmarks/parity/`. Limits: gradient "
+        f"{GRADIENT:g}, parameters {PARAMETERS:g}..\n",
         "| method | option | optimiser | gradient | parameters | updates | |",
         "|---|---|---|---|---|---|---|",
         *map(line, rows),

@@ -9,7 +9,7 @@ from gymnasium.vector import SyncVectorEnv
 from algorithms import a2c
 from algorithms.common.policy import Network, make_actor_critic
 from algorithms.common.vector import Single
-from benchmarks.parity.measure import Probe, Row, Spy, apart, modules, parts, sizes, tensor
+from benchmarks.parity.measure import Probe, Row, Spy, apart, modules, parted, parts, sizes, tensor
 from benchmarks.parity.world import VectorRecorder, VectorReplay, World
 from benchmarks.torch_twins import a2c as twins
 from benchmarks.torch_twins import heads
@@ -85,5 +85,5 @@ def row(method, case, updates):
     config = replace(config, T_max=60 * updates * config.environments // 8)
     spy = Spy(*gradient(config, World(continuous)))
     run(config, continuous, updates, spy)
-    parameters = follow(config, Twin, *run(config, continuous, updates))
+    parameters = parted(follow, config, Twin, *run(config, continuous, updates))
     return Row(method, option, config.optimizer, spy.worst, parameters, updates)

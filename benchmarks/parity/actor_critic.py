@@ -8,7 +8,7 @@ import torch
 from algorithms import actor_critic
 from algorithms.actor_critic import Continuing, OneStep, Traces
 from algorithms.common.policy import Network, make_policy, make_value
-from benchmarks.parity.measure import Probe, Row, Spy, apart, modules, sizes, tensor
+from benchmarks.parity.measure import Probe, Row, Spy, apart, modules, parted, sizes, tensor
 from benchmarks.parity.world import Recorder, Replay, World
 from benchmarks.torch_twins import actor_critic as twins
 from benchmarks.torch_twins import heads
@@ -31,7 +31,7 @@ def cases(method):
     start, Lean, Usual = METHODS[method]
     start = replace(start, step_size=1e-3, step_size_w=1e-3)
     for optimizer in OPTIMIZERS:
-        yield "", replace(start, optimizer=optimizer), False, Lean
+        yield "lean", replace(start, optimizer=optimizer), False, Lean
     yield "as tutorials write it", start, False, Usual
     yield "linear", replace(start, network=Network("linear")), False, Lean
     gentle = replace(start, step_size=1e-4)  # see benchmarks.parity.measure
@@ -88,6 +88,6 @@ def row(method, case, updates):
     spies = {name: Spy(*pair) for name, pair in gradients(config, World(continuous)).items()}
     run(config, continuous, updates, **spies)
     env, states = run(config, continuous, updates)
-    parameters = follow(config, Twin, env, states)
+    parameters = parted(follow, config, Twin, env, states)
     gradient = float(np.max([spy.worst for spy in spies.values()]))
     return Row(method, option, config.optimizer, gradient, parameters, states[-1][0])

@@ -14,7 +14,17 @@ from algorithms import a3c, async_q
 from algorithms.common.asynchronous import OPTIMIZER, total
 from algorithms.common.drivers import interleave, round_robin
 from algorithms.common.policy import Network, make_actor_critic, make_policy
-from benchmarks.parity.measure import Probe, Row, SpyOnSums, apart, modules, parts, sizes, tensor
+from benchmarks.parity.measure import (
+    Probe,
+    Row,
+    SpyOnSums,
+    apart,
+    modules,
+    parted,
+    parts,
+    sizes,
+    tensor,
+)
 from benchmarks.parity.world import Recorder, Replay, World
 from benchmarks.torch_twins import a3c as a3c_twins
 from benchmarks.torch_twins import async_q as q_twins
@@ -37,8 +47,8 @@ def cases(method):
     """(option, config, continuous actions?, the twin)."""
     start, Twin, Other = METHODS[method]
     for optimizer in OPTIMIZER:
-        yield "", replace(start, optimizer=optimizer), False, Twin
-    yield "norm clipped", replace(start, max_norm=0.5), False, Twin
+        yield "two workers", replace(start, optimizer=optimizer), False, Twin
+    yield "two workers, norm clipped", replace(start, max_norm=0.5), False, Twin
     if method == "a3c":
         yield from cases_of_a3c()
     else:
@@ -183,6 +193,6 @@ def row(method, case, updates):
     pair = gradient(config, World(continuous))
     spies = [SpyOnSums(*pair) for _ in range(config.workers)]
     run(config, continuous, updates, spies)
-    parameters = follow(config, Twin, *run(config, continuous, updates))
+    parameters = parted(follow, config, Twin, *run(config, continuous, updates))
     worst = float(np.max([spy.worst for spy in spies]))
     return Row(method, option, config.optimizer, worst, parameters, updates)

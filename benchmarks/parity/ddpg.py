@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from algorithms import ddpg
-from benchmarks.parity.measure import Row, Spy, apart, tensor
+from benchmarks.parity.measure import Row, Spy, apart, parted, tensor
 from benchmarks.parity.world import Recorder, Replay, World
 from benchmarks.torch_twins import ddpg as twins
 
@@ -129,6 +129,6 @@ def row(method, case, updates):
     spies = {name: Spy(*pair) for name, pair in gradients(config, world()).items()}
     run(config, updates, **spies)
     env, state = run(config, updates)
-    parameters = follow(config, Twin, env, state)
+    parameters = parted(follow, config, Twin, env, state)
     gradient = float(np.max([spy.worst for spy in spies.values()]))
     return Row(method, option, "adam", gradient, parameters, state.updates)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from benchmarks.parity.world import OutOfStep
 from benchmarks.torch_twins.networks import load, network, pack
 from npgrad import beside
 
@@ -60,6 +61,14 @@ def apart(lengths, ours, theirs):
     assert ours.shape == theirs.shape == (ends[-1],), "parameters left over"
     pairs = zip(np.split(ours, ends[:-1]), np.split(theirs, ends[:-1]))
     return float(np.max([relative(*pair) for pair in pairs]))  # of NaN and others: NaN
+
+
+def parted(follow, *data):
+    """What `follow` finds; inf if the twin does not even do the same things in the same order."""
+    try:
+        return follow(*data)
+    except OutOfStep:
+        return math.inf
 
 
 class Spy:

@@ -7,7 +7,7 @@ import torch
 
 from algorithms import reinforce
 from algorithms.common.policy import Network, make_policy, make_value
-from benchmarks.parity.measure import Probe, Row, Spy, apart, modules, sizes, tensor
+from benchmarks.parity.measure import Probe, Row, Spy, apart, modules, parted, sizes, tensor
 from benchmarks.parity.world import Recorder, Replay, World
 from benchmarks.torch_twins import heads
 from benchmarks.torch_twins import reinforce as twins
@@ -96,6 +96,6 @@ def row(method, case, updates):
     spies = {name: Spy(*pair) for name, pair in gradients(config, World(continuous)).items()}
     run(config, continuous, updates, **spies)
     *recorded, done = run(config, continuous, updates)
-    parameters = follow(config, Twin, *recorded)
+    parameters = parted(follow, config, Twin, *recorded)
     gradient = float(np.max([spy.worst for spy in spies.values()]))
     return Row(method, option, config.optimizer, gradient, parameters, done)

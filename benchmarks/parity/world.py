@@ -60,9 +60,13 @@ class VectorRecorder(Keeper, VectorWrapper):
     pass
 
 
+class OutOfStep(Exception):
+    """The record is not asked for as it was made."""
+
+
 class Playback:
     """For an environment: the record of another, which must be asked for in the same order, with
-    the same actions up to rounding. `resets` counts the episodes begun."""
+    the same actions up to rounding, or it raises OutOfStep. `resets` counts the episodes begun."""
 
     def __init__(self, recorder):
         self.log, self.next, self.resets = recorder.log, 0, 0
@@ -73,20 +77,20 @@ class Playback:
         """What the next step is to be asked for."""
         a = self.log[self.next][0]
         if a is None:
-            raise AssertionError("a step is asked for where the record has a reset")
+            raise OutOfStep("a step is asked for where the record has a reset")
         return a
 
     def reset(self, **_):
         a, s = self.log[self.next][:2]
         if a is not None:
-            raise AssertionError("a reset is asked for where the record has a step")
+            raise OutOfStep("a reset is asked for where the record has a step")
         self.next, self.resets = self.next + 1, self.resets + 1
         return s, {}
 
     def step(self, a):
         recorded = self.action()
         if not np.allclose(a, recorded, rtol=1e-8, atol=1e-12):
-            raise AssertionError(f"action {a} is asked for where the record has {recorded}")
+            raise OutOfStep(f"action {a} is asked for where the record has {recorded}")
         _, *results = self.log[self.next]
         self.next += 1
         return *results, {}
