@@ -37,9 +37,9 @@ def line(row):
 
 def markdown(rows):
     lines = [
-        "Every method beside its torch twin, in double precision; what is compared, and what the "
-        "largest differences are relative to: `benchmarks/parity/`. Limits: gradient "
-        f"{GRADIENT:g}, parameters {PARAMETERS:g}..\n",
+        "Every method beside its torch twin, in double precision: what is compared, and what the "
+        "largest differences are relative to, say the docstrings of `benchmarks/parity/`. Limits: "
+        f"{GRADIENT:g} (gradient), {PARAMETERS:g} (parameters).\n",
         "| method | option | optimiser | gradient | parameters | updates | |",
         "|---|---|---|---|---|---|---|",
         *map(line, rows),
