@@ -10,9 +10,9 @@
     LeanNStep   acts without gradient, then one batched forward and backward pass; pulls by
                 torch._foreach_copy_
 
-All descend Σ_i (y_i − Q(s_i, a_i))², y without gradient, by Shared RMSProp with ε inside the root
-(benchmarks.torch_twins.optimizers), and copy the target by torch._foreach_copy_ in the lean forms.
-An action drawn at random costs no forward pass. For Discrete actions, flat observations.
+All descend Σ_i (y_i − Q(s_i, a_i))², y without gradient, by the page's optimisers
+(benchmarks.torch_twins.optimizers), and copy the target by torch._foreach_copy_. An action drawn at
+random costs no forward pass. For Discrete actions, flat observations.
 
 segment() makes one update and returns its number of steps; pull, compute and push are its parts.
 T of `shared` sets ε; set it to config.epsilon_steps to race at the final ε.
@@ -60,7 +60,7 @@ class Worker:
         self.parameters = list(self.q.parameters())
         self.dtype, self.n = self.parameters[0].dtype, int(env.action_space.n)
         self.optimizer = shared.optimizer_of_a_worker()
-        self.over, self.a = True, None
+        self.over, self.a, self.t = True, None, 0  # t: this worker's steps before the update
 
     def epsilon(self):
         return 1.0 + min(1.0, self.shared.T / self.config.epsilon_steps) * (self.final - 1.0)
@@ -76,6 +76,7 @@ class Worker:
 
     def push(self):
         self.shared.push(self.optimizer, self.gradients, self.k)
+        self.t += self.k
 
     def segment(self):
         self.pull()
@@ -115,8 +116,10 @@ class Usual(Worker):
         self.x, self.over, self.k = x2, terminated or truncated, self.k + 1
 
     def compute(self):
-        while self.k < self.config.I_async_update and not (self.k and self.over):
+        due = False
+        while not due:
             self.step()
+            due = self.over or (self.t + self.k) % self.config.I_async_update == 0
 
 
 class Lean(Worker):
@@ -149,7 +152,8 @@ class Lean(Worker):
         self.gradients = torch.autograd.grad(loss, self.parameters)
 
     def compute(self):
-        x, A, rewards, terminated = self.roll_out(self.config.I_async_update)
+        every = self.config.I_async_update
+        x, A, rewards, terminated = self.roll_out(every - self.t % every)
         q2 = self.target(x[1:])
         if self.a is None:
             q2 = q2.amax(1)
@@ -171,16 +175,15 @@ class UsualNStep(Worker):
 
     def pull(self):
         self.q.load_state_dict(self.shared.q.state_dict())
-        self.eps = self.epsilon()
 
     def compute(self):
-        c, values, rewards = self.config, [], []
+        c, values, rewards, eps = self.config, [], [], self.epsilon()
         if self.over:
             s, _ = self.env.reset()
             self.x, self.over = self.features(s), False
         while len(rewards) < c.t_max and not self.over:
             q = self.q(self.x)
-            a = self.draw_action(lambda q=q: q, self.eps)
+            a = self.draw_action(lambda q=q: q, eps)
             s, r, terminated, truncated, _ = self.env.step(a)
             values.append(q[a]), rewards.append(r)
             self.x, self.over = self.features(s), terminated or truncated
@@ -204,12 +207,12 @@ class LeanNStep(Lean):
     @torch.no_grad()
     def pull(self):
         torch._foreach_copy_(self.parameters, self.shared.parameters)
-        self.eps = self.epsilon()
 
     def act(self):
         return self.draw_action(lambda: self.q(self.features(self.s)), self.eps)
 
     def compute(self):
+        self.eps = self.epsilon()
         x, A, rewards, terminated = self.roll_out(self.config.t_max)
         R, G = 0.0 if terminated else self.target(x[-1]).max().item(), [0.0] * self.k
         for i in reversed(range(self.k)):

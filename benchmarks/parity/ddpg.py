@@ -1,0 +1,134 @@
+"""DDPG beside its twin."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from algorithms import ddpg
+from benchmarks.parity.measure import Row, Spy, apart, parted, tensor
+from benchmarks.parity.world import Recorder, Replay, World
+from benchmarks.torch_twins import ddpg as twins
+
+METHODS = ("ddpg",)
+START = ddpg.Config(
+    precision="double",
+    warmup=0,
+    replay=2000,
+    step_size=1e-4,
+    networks=ddpg.Networks(hidden=(64, 48)),
+)
+
+
+def cases(method):
+    """(option, config, the twin)."""
+    first = ddpg.Networks(hidden=(64, 48), action_layer=1)
+    yield "soft targets, as the paper", replace(START, networks=ddpg.Networks()), twins.Lean
+    yield "soft targets", START, twins.Lean
+    yield "as tutorials write it", START, twins.Usual
+    yield "hard targets", replace(START, target="hard", copy_every=50), twins.Lean
+    yield "action at layer 1", replace(START, networks=first), twins.Lean
+    yield "no weight decay", replace(START, l2=0.0, networks=first), twins.Lean
+    yield "replay memory overwritten", replace(START, replay=300), twins.Lean
+
+
+def gradients(config, env):
+    """{argument of train: (the page's gradient, the twin's)}, of the same arguments."""
+    models = ddpg.models(env, config)
+    layers = lambda model, theta: twins.tensors(model, theta, torch.float64)
+
+    def autograd(loss, net):
+        matrices_first = [W for W, _ in net] + [b for _, b in net]
+        pieces = torch.autograd.grad(loss, matrices_first)
+        return torch.cat([d.reshape(-1) for d in pieces]).numpy()
+
+    def of_critic(w, _, S, U, y, l2):
+        q = layers(models[1], w)
+        predicted = twins.critic(q, models[1].at, tensor(S), tensor(U))
+        loss = twins.critic_loss(predicted, tensor(y)[:, None], [W for W, _ in q], l2)
+        return autograd(loss, q)
+
+    def of_actor(theta, *data):
+        _, _, w, S = data
+        mu, q = layers(models[0], theta), layers(models[1], w)
+        value = twins.critic(q, models[1].at, tensor(S), twins.actor(mu, tensor(S)))
+        return -autograd(twins.actor_loss(value), mu)
+
+    return dict(
+        critic_gradient=(ddpg.critic_gradient, of_critic),
+        actor_gradient=(ddpg.actor_gradient, of_actor),
+    )
+
+
+class Noted(np.random.Generator):
+    """A generator that keeps the batches of integers it draws."""
+
+    def __init__(self, bit_generator):
+        super().__init__(bit_generator)
+        self.batches = []
+
+    def integers(self, *bounds, size=None):
+        drawn = super().integers(*bounds, size=size)
+        if size is not None:
+            self.batches.append(drawn)
+        return drawn
+
+
+class Noting(Recorder):
+    """Keeps copies of the State's vectors as they are before each step, too."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.states, self.state = [], None
+
+    def note(self):
+        names = "theta", "w", "theta_target", "w_target"
+        self.states.append([getattr(self.state, name).copy() for name in names])
+
+    def step(self, a):
+        self.note()
+        return super().step(a)
+
+
+def world():
+    return World(continuous=True, limit=1.5)
+
+
+def run(config, updates, **gradients):
+    """The page learns: its environment, which has noted all; its State, whose rng has, too."""
+    env = Noting(world())
+    env.state = state = ddpg.init(env, config, 0)
+    state.rng = Noted(state.rng.bit_generator)
+    learning = ddpg.train(env, config, state, **gradients)
+    while state.updates < updates:
+        next(learning)
+    env.note()
+    return env, state
+
+
+def follow(config, Twin, env, state):
+    """The twin learns from the same steps, of which it draws the same: the largest difference of
+    its parameters and targets."""
+    replay, (actor, critic) = Replay(env), ddpg.models(env, config)
+    twin = Twin(replay, config, actor, critic, ddpg.init(env, config, 0), torch.float64)
+    half, batches = twin.half, iter(state.rng.batches)
+    twin.explore = lambda: torch.from_numpy((replay.action() - twin.middle) / half)
+    twin.draw = lambda stored: torch.from_numpy(next(batches))
+    lengths = [[int(np.prod(x)) for x in model.layout.shapes.values()] for model in (actor, critic)]
+    differences = []
+    for ours in env.states[1:]:
+        twin.step()
+        theirs = [twins.flat(x) for x in (twin.mu, twin.q, twin.mu_target, twin.q_target)]
+        differences += [apart(*triple) for triple in zip(lengths * 2, ours, theirs)]
+    return float(np.max(differences))
+
+
+def row(method, case, updates):
+    """The Row of one of the cases."""
+    option, config, Twin = case
+    spies = {name: Spy(*pair) for name, pair in gradients(config, world()).items()}
+    run(config, updates, **spies)
+    env, state = run(config, updates)
+    parameters = parted(follow, config, Twin, env, state)
+    gradient = float(np.max([spy.worst for spy in spies.values()]))
+    return Row(method, option, "adam", gradient, parameters, state.updates)
