@@ -1,0 +1,77 @@
+"""How benchmarks.learning aggregates runs, and how benchmarks.claims judges comparisons."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks import claims, learning
+
+RUNS = st.lists(st.floats(-1e3, 1e3), min_size=4, max_size=16).map(np.array)
+
+
+@given(RUNS, st.randoms(use_true_random=False), st.floats(0.1, 10), st.floats(-100, 100))
+def test_iqm__follows_affine_maps_and_no_order(x, random, a, b):
+    shuffled = np.array(random.sample(list(x), len(x)))
+    np.testing.assert_allclose(learning.iqm(a * shuffled + b), a * learning.iqm(x) + b, atol=1e-9)
+
+
+@given(RUNS, st.floats(0, 1e6))
+def test_iqm__is_the_mean_of_the_middle_half(x, far):
+    cut = len(x) // 4
+    inner = np.sort(x)[cut : len(x) - cut]
+    np.testing.assert_allclose(learning.iqm(x), inner.mean(), rtol=0, atol=1e-9)
+    outward = np.sort(x)
+    outward[:cut] -= far
+    outward[len(x) - cut :] += far
+    np.testing.assert_allclose(learning.iqm(outward), learning.iqm(x), rtol=0, atol=1e-9)
+
+
+@given(st.lists(st.floats(-10, 10), min_size=1, max_size=3), st.integers(2, 6))
+def test_interval__draws_runs_within_their_own_task(levels, runs):
+    tasks = [np.full(runs, level) for level in levels]  # no spread but that between the tasks
+    low, high = learning.interval(tasks, np.random.default_rng(0))
+    middle = learning.iqm(np.concatenate(tasks))
+    np.testing.assert_allclose([low, high], middle, rtol=0, atol=1e-12)
+
+
+@given(st.integers(0, 2**31))
+def test_interval__of_curves_is_that_of_each_point(seed):
+    x = np.random.default_rng(seed).normal(size=(3, 8))
+    low, high = learning.interval([x], np.random.default_rng(seed))
+    one = learning.interval([x[1]], np.random.default_rng(seed))
+    np.testing.assert_allclose([low[1], high[1]], one, rtol=0, atol=1e-12)
+
+
+def contest(better, worse):
+    """What benchmarks.ddpg records, of training returns alone."""
+    runs = lambda scores: [
+        dict(evaluation=x, curve=dict(steps=[1, 2], returns=[x, x], training=[x - 1, x + 1]))
+        for x in scores
+    ]
+    variants = {"a": dict(runs=runs(better)), "b": dict(runs=runs(worse))}
+    table = {name: dict(training=0.0) for name in variants}
+    return dict(env="none", steps=2, variants=variants, table=table)
+
+
+@pytest.mark.parametrize("gap, verdict", [(50, "right"), (-50, "wrong"), (0, "unsupported")])
+def test_compared__follows_the_gap(monkeypatch, gap, verdict):
+    scores = np.random.default_rng(0).normal(size=(2, 10))
+    monkeypatch.setattr(claims, "recorded", lambda name: contest(scores[0] + gap, scores[1]))
+    assert claims.compared("any", "a", ("b",))(None)[0] == verdict
+
+
+def test_compared__says_what_is_not_recorded(monkeypatch):
+    monkeypatch.setattr(claims, "recorded", lambda name: None)
+    assert claims.compared("any", "a", ("b",))(None)[:2] == ("unsupported", "not recorded yet")
+
+
+def test_minus__changes_numbers_alone():
+    assert claims.minus("-1 to -0.5, 1e-3, 0.1-greedy, [-2") == "−1 to −0.5, 1e-3, 0.1-greedy, [−2"
+
+
+@given(st.lists(st.integers(1, 500), min_size=1, max_size=300), st.integers(1, 500))
+def test_episodes_until__needs_a_hundred_at_the_level(returns, level):
+    (found,) = claims.episodes_until(returns, (level,))
+    sums = [sum(returns[k - 100 : k]) for k in range(100, len(returns) + 1)]
+    assert found == next((k for k, x in enumerate(sums, 100) if x >= 100 * level), None)
