@@ -6,8 +6,9 @@
 METHOD is of reinforce, actor_critic (traces), async_q (n-step Q, 8 workers in turn), a3c (2 workers
 in turn), a2c: CartPole-v1; and ddpg: Pendulum-v1. Shipped defaults, or the settings that
 benchmarks.asynchronous, .a2c and .ddpg record; all were tuned on seeds from 100 up, reported are
-seeds 0, 1, .... a2c and ddpg also run in Stable-Baselines3, with the same hyper-parameters,
-networks, first weights and noise, as far as it has them (torch_twins/a2c.py, ddpg_baseline.py).
+seeds 0, 1, .... a2c and ddpg also run in Stable-Baselines3 where it is installed, with the same
+hyper-parameters, networks, distribution of first weights and noise (torch_twins/a2c.py,
+ddpg_baseline.py); for that ddpg's critic has the action at its first layer.
 --env and --steps take another environment, or number of steps, for the methods named.
 
 Score: the mean return of the policy's mode, no exploration: of 20 episodes at each of 15 points of
@@ -18,15 +19,18 @@ bootstrap, which draws whole runs anew within each task. (Written here: rliable 
 packages that no longer import together.)
 
 Writes results/learning.json after each contestant, .md and .png; of methods not named, the runs
-recorded stay. --quick runs a little of everything and records nothing.
+recorded stay. --quick runs a little of everything and records nothing. learn, markdown and draw
+serve benchmarks.actor_critic and .a2c: one method, its training returns.
 """
 
 import argparse
 import json
+import re
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from importlib import import_module
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import gymnasium
@@ -42,6 +46,7 @@ from benchmarks.record import RESULTS, save
 WINDOW = EPISODES = 100
 POINTS, AT_A_POINT, RESAMPLES = 15, 20, 2000
 OURS, SB3 = "npgrad", "Stable-Baselines3"
+TORCH = ("stable-baselines3", "torch") if find_spec("stable_baselines3") else ()
 GOALS = {"CartPole-v1": 475.0, "Pendulum-v1": -160.0}
 ZOO = "RL Baselines3 Zoo, benchmark.md"  # github.com/DLR-RM/rl-baselines3-zoo: one run, its mode
 PUBLISHED = {
@@ -64,7 +69,7 @@ def tasks():
     from benchmarks.asynchronous import CARTPOLE, MANY, VALUE
     from benchmarks.ddpg import SMALL
 
-    car, both = "CartPole-v1", (OURS, SB3)
+    car, both = "CartPole-v1", (OURS, SB3) if TORCH else (OURS,)
     small = replace(SMALL, networks=replace(SMALL.networks, action_layer=1))
     return {
         "reinforce": Task("reinforce", reinforce.Config(), car, 100_000),
@@ -179,11 +184,11 @@ def interval(tasks, rng):
     return np.quantile(iqm(picks), [0.025, 0.975], axis=-1)
 
 
-def curve(runs, by, log=False):
+def curve(runs, by, spaced=np.linspace):
     """(grid, iqm, interval) of the scores at the latest point before each of grid, for as long as
     all runs lasted; by is "steps" or "seconds"."""
     first, last = max(r[by][0] for r in runs), min(r[by][-1] for r in runs)
-    grid = (np.geomspace if log else np.linspace)(first, last, 60)
+    grid = spaced(first, last, 60)
     scores = [at_steps(grid, np.array(r[by]), np.array(r["scores"])) for r in runs]
     scores = np.stack(scores, -1)
     return grid, iqm(scores), interval([scores], np.random.default_rng(0))
@@ -220,7 +225,7 @@ def table(contestants):
             PUBLISHED.get(f"{c['method']}, {c['env']}", "–"),
         ))  # fmt: skip
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{text}\n{together(contestants)}"
+    return re.sub(r"(?<!\w)-(?=\d)", "−", f"{text}\n{together(contestants)}")
 
 
 def together(contestants):
@@ -252,19 +257,21 @@ def draw_curves(contestants):
             colour, ours = COLOURS[methods.index(c["method"])], c["who"] == OURS
             style = dict(color=colour, ls="-" if ours else "--", lw=2)
             for ax, by in ((left, "steps"), (right, "seconds")):
-                grid, middle, band = curve(c["runs"], by, by == "seconds")
+                grid, middle, band = curve(c["runs"], by, np.geomspace)
                 ax.fill_between(grid, *band, color=colour, alpha=0.13, lw=0)
                 label = c["method"] + ("" if ours else f", {c['who']}")
                 ax.plot(grid, middle, **style, label=label)
         for ax in (left, right):
             if c["goal"] is not None:
                 ax.axhline(c["goal"], color="black", ls=":", lw=1)
-                ax.annotate("goal", (1, c["goal"]), (-3, 3), ("axes fraction", "data"),
-                            textcoords="offset points", ha="right", fontsize=9)  # fmt: skip
+                ax.annotate("goal", (0, c["goal"]), (4, 3), ("axes fraction", "data"),
+                            textcoords="offset points", fontsize=9)  # fmt: skip
             ax.spines[["top", "right"]].set_visible(False)
-        left.set(xlabel="environment steps", ylabel="score: return of the policy's mode")
+        left.set(xlabel="environment steps", xscale="log")
+        left.set(ylabel="score: return of the policy's mode")
         left.set_title(f"{env}: IQM of {len(c['runs'])} runs, 95 % bands", loc="left")
         left.xaxis.set_major_formatter(EngFormatter(sep=""))
+        left.xaxis.set_minor_formatter("")
         right.set(xlabel="seconds of processor time, training alone", xscale="log")
         right.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
         left.legend(frameon=False, loc="lower right")
@@ -412,7 +419,9 @@ def main():
     for name, contestant in () if options.draw else compete(chosen, options.seeds, options.jobs):
         found[name] = contestant
         print(name, sorted(r["score"] for r in contestant["runs"]), flush=True)
-        save(path.stem, "benchmarks.learning", dict(contestants=found))
+        packages = "numpy", "gymnasium", *TORCH
+        save(path.stem, "benchmarks.learning", dict(contestants=found), packages)
+    found = dict(sorted(found.items(), key=lambda entry: list(known).index(entry[1]["method"])))
     text = table(found)
     print(text)
     path.with_suffix(".md").write_text(text)

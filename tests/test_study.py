@@ -5,7 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import claims, learning
+from benchmarks import learning
+from benchmarks.claims import recorded
+from benchmarks.claims.__main__ import minus
+from benchmarks.claims.sampled import episodes_until
 
 RUNS = st.lists(st.floats(-1e3, 1e3), min_size=4, max_size=16).map(np.array)
 
@@ -57,21 +60,26 @@ def contest(better, worse):
 @pytest.mark.parametrize("gap, verdict", [(50, "right"), (-50, "wrong"), (0, "unsupported")])
 def test_compared__follows_the_gap(monkeypatch, gap, verdict):
     scores = np.random.default_rng(0).normal(size=(2, 10))
-    monkeypatch.setattr(claims, "recorded", lambda name: contest(scores[0] + gap, scores[1]))
-    assert claims.compared("any", "a", ("b",))(None)[0] == verdict
+    monkeypatch.setattr(recorded, "result", lambda name: contest(scores[0] + gap, scores[1]))
+    assert recorded.compared("any", "a", ("b",))(None)[0] == verdict
 
 
 def test_compared__says_what_is_not_recorded(monkeypatch):
-    monkeypatch.setattr(claims, "recorded", lambda name: None)
-    assert claims.compared("any", "a", ("b",))(None)[:2] == ("unsupported", "not recorded yet")
+    monkeypatch.setattr(recorded, "result", lambda name: None)
+    assert recorded.compared("any", "a", ("b",))(None)[:2] == ("unmeasured", "not recorded yet")
 
 
 def test_minus__changes_numbers_alone():
-    assert claims.minus("-1 to -0.5, 1e-3, 0.1-greedy, [-2") == "−1 to −0.5, 1e-3, 0.1-greedy, [−2"
+    assert minus("-1 to -0.5, 1e-3, 0.1-greedy, [-2") == "−1 to −0.5, 1e-3, 0.1-greedy, [−2"
 
 
-@given(st.lists(st.integers(1, 500), min_size=1, max_size=300), st.integers(1, 500))
-def test_episodes_until__needs_a_hundred_at_the_level(returns, level):
-    (found,) = claims.episodes_until(returns, (level,))
+BLOCKS = st.lists(st.tuples(st.integers(1, 500), st.integers(1, 150)), min_size=1, max_size=4)
+
+
+@given(BLOCKS, st.integers(0, 400), st.sampled_from([-0.004, 0.0, 0.004]))
+def test_episodes_until__needs_a_hundred_at_the_level(blocks, at, apart):
+    returns = [G for G, n in blocks for _ in range(n)]
     sums = [sum(returns[k - 100 : k]) for k in range(100, len(returns) + 1)]
-    assert found == next((k for k, x in enumerate(sums, 100) if x >= 100 * level), None)
+    level = (sums[at % len(sums)] if sums else 100 * at) / 100 + apart
+    (found,) = episodes_until(returns, (level,))
+    assert found == next((k for k, x in enumerate(sums, 100) if x / 100 >= level), None)

@@ -1,7 +1,7 @@
 """Stable-Baselines3's DDPG with the page's hyper-parameters, networks, first weights and noise.
 
 The page's Config must have action_layer = 1, l2 = 0, soft targets and Euler–Maruyama OU noise: more
-Stable-Baselines3 does not have. Its warm-up adds noise to the uniform actions, the page's does not.
+Stable-Baselines3 does not have.
 """
 
 import numpy as np
@@ -10,11 +10,15 @@ from stable_baselines3 import DDPG
 from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 
 
-class TwoRates(DDPG):
-    """Actor and critic each keep the step size that they were given."""
+class AsThePage(DDPG):
+    """Actor and critic each keep the step size given to them; no noise on warm-up's actions."""
 
     def _update_learning_rate(self, optimizers):
         pass
+
+    def _sample_action(self, learning_starts, action_noise=None, n_envs=1):
+        warming = self.num_timesteps < learning_starts
+        return super()._sample_action(learning_starts, None if warming else action_noise, n_envs)
 
 
 def baseline(env, config, seed):
@@ -25,7 +29,7 @@ def baseline(env, config, seed):
     ou = OrnsteinUhlenbeckActionNoise(
         zero + noise.ou_mean, zero + noise.sigma, noise.ou_theta, noise.dt
     )
-    model = TwoRates(
+    model = AsThePage(
         "MlpPolicy",
         env,
         buffer_size=config.replay,
