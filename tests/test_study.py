@@ -47,14 +47,12 @@ def test_interval__of_curves_is_that_of_each_point(seed):
 
 
 def contest(better, worse):
-    """What benchmarks.ddpg records, of training returns alone."""
+    """What benchmarks.ddpg records, as far as it is read."""
     runs = lambda scores: [
-        dict(evaluation=x, curve=dict(steps=[1, 2], returns=[x, x], training=[x - 1, x + 1]))
-        for x in scores
+        dict(evaluation=x, curve=dict(steps=[1, 2], returns=[x, x])) for x in scores
     ]
-    variants = {"a": dict(runs=runs(better)), "b": dict(runs=runs(worse))}
-    table = {name: dict(training=0.0) for name in variants}
-    return dict(env="none", steps=2, variants=variants, table=table)
+    variants = {"a, first": dict(runs=runs(better)), "b, other": dict(runs=runs(worse))}
+    return dict(env="none", steps=2, variants=variants)
 
 
 @pytest.mark.parametrize("gap, verdict", [(50, "right"), (-50, "wrong"), (0, "unsupported")])
@@ -64,9 +62,13 @@ def test_compared__follows_the_gap(monkeypatch, gap, verdict):
     assert recorded.compared("any", "a", ("b",))(None)[0] == verdict
 
 
-def test_compared__says_what_is_not_recorded(monkeypatch):
+@pytest.mark.parametrize("others", [("b", "c"), ("a",)])
+def test_compared__says_what_is_not_recorded(monkeypatch, others):
+    unmeasured = "unmeasured", "not recorded yet", None
     monkeypatch.setattr(recorded, "result", lambda name: None)
-    assert recorded.compared("any", "a", ("b",))(None)[:2] == ("unmeasured", "not recorded yet")
+    assert recorded.compared("any", "a", ("b",))(None) == unmeasured
+    monkeypatch.setattr(recorded, "result", lambda name: contest([1.0], [2.0]))
+    assert recorded.compared("any", "a", others)(None) == unmeasured
 
 
 def test_minus__changes_numbers_alone():

@@ -122,14 +122,18 @@ def every_worker(options):
     return "wrong", f"{number}(mean number by workers: {text}); there is no Σ over workers", None
 
 
-def compared(name, better, worse):
-    """A claim on DDPG: right if `better` beats each of `worse` in results/ddpg_NAME.json, wrong if
-    one of them beats it, else unsupported. It beats the other if the 95 % bootstrap interval of the
-    mean over seeds of the gap, in the return of μ averaged over the run, is above 0."""
+def compared(name, first, others):
+    """A claim on DDPG: right if the variant `first` beats all `others` of results/ddpg_NAME.json,
+    wrong if one of them beats it, else unsupported. It beats another if the 95 % bootstrap interval
+    of the mean over seeds of the gap, in the return of μ averaged over the run, is above 0.
+    Variants are given by how their names begin."""
 
     def run(options):
         record = result(f"ddpg_{name}")
-        if record is None or not {better, *worse} <= set(record["variants"]):
+        labels = list(record["variants"]) if record else []
+        better = next((label for label in labels if label.startswith(first)), None)
+        worse = [x for x in labels if x.startswith(others) and x != better]
+        if better is None or not all(any(x.startswith(start) for x in worse) for start in others):
             return "unmeasured", "not recorded yet", None
         runs = {label: variant["runs"] for label, variant in record["variants"].items()}
         final = {label: np.array([r["evaluation"] for r in row]) for label, row in runs.items()}
