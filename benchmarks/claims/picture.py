@@ -1,0 +1,117 @@
+"""The picture of benchmarks.claims: a panel for each of the main claims."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.ticker import EngFormatter
+
+from algorithms.common.worlds import SHORT_CORRIDOR_OPTIMUM
+from algorithms.runner.plot import COLOURS
+from benchmarks.record import RESULTS
+
+
+def draw(found):
+    """What the claims in PANELS left for the picture, as far as it is there."""
+    there = {name: f for name, f in PANELS.items() if found.get(name, {}).get("data")}
+    fig, axes = plt.subplots(2, 4, figsize=(19, 8.6), layout="constrained")
+    for ax, (name, panel) in zip(axes.flat, there.items()):
+        panel(ax, found[name]["data"])
+        title = f"{found[name]['notes']} {panel.__doc__.rstrip('.')}: {found[name]['verdict']}"
+        ax.set_title(title, loc="left", fontsize=10.5)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(frameon=False, fontsize=9)
+    for ax in axes.flat[len(there) :]:
+        ax.remove()
+    fig.get_layout_engine().set(w_pad=0.08, h_pad=0.1)
+    fig.savefig(RESULTS / "claims.png", dpi=130)
+
+
+def draw_baseline(ax, data):
+    """Episodes to each level on CartPole."""
+    for (name, rows), colour in zip(data["runs"].items(), COLOURS):
+        late = np.array([[np.inf if x is None else x for x in row] for row in rows])
+        low, middle, high = np.quantile(late, [0.25, 0.5, 0.75], axis=0, method="nearest")
+        ax.semilogy(data["levels"], middle, "o-", color=colour, label=name)
+        ax.fill_between(data["levels"], low, np.minimum(high, 1e5), color=colour, alpha=0.15, lw=0)
+    ax.set(xlabel="mean return of 100 training episodes", ylabel="episodes: median, quartiles")
+    ax.set(ylim=(80, 5000), xticks=data["levels"])
+
+
+def draw_corridor(ax, data):
+    """Baseline, short corridor."""
+    for (name, values), colour in zip(data.items(), (COLOURS[0], COLOURS[2])):
+        ax.plot(5 * np.arange(len(values)), values, color=colour, label=f"{name} baseline")
+    ax.axhline(SHORT_CORRIDOR_OPTIMUM[1], color="black", ls=":", lw=1)
+    ax.set(xlabel="episode", ylabel="exact value of the policy, mean of 100 runs")
+
+
+def draw_advantages(ax, data):
+    """Returns and advantages, CartPole."""
+    for row, colour, label in zip(data["histogram"], COLOURS, ("G", "G − v̂")):
+        ax.stairs(row, np.arange(-70, 110, 5), fill=True, color=colour, alpha=0.5, label=label)
+    ax.set(xlabel=f"discounted, after {data['stage']:,} steps", ylabel="density, mean of the seeds")
+
+
+def draw_variance(ax, data):
+    """Variance of the gradient, exactly."""
+    for k, name in enumerate(next(iter(data.values()))):
+        heights = [row[name] for row in data.values()]
+        ax.bar(np.arange(len(data)) + 0.2 * (k - 1.5), heights, 0.2, color=COLOURS[k], label=name)
+    ax.set_xticks(range(len(data)), [world.replace("Short", "") for world in data])
+    ax.set(yscale="log", ylabel="tr Cov ĝ of one episode", ylim=(0.2, 4000))
+
+
+def draw_staleness(ax, data):
+    """Steps until 475, workers."""
+    for (kind, rows), colour, label in zip(data.items(), COLOURS, ("stale", "one at a time")):
+        N = [int(n) for n in rows]
+        for n, ((low, middle, high), reached, seeds) in zip(N, rows.values()):
+            top = 150_000  # the end of a run
+            low, middle, high = (top if x is None else x for x in (low, middle, high))
+            at = n * (1.06 if kind == "serial" else 1.0)
+            ax.plot([at, at], [low, high], color=colour, lw=1)
+            ax.plot(at, middle, "o", color=colour, label=label if n == N[0] else None)
+            ax.annotate(f"{reached}/{seeds}", (at, middle), (5, 5), fontsize=8, color=colour,
+                        textcoords="offset points")  # fmt: skip
+    ax.axhline(150_000, color="grey", ls=":", lw=1)
+    ax.set_xscale("log", base=2)
+    ax.set_xticks([2**k for k in range(7)], [2**k for k in range(7)])
+    ax.set(xlabel="A3C workers; n/6: seeds that reach it", ylabel="steps: median, quartiles")
+    ax.yaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def draw_factor(ax, data):
+    """What Σ for 1/N does to a step."""
+    for (name, row), colour in zip(data["growth"].items(), COLOURS):
+        style = "--" if name in ("momentum", "Adam") else "-"
+        ax.loglog(data["factors"], row, style, color=colour, base=2, label=name)
+    ax.set(xlabel="N, times the gradient", ylabel="times the length of the steps")
+    ax.set_xticks(data["factors"], data["factors"])
+    ax.set_yticks(data["factors"], data["factors"])
+
+
+def draw_noise(ax, data):
+    """OU noise is no sine."""
+    t = np.arange(len(data["path"]))
+    ax.plot(t, data["path"], color=COLOURS[0], lw=1, label="OU, ou_theta = 0.15, σ = 0.2")
+    ax.plot(t, 0.05 * np.sin(0.1 * t), color=COLOURS[1], lw=2, label="0.05 sin(0.1 t)")
+    ax.set(xlabel="t", ylabel="N, in half ranges of the action")
+
+
+def draw_targets(ax, data):
+    """DDPG's targets, Pendulum-v1."""
+    for (name, (steps, returns)), colour in zip(data.items(), COLOURS):
+        ax.plot(steps, returns, color=colour, lw=1.8, label=name)
+    ax.set(xlabel="environment steps", ylabel="return of μ, mean of the seeds")
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+PANELS = {
+    "baseline_cartpole": draw_baseline,
+    "baseline_corridor": draw_corridor,
+    "advantages": draw_advantages,
+    "critic_variance": draw_variance,
+    "staleness": draw_staleness,
+    "sum_or_mean": draw_factor,
+    "sinus": draw_noise,
+    "soft": draw_targets,
+}

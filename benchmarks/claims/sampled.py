@@ -1,0 +1,331 @@
+"""Claims decided by sampling: learning runs and rollouts, over seeds where they learn."""
+
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+
+import gymnasium
+import numpy as np
+
+from algorithms import a2c, a3c, async_q, reinforce
+from algorithms.common.episode import play
+from algorithms.common.noise import Noise
+from algorithms.common.policy import make_policy, make_value
+from benchmarks import entropy
+from benchmarks.claims.exact import ratios
+from benchmarks.claims.recorded import result
+from npgrad import OPTIMIZERS
+
+LEVELS = (100, 200, 300, 400, 475)
+BASELINES = {
+    "no baseline": dict(baseline="none", step_size=1e-3),  # its best of 5e-4, 1e-3, 2e-3
+    "running mean": dict(baseline="mean"),
+    "learned v̂": dict(baseline="value"),
+}
+CAP = 400_000  # steps; what is not reached by then counts as never
+FACTORS = (1, 2, 4, 8, 16, 32, 64)
+
+
+def lucky(options):
+    """Right if random play on CartPole now and then had 100 times its usual return."""
+    envs = gymnasium.make_vec("CartPole-v1", 1000, vectorization_mode="vector_entry_point")
+    rng, R, squares = np.random.default_rng(0), [], []
+    for k in range(2 if options.quick else 20):
+        envs.reset(seed=k)
+        total, drift, going = np.zeros(1000), np.zeros(1000), np.ones(1000, bool)
+        while going.any():
+            A = rng.integers(2, size=1000)
+            drift += going * (A - 0.5)  # Σ_t ∂ln π/∂h of the second action
+            _, r, terminated, truncated, _ = envs.step(A)
+            total += going * r
+            going &= ~(terminated | truncated)
+        R += total.tolist()
+        squares += ((total * drift) ** 2).tolist()
+    R, share = np.array(R), np.sort(squares)[::-1]
+    top = share[: len(R) // 100].sum() / share.sum()
+    usual, most = np.median(R), R.max()
+    number = (
+        f"of {len(R):,} random episodes the median is {usual:.0f}, the most {most:.0f} "
+        f"({most / usual:.0f} times; CartPole-v1 ends at 500). That the lucky ones dominate is "
+        f"right: 1 % of the episodes carry {top:.0%} of the squared gradient"
+    )
+    return "right" if most >= 100 * usual else "partly", number, None
+
+
+def advantage_run(seed, stages, episodes):
+    """G, G − v̂ of fresh episodes, and the ratio of tr Cov ĝ without and with v̂, at each stage."""
+    env, config = gymnasium.make("CartPole-v1"), reinforce.Config()
+    state, rows = reinforce.init(env, config, seed), []
+    policy, value = make_policy(env, config.network), make_value(env, config.network)
+    training = reinforce.train(env, config, state)
+    for stage in stages:
+        while state.steps < stage:
+            next(training)
+        rng, g, pairs = np.random.default_rng([seed, stage]), ([], []), []
+        for _ in range(episodes):
+            e = play(env, policy, state.theta, rng)
+            G, b = reinforce.targets(state, config, value, e)
+            t = np.arange(len(G))
+            for found, base in zip(g, (0 * b, b)):
+                weight = reinforce.weights(t, G, base, config.gamma, config.weighting)
+                found.append(reinforce.gradient(state.theta, policy, e.S, e.A, weight))
+            pairs.append(np.stack([G, G - b]))
+        without, with_v = (np.var(x, axis=0, ddof=1).sum() for x in g)
+        G, A = np.concatenate(pairs, axis=1)
+        rows.append(dict(stage=stage, ratio=float(without / with_v),
+                         returns=np.quantile(G, [0.01, 0.99]).tolist(),
+                         advantages=np.quantile(A, [0.01, 0.99]).tolist(),
+                         histogram=[np.histogram(x, np.arange(-70, 110, 5), density=True)[0]
+                                    .round(4).tolist() for x in (G, A)]))  # fmt: skip
+    return rows
+
+
+def advantages(options):
+    """Right if advantages span a fifth of what returns do, and the gradient's variance falls."""
+    stages = (5_000,) if options.quick else (5_000, 20_000, 60_000)
+    with ProcessPoolExecutor(options.jobs) as pool:
+        jobs = [pool.submit(advantage_run, k, stages, 60) for k in range(options.seeds)]
+        runs = [job.result() for job in jobs]
+    parts = []
+    for rows in zip(*runs):
+        (a, b), (c, d) = (np.median([r[k] for r in rows], 0) for k in ("returns", "advantages"))
+        ratio = np.quantile([r["ratio"] for r in rows], [0.25, 0.5, 0.75])
+        text = (
+            f"{rows[0]['stage']:,} steps: G in [{a:.0f}, {b:.0f}], G − v̂ in [{c:.0f}, {d:.0f}], "
+            f"tr Cov ĝ falls {ratio[1]:.1f} times ({ratio[0]:.1f} to {ratio[2]:.1f})"
+        )
+        parts.append((b - a, d - c, ratio[1], text))
+    exact, _ = ratios("reward to go", "reward to go − v")
+    number = f"CartPole, γ = 0.99, 1st to 99th percentile: {'; '.join(p[3] for p in parts)}. "
+    number += "What falls is the mean square: the range is moved about 0, hardly narrowed. "
+    number += f"Exactly, tr Cov ĝ with b = 0 over b = v: {exact}"
+    narrow = [wide > 5 * thin for wide, thin, *_ in parts]
+    less = all(ratio > 1 for *_, ratio, _ in parts)
+    verdict = "right" if all(narrow) and less else "partly" if less else "wrong"
+    last = np.mean([rows[-1]["histogram"] for rows in runs], 0).round(4).tolist()
+    return verdict, number, dict(stage=stages[-1], histogram=last)
+
+
+def episodes_until(returns, levels):
+    """Number of episodes until the mean of the last 100 is at each level; None: never."""
+    means = np.convolve(returns, np.full(100, 0.01), "valid") if len(returns) >= 100 else []
+    at = [np.flatnonzero(np.array(means) >= level - 1e-9) for level in levels]
+    return [int(k[0]) + 100 if k.size else None for k in at]
+
+
+def baseline_run(name, seed, cap):
+    """Training episodes until each level, within so many steps."""
+    env, config = gymnasium.make("CartPole-v1"), reinforce.Config(**BASELINES[name])
+    state, returns = reinforce.init(env, config, seed), []
+    for metrics in reinforce.train(env, config, state):
+        returns += metrics.returns
+        solved = len(returns) >= 100 and sum(returns[-100:]) >= 100 * LEVELS[-1]
+        if solved or metrics.steps >= cap:
+            return episodes_until(returns, LEVELS)
+
+
+def baseline_cartpole(options):
+    """Right if the interval of the ratio of medians at 475 is all above 10, wrong if below."""
+    cap = 40_000 if options.quick else CAP
+    with ProcessPoolExecutor(options.jobs) as pool:
+        jobs = {
+            name: [pool.submit(baseline_run, name, k, cap) for k in range(options.seeds)]
+            for name in BASELINES
+        }
+        runs = {name: [job.result() for job in row] for name, row in jobs.items()}
+    until = {
+        name: np.array([[np.inf if x is None else x for x in row] for row in rows])
+        for name, rows in runs.items()
+    }
+    without, mean, value = until.values()
+    rng, n = np.random.default_rng(0), len(value)
+    draws = rng.integers(n, size=(2, 2000, n))
+    with np.errstate(invalid="ignore"):
+        middle = np.median(without, 0) / np.median(value, 0)
+        drawn = np.median(without[draws[0]], 1) / np.median(value[draws[1]], 1)
+        low, high = np.nanquantile(drawn, [0.025, 0.975], axis=0, method="nearest")
+    show = lambda x: f"{x:.1f}" if np.isfinite(x) else "unknown"
+    text = ", ".join(
+        f"to {level} {show(m)} [{show(a)}, {show(b)}]"
+        for level, m, a, b in zip(LEVELS, middle, low, high)
+    )
+    solved = ", ".join(f"{name} {np.isfinite(x[:, -1]).sum()}" for name, x in until.items())
+    constant = np.median(mean[:, -1]) / np.median(value[:, -1])
+    number = (
+        f"episodes without over with v̂ (medians, 95 %): {text}; a running mean instead of v̂ "
+        f"takes {show(constant)} times as many to 475. Of {n} runs reach 475 within {cap:,} steps: "
+        f"{solved}"
+    )
+    verdict = "right" if low[-1] >= 10 else "wrong" if high[-1] < 10 else "unsupported"
+    return verdict, number, dict(levels=LEVELS, runs=runs)
+
+
+def correlation_run(seed, n):
+    """Correlation of one A3C update with the next, θ held after some learning: [one worker's, eight
+    workers' in turn] of the actor's gradient, the critic's, and the states; of h and v̂ the biases'.
+    """
+    _, _, learned, _ = entropy.learned(0.01, entropy.T_MAX, seed, entropy.HALFWAY)
+    found = []
+    for workers in (1, 8):
+        settings = entropy.CARTPOLE | dict(workers=workers, step_size=0.0, T_max=10**9)
+        env, config, rows = gymnasium.make("CartPole-v1"), a3c.Config(**settings), []
+        state = a3c.init(env, config, seed)
+        state.theta[:] = learned.theta
+
+        def gradient(theta, policy, S, A, R, advantage, *rest, rows=rows):
+            score = policy.head.score(policy.model(theta, S)[:, :-1], A)
+            rows.append([*(advantage @ score), advantage.sum(), *S.mean(0)])
+            return np.zeros_like(theta)
+
+        for _ in a3c.train(env, config, state, gradient):
+            if len(rows) >= n:
+                break
+        x = np.array(rows[n // 4 :])  # all workers began together
+        x -= x.mean(0)
+        lagged = (x[1:] * x[:-1]).mean(0) / (x * x).mean(0)
+        found.append([lagged[:2].mean(), lagged[2], lagged[3:].mean()])
+    return found
+
+
+def correlation(options):
+    """Right if one worker's successive updates are correlated, of eight in turn less."""
+    n = 200 if options.quick else 800
+    with ProcessPoolExecutor(options.jobs) as pool:
+        jobs = [pool.submit(correlation_run, k, n) for k in range(options.seeds)]
+        found = np.array([job.result() for job in jobs])
+    (one, many), spread = found.mean(0), found.std(0, ddof=1).max()
+    text = ", ".join(
+        f"{what} {a:+.2f} and {b:+.2f}"
+        for what, a, b in zip(("actor's gradient", "critic's", "mean state"), one, many)
+    )
+    number = (
+        f"one A3C update (20 steps, CartPole, θ held) and the next, one worker and eight in turn: "
+        f"{text} (s.d. over seeds at most {spread:.2f}). States do correlate, gradients do not: "
+        "given the past a score has mean 0, and so has a TD error of v̂ = v"
+    )
+    return "right" if (one[1:] > many[1:] + 0.1).all() else "partly", number, None
+
+
+def everybody_stops(options):
+    """Right if updates came only at multiples of I_AsyncUpdate, and copies made others wait."""
+    steps = 3_000 if options.quick else 20_000
+    env, config = (
+        gymnasium.make("CartPole-v1"),
+        async_q.OneStepQ(workers=8, I_async_update=5, T_max=steps),
+    )
+    state = async_q.init(env, config, 0)
+    for _ in async_q.train(env, config, state):
+        pass
+    T, updates = int(state.T.sum()), int(np.sum(state.updates))
+    number = (
+        f"8 workers, I = 5: {updates:,} updates in {T:,} steps, where t mod I = 0 alone makes "
+        f"{T // 5:,}: an episode's end updates, too (Algorithm 1). θ⁻ is copied by the worker that "
+        "passes the multiple of I_target; nobody waits"
+    )
+    return "wrong" if updates > 1.01 * T / 5 else "right", number, None
+
+
+def push(shared, pushes):
+    theta = np.frombuffer(shared)
+    A = np.random.default_rng(0).standard_normal((60, 60))
+    for _ in range(pushes):
+        for _ in range(20):  # the rollout and the gradient, in place of which this stands
+            A = np.tanh(A @ A)
+        theta += 1.0
+
+
+def overwrite(options):
+    """Right if pushes without locks lost much of what they add."""
+    N, pushes = 2, 500 if options.quick else 4000
+    shared = multiprocessing.RawArray("d", 4675)
+    workers = [multiprocessing.Process(target=push, args=(shared, pushes)) for _ in range(N)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    lost = 1 - np.frombuffer(shared).mean() / (N * pushes)
+    runs = result("asynchronous")["results"]
+    solved = {n: sum(r["score"] >= 475 for r in runs[f"a3c-{n}"]["runs"]) for n in (1, 2, 4)}
+    number = (
+        f"{N} processes, {len(os.sched_getaffinity(0))} core(s), {pushes:,} pushes θ += Δθ each "
+        f"without locks: {lost:.4%} of what they add is lost; overwriting would lose half. A3C "
+        f"without locks evaluates at 475 in {solved[1]}, {solved[2]} and {solved[4]} of 10 runs "
+        "with 1, 2 and 4 processes"
+    )
+    return "wrong" if lost < 0.05 else "right", number, None
+
+
+def gradients(updates):
+    """dθ of A2C on CartPole-v1, 16 environments, mean reduction (updates, n)."""
+    env, found = gymnasium.make("CartPole-v1"), []
+    config = a2c.Config(environments=16, precision="double", vectorization="vector_entry_point")
+
+    def gradient(*arguments):
+        found.append(a2c.gradient(*arguments))
+        return found[-1]
+
+    state = a2c.init(env, config, 0)
+    for _, _ in zip(range(updates), a2c.train(env, config, state, gradient)):
+        pass
+    return np.array(found)
+
+
+def sum_or_mean(options):
+    """Right if 1/N changed the step as it changes the gradient, for the optimiser in use."""
+    d = gradients(50 if options.quick else 300)
+    rules = {"SGD": ("sgd", {}), "momentum": ("momentum", {}), "Adam": ("adam", {})}
+    rules |= {
+        f"RMSProp, ε = {eps:g}": ("rmsprop", dict(eps=eps)) for eps in (0.1, 1e-3, 1e-5, 1e-10)
+    }
+    lengths = {}
+    for name, (rule, settings) in rules.items():
+        optimizer, lengths[name] = OPTIMIZERS[rule], []
+        for N in FACTORS:
+            m, total = optimizer.statistics(d[0]), 0.0
+            for t, row in enumerate(d, 1):
+                total += np.linalg.norm(optimizer.step(N * row, m, t, 1.0, **settings))
+            lengths[name].append(total)
+    growth = {name: (np.array(x) / x[0]).round(4).tolist() for name, x in lengths.items()}
+    k = FACTORS.index(16)
+    text = ", ".join(f"{name} {row[k]:.3g}" for name, row in growth.items())
+    number = (
+        f"the same {len(d)} gradients of A2C (r.m.s. entry {np.sqrt((d**2).mean()):.1e}) times 16 "
+        f"make the steps longer by: {text}. Under Adam, and RMSProp with ε → 0, Σ and 1/N are the "
+        "same update (RMSProp's Σ with ε is its 1/N with ε/N²); else 1/N is a step N times smaller"
+    )
+    return "partly", number, dict(factors=FACTORS, growth=growth)
+
+
+def goals(noise, seed, episodes):
+    """Share of episodes of MountainCarContinuous-v0 in which noise about u = 0 alone gets there."""
+    envs = gymnasium.make_vec("MountainCarContinuous-v0", episodes, vectorization_mode="sync")
+    rng, N, u = np.random.default_rng(seed), np.zeros(episodes), np.zeros(episodes)
+    reached, over, t = np.zeros(episodes, bool), np.zeros(episodes, bool), 0
+    envs.reset(seed=seed)
+    while not over.all():
+        if noise.noise == "epsilon":  # each environment draws for itself
+            a = np.where(rng.random(episodes) < noise.epsilon, rng.uniform(-1, 1, episodes), 0.0)
+        else:
+            a = noise.explore(u, N, t, rng)
+        _, _, terminated, truncated, _ = envs.step(a[:, None].astype(np.float32))
+        reached |= terminated & ~over
+        over |= terminated | truncated
+        t += 1
+    return float(reached.mean())
+
+
+def inertia(options):
+    """Right if OU noise moves a car with inertia where noise of the same s.d. does not."""
+    keep, spread = Noise(sigma=0.3).coefficients(0.3)
+    sd = spread / np.sqrt(1 - keep**2)
+    kinds = {
+        "OU, σ = 0.3": Noise(sigma=0.3),
+        f"white, as strong ({sd:.2f})": Noise("white", float(sd)),
+        "ε = 0.5, uniform": Noise("epsilon", epsilon=0.5),
+    }
+    n = 10 if options.quick else 40
+    share = {name: goals(noise, 0, n) for name, noise in kinds.items()}
+    text = ", ".join(f"{name} {x:.0%}" for name, x in share.items())
+    number = f"MountainCarContinuous-v0, noise alone, {n} episodes that get to the goal: {text}"
+    ou, *others = share.values()
+    return "right" if ou > 2 * max(others) else "partly", number, None
