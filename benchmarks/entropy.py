@@ -322,7 +322,7 @@ def table(record):
             "a sharp policy's scores are nearly 0: tr Cov ĝ vanishes with the entropy. What rises "
             "as the policy sharpens is the noise per signal, since ∇J vanishes faster",
             f"tr Cov ĝ sharp (κ = 4), as it was (1), uniform (0): {greatest}. "
-            f"tr Cov ĝ/|∇J|², uniform and sharp: {ratios}. CartPole segments, median of "
+            f"tr Cov ĝ/∣∇J∣², uniform and sharp: {ratios}. CartPole segments, median of "
             f"{len([k for k in runs if k.startswith('segments')])} seeds: {segments}",
         ),
         (
