@@ -2,7 +2,7 @@
 
     python -m benchmarks.ddpg [pendulum] [mountain_car] [inverted_pendulum] [regulator] [noise]
                               [noise_car] [targets] [tau] [annealing] [halfcheetah]
-                              [--seeds 10] [--jobs 2] [--minutes 60]
+                              [--seeds 10] [--jobs 2] [--minutes 60] [--keep]
 
 pendulum, mountain_car, inverted_pendulum   100 episodes played with μ after the steps given here,
                against a threshold; inverted_pendulum and halfcheetah need Gymnasium's MuJoCo worlds
@@ -20,10 +20,12 @@ paired difference.
 
 Settings were tuned on seeds from 100 up; reported are seeds 0, 1, .... Each part writes
 results/ddpg_PART.json as it goes, and .png (comparisons .md too) at its end; seeds are shared out
-among --jobs processes. Set OMP_NUM_THREADS=1.
+among --jobs processes. With --keep, variants of comparisons that are on record with the same
+settings are tabled and drawn, not run again. Set OMP_NUM_THREADS=1.
 """
 
 import argparse
+import json
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -56,10 +58,10 @@ CAR = replace(
     SMALL,
     networks=Networks(hidden=(64, 64)),
     step_size=1e-3,
-    noise=Noise(sigma=0.5),
+    noise=Noise(sigma=0.3, ou_theta=0.05),  # pushes long in one direction
 )
 SPRING = replace(SMALL, gamma=spring().gamma, step_size=1e-4)
-POLE = replace(SMALL, step_size_w=3e-3)
+POLE = replace(SMALL, step_size=1e-4, step_size_w=3e-3)
 CHEETAH = replace(
     SMALL,
     networks=Networks(hidden=(256, 256), action_layer=1),
@@ -69,11 +71,11 @@ CHEETAH = replace(
     warmup=10_000,
     noise=Noise("white", 0.1),
 )
-PUBLISHED = {  # HalfCheetah at 1M steps, earlier versions of the world
-    "Tianshou": 11719,  # its examples/mujoco/README.md, best evaluation, 10 seeds, v3
-    "CleanRL": 10374,  # its documentation of ddpg_continuous_action.py, in training, 3 seeds
-    "OurDDPG": 8577,  # Fujimoto et al. 2018, table 1, best evaluation, 10 seeds, v1
-    "DDPG as in 2015": 3306,  # the same
+PUBLISHED = {  # HalfCheetah at 1M steps, in earlier versions of the world
+    "Tianshou": 11719,  # its examples/mujoco/README.md: v3, best evaluation, 10 seeds
+    "CleanRL": 10374,  # its docs/rl-algorithms/ddpg.md: v4, returns in training, 3 seeds
+    "OurDDPG": 8577,  # Fujimoto et al. 2018 (TD3), table 1: v1, best evaluation, 10 seeds
+    "DDPG as in 2015": 3306,  # the same table
 }
 
 
@@ -109,10 +111,11 @@ def noises(config, white):
 
 COMPARISONS = {
     "noise": (SWING, noises(SMALL, 0.38)),
-    "noise_car": (HILL, noises(CAR, 0.95)),
+    "noise_car": (HILL, noises(CAR, 0.96)),
     "targets": (SWING, {
         "soft, τ = 0.005": SMALL,
-        "hard, C = 200 (as old)": replace(SMALL, target="hard", copy_every=200),
+        "hard, C = 200": replace(SMALL, target="hard", copy_every=200),
+        "hard, C = 400 (on average as old)": replace(SMALL, target="hard", copy_every=400),
         "hard, C = 1000": replace(SMALL, target="hard", copy_every=1000),
         "none (τ = 1)": replace(SMALL, tau=1.0),
     }),
@@ -127,6 +130,13 @@ COMPARISONS = {
         "σ = 0.01": replace(SMALL, noise=Noise(sigma=0.01)),
     }),
 }  # fmt: skip
+NOTES = {
+    "noise": "4.2.2: OU noise suits systems with inertia, ε-greedy may switch abruptly",
+    "noise_car": "4.2.2: OU noise suits systems with inertia, ε-greedy may switch abruptly",
+    "targets": "4.3: hard copies of the targets make learning unstable, soft ones are more stable",
+    "tau": "4.3: τ has to be tuned, usually between 0.001 and 0.01",
+    "annealing": "4.2.1: σ large at first (0.3) to search widely, small at last (0.01) to be fine",
+}
 
 
 def play(env, config, state, episodes):
@@ -205,9 +215,21 @@ def each_seed(task, seeds, jobs, final=100):
 
 
 @lru_cache
-def compared(task, seeds, jobs):
+def on_record():
+    """{(environment, steps, settings): runs} of the comparisons in results/."""
+    known = {}
+    for path in (RESULTS / f"ddpg_{name}.json" for name in COMPARISONS):
+        found = json.loads(path.read_text()) if path.exists() else dict(variants={})
+        for variant in found["variants"].values():
+            known[found["env"], found["steps"], variant["config"]] = variant["runs"]
+    return known
+
+
+@lru_cache
+def compared(task, seeds, jobs, keep):
     """The runs of a variant; several comparisons share the one that they vary."""
-    return list(each_seed(task, seeds, jobs, final=50))
+    known = on_record().get((task.env, task.steps, repr(task.config)), []) if keep else []
+    return known if len(known) == seeds else list(each_seed(task, seeds, jobs, final=50))
 
 
 def curves(ax, runs, colour, label):
@@ -222,13 +244,13 @@ def curves(ax, runs, colour, label):
     return at, values
 
 
-def finish(ax, name, task, ylabel="return of μ"):
-    ax.set(xlabel="environment steps", ylabel=ylabel)
+def finish(ax, name, task, legend="lower right"):
+    ax.set(xlabel="environment steps", ylabel="return of μ")
     ax.set_title(f"DDPG on {task.env}", loc="left")
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.spines[["top", "right"]].set_visible(False)
     ax.margins(x=0.01)
-    ax.legend(frameon=False, loc="lower right")
+    ax.legend(frameon=False, loc=legend)
     ax.figure.savefig(RESULTS / f"ddpg_{name}.png", dpi=150)
     plt.close(ax.figure)
 
@@ -264,14 +286,14 @@ def solve(name, seeds, jobs):
     finish(ax, name, task)
 
 
-def compare(name, seeds, jobs):
+def compare(name, seeds, jobs, keep):
     """One of COMPARISONS on seeds 0, 1, ...: the final evaluation, and how soon it is good."""
     base, variants = COMPARISONS[name]
     table, every = {}, {}
     _, ax = plt.subplots(figsize=(8, 4.8), layout="constrained")
     for colour, (label, config) in zip(COLOURS, variants.items()):
         task = base._replace(config=config)
-        runs = compared(task, seeds, jobs)
+        runs = compared(task, seeds, jobs, keep)
         curves(ax, runs, colour, label)
         final = np.array([run["evaluation"] for run in runs])
         soon = [next((s for s, r in zip(c["steps"], c["returns"]) if r >= task.threshold), None)
@@ -288,9 +310,9 @@ def compare(name, seeds, jobs):
         every[label] = dict(config=repr(config), runs=runs)
         print(name, label, table[label], flush=True)
         record(name, task, threshold=task.threshold, table=table, variants=every)
-    text = markdown(base, table, seeds) + "\n" + finding(every)
+    text = f"{markdown(base, table, seeds)}\nThe notes, {NOTES[name]}. Measured: {finding(every)}"
     (RESULTS / f"ddpg_{name}.md").write_text(text)
-    finish(ax, name, base)
+    finish(ax, name, base, legend="upper left")
 
 
 def markdown(task, table, seeds):
@@ -321,7 +343,7 @@ def finding(every):
             verdict = "better" if low > 0 else "worse" if high < 0 else "not measurably different"
             parts.append(f"{verdict} {name} ({x.mean():+.0f} [{low:+.0f}, {high:+.0f}])")
         words.append(f"{label} is {' and '.join(parts)}")
-    return f"Against {first}: {'; '.join(words)}.\n"
+    return f"against {first}, {'; '.join(words)}.\n"
 
 
 def halfcheetah(minutes):
@@ -349,6 +371,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
     parser.add_argument("--minutes", type=float, default=60.0, help="of training, for halfcheetah")
+    parser.add_argument("--keep", action="store_true", help="run no variant that is on record")
     arguments = parser.parse_args()
     unknown = set(arguments.parts) - set(parts)
     if unknown:
@@ -357,8 +380,10 @@ def main():
     for name in arguments.parts or parts:
         if name == "halfcheetah":
             halfcheetah(arguments.minutes)
+        elif name in TASKS:
+            solve(name, arguments.seeds, arguments.jobs)
         else:
-            (solve if name in TASKS else compare)(name, arguments.seeds, arguments.jobs)
+            compare(name, arguments.seeds, arguments.jobs, arguments.keep)
 
 
 if __name__ == "__main__":
