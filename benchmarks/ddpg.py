@@ -1,25 +1,38 @@
 """What DDPG learns, and what its noise and its target networks are for.
 
     python -m benchmarks.ddpg [pendulum] [mountain_car] [inverted_pendulum] [regulator] [noise]
-                              [targets] [tau] [annealing] [halfcheetah] [--seeds 10]
+                              [noise_car] [targets] [tau] [annealing] [halfcheetah]
+                              [--seeds 10] [--jobs 2] [--minutes 60] [--keep]
 
 pendulum, mountain_car, inverted_pendulum   100 episodes played with μ after the steps given here,
                against a threshold; inverted_pendulum and halfcheetah need Gymnasium's MuJoCo worlds
 regulator      the cost of μ over that of the exact optimum K*, both met with the same noise
-noise, targets, tau, annealing   the notes' comparisons (4.2, 4.3), on Pendulum-v1 with a small
-               network, everything else alike
-halfcheetah    the paper's networks on HalfCheetah-v5 for --minutes, one seed, beside published
-               results at a million steps
+noise, noise_car (notes 4.2.2)   OU, white, ε-greedy and no noise, on Pendulum-v1 and on
+               MountainCarContinuous-v0, where the goal is only found by pushing for long
+targets, tau (4.3)   soft, hard and no target networks; soft ones of several τ
+annealing (4.2.1)    σ from 0.3 to 0.01, and σ that stays
+halfcheetah    one seed for --minutes of processor time or a million steps, beside published results
 
-Settings were tuned on seeds from 100 up; reported are seeds 0, 1, .... Each part writes
-results/ddpg_PART.json after every seed, and .png (comparisons .md too) at its end. Set
-OMP_NUM_THREADS=1.
+A comparison varies one thing, on the same seeds. Its measures are the return of μ averaged over
+the learning curve (soon good, and never bad again) and that after the last step; the sentence under
+its table says which variants differ from the first by more than the 95 % bootstrap band of the mean
+paired difference.
+
+Settings were tuned on seeds from 100 up; reported are seeds 0, 1, .... Of pendulum, regulator and
+mountain_car these had been seen before with other settings or other rounding (mountain_car with
+σ = 0.5, ou_theta = 0.15: 8 of 10 once, 1 of the first 4 with sums in another order). Each part
+writes results/ddpg_PART.json as it goes, and .png (comparisons .md too) at its end; seeds are
+shared out among --jobs processes. With --keep, variants of comparisons that are on record with the
+same settings are tabled and drawn, not run again. Set OMP_NUM_THREADS=1.
 """
 
 import argparse
+import json
+import os
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import gymnasium
@@ -47,11 +60,25 @@ CAR = replace(
     SMALL,
     networks=Networks(hidden=(64, 64)),
     step_size=1e-3,
-    noise=Noise(sigma=0.5),
+    noise=Noise(sigma=0.3, ou_theta=0.05),  # pushes long in one direction
 )
 SPRING = replace(SMALL, gamma=spring().gamma, step_size=1e-4)
-POLE = replace(SMALL, step_size_w=3e-3)
-PUBLISHED = {"CleanRL": 10374, "OurDDPG (TD3's authors)": 8577}  # HalfCheetah at 1M steps
+POLE = replace(SMALL, step_size=1e-4, step_size_w=3e-3)
+CHEETAH = replace(
+    SMALL,
+    networks=Networks(hidden=(256, 256), action_layer=1),
+    step_size=1e-3,
+    batch=100,
+    replay=1_000_000,
+    warmup=10_000,
+    noise=Noise("white", 0.1),
+)
+PUBLISHED = {  # HalfCheetah at 1M steps, in earlier versions of the world
+    "Tianshou": 11719,  # its examples/mujoco/README.md: v3, best evaluation, 10 seeds
+    "CleanRL": 10374,  # its docs/rl-algorithms/ddpg.md: v4, returns in training, 3 seeds
+    "OurDDPG": 8577,  # Fujimoto et al. 2018 (TD3), table 1: v1, best evaluation, 10 seeds
+    "DDPG as in 2015": 3306,  # the same table
+}
 
 
 class Task(NamedTuple):
@@ -68,29 +95,49 @@ TASKS = {
     "mountain_car": Task("MountainCarContinuous-v0", CAR, 40_000, 4000, 90.0, 3),
     "inverted_pendulum": Task("InvertedPendulum-v5", POLE, 20_000, 2000, 950.0, 3),
     "regulator": Task("npgrad/LQR-v0", SPRING, 15_000, 1500, np.nan, 3),
+    "halfcheetah": Task("HalfCheetah-v5", CHEETAH, 1_000_000, 10_000, np.nan, 5),
 }
-COMPARED = Task("Pendulum-v1", SMALL, 6000, 400, -200.0, 5)
-ANNEALED = Noise(sigma=0.3, sigma_final=0.01, sigma_steps=5000)
+SWING = Task("Pendulum-v1", SMALL, 6000, 400, -200.0, 5)
+HILL = TASKS["mountain_car"]._replace(steps=20_000, every=2000)
+
+
+def noises(config, white):
+    """The four kinds of noise; white noise as strong in the long run as that OU noise."""
+    return {
+        f"OU, σ = {config.noise.sigma:g}": config,
+        f"white, as strong ({white:g})": replace(config, noise=Noise("white", white)),
+        "ε-greedy, ε = 0.1": replace(config, noise=Noise("epsilon")),
+        "none after the warm-up": replace(config, noise=Noise("none")),
+    }
+
+
 COMPARISONS = {
-    "noise": {
-        "OU, σ = 0.2": SMALL,
-        "white, as strong (0.38)": replace(SMALL, noise=Noise("white", 0.38)),
-        "ε-greedy, ε = 0.1": replace(SMALL, noise=Noise("epsilon")),
-        "none after the warm-up": replace(SMALL, noise=Noise("none")),
-    },
-    "targets": {
+    "noise": (SWING, noises(SMALL, 0.38)),
+    "noise_car": (HILL, noises(CAR, 0.96)),
+    "targets": (SWING, {
         "soft, τ = 0.005": SMALL,
-        "hard, C = 200 (as old)": replace(SMALL, target="hard", copy_every=200),
+        "hard, C = 200": replace(SMALL, target="hard", copy_every=200),
+        "hard, C = 400 (on average as old)": replace(SMALL, target="hard", copy_every=400),
         "hard, C = 1000": replace(SMALL, target="hard", copy_every=1000),
         "none (τ = 1)": replace(SMALL, tau=1.0),
-    },
-    "tau": {f"τ = {tau:g}": replace(SMALL, tau=tau) for tau in (0.001, 0.005, 0.01, 0.05, 0.2)},
-    "annealing": {
-        "σ = 0.2": SMALL,
+    }),
+    "tau": (SWING, {
+        f"τ = {tau:g}": replace(SMALL, tau=tau) for tau in (0.005, 0.001, 0.01, 0.05, 0.2)
+    }),
+    "annealing": (SWING, {
+        "σ = 0.3 → 0.01": replace(SMALL, noise=Noise(sigma=0.3, sigma_final=0.01,
+                                                     sigma_steps=5000)),
         "σ = 0.3": replace(SMALL, noise=Noise(sigma=0.3)),
-        "σ = 0.3 → 0.01": replace(SMALL, noise=ANNEALED),
+        "σ = 0.2": SMALL,
         "σ = 0.01": replace(SMALL, noise=Noise(sigma=0.01)),
-    },
+    }),
+}  # fmt: skip
+NOTES = {
+    "noise": "4.2.2: OU noise suits systems with inertia, ε-greedy may switch abruptly",
+    "noise_car": "4.2.2: OU noise suits systems with inertia, ε-greedy may switch abruptly",
+    "targets": "4.3: hard copies of the targets make learning unstable, soft ones are more stable",
+    "tau": "4.3: τ has to be tuned, usually between 0.001 and 0.01",
+    "annealing": "4.2.1: σ large at first (0.3) to search widely, small at last (0.01) to be fine",
 }
 
 
@@ -109,39 +156,36 @@ def play(env, config, state, episodes):
     return returns
 
 
-def learn(task, seed, final=100, minutes=np.inf):
-    """One seed: evaluation at the end, seconds of training alone (processor time), and the curve of
-    evaluations."""
+def learn(task, seed, final=100, minutes=np.inf, each=lambda run, state: None):
+    """(run, state) of one seed: the curve of evaluations, the evaluation at the end, and seconds of
+    training alone (processor time). `each` is told after every point of the curve."""
     env, test_env = (gymnasium.make(task.env) for _ in range(2))
     state = ddpg.init(env, task.config, seed)
-    steps, means, train_means, recent, seconds = [], [], [], [], 0.0
+    curve, recent, seconds = dict(steps=[], returns=[], training=[]), [], 0.0
+    run = dict(seed=seed, curve=curve)
     training = ddpg.train(env, task.config, state)
     while state.steps < task.steps and seconds < 60 * minutes:
         start = time.process_time()
         metrics = next(training)
         seconds += time.process_time() - start
         recent += metrics.returns
-        if state.steps >= task.every * (len(steps) + 1) or state.steps >= task.steps:
-            steps.append(state.steps)
-            means.append(float(play(test_env, task.config, state, task.points).mean()))
-            train_means.append(float(np.mean(recent)))
+        if state.steps >= task.every * (len(curve["steps"]) + 1) or state.steps >= task.steps:
+            curve["steps"].append(state.steps)
+            curve["returns"].append(mean(play(test_env, task.config, state, task.points)))
+            curve["training"].append(mean(recent))
             recent = []
-    return dict(
-        seed=seed,
-        evaluation=float(play(test_env, task.config, state, final).mean()),
-        seconds=seconds,
-        curve=dict(steps=steps, returns=means, training=train_means),
-    ), state
+            each(run | dict(seconds=round(seconds, 1)), state)
+    evaluation = mean(play(test_env, task.config, state, final))
+    return run | dict(seconds=round(seconds, 1), evaluation=evaluation), state
 
 
-@lru_cache
-def once(task, seed):
-    """A run of a comparison; several comparisons share the one that they vary."""
-    return learn(task, seed, final=50)[0]
+def mean(x):
+    return round(float(np.mean(x)), 2)
 
 
 def regulator_ratio(config, seed, steps, episodes=100):
-    """Discounted cost of the learned μ over that of K*, on the same starts and noise."""
+    """A run, with the discounted cost of the learned μ over that of K*, on the same starts and
+    noise."""
     lqr = spring()
     run, state = learn(TASKS["regulator"]._replace(config=config, steps=steps), seed, final=1)
     act, K, costs = ddpg.actor(gymnasium.make("npgrad/LQR-v0"), config), optimal_gain(lqr), []
@@ -158,6 +202,40 @@ def regulator_ratio(config, seed, steps, episodes=100):
                       ratio=costs[0] / costs[1])  # fmt: skip
 
 
+def one_seed(task, final, seed):
+    if task.env == "npgrad/LQR-v0":
+        return regulator_ratio(task.config, seed, task.steps)
+    return learn(task, seed, final)[0]
+
+
+def each_seed(task, seeds, jobs, final=100):
+    """The runs of seeds 0, 1, ..., in order, as they end."""
+    run = partial(one_seed, task, final)
+    if jobs == 1:
+        yield from map(run, range(seeds))
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        yield from pool.map(run, range(seeds))
+
+
+@lru_cache
+def on_record():
+    """{(environment, steps, settings): runs} of the comparisons in results/."""
+    known = {}
+    for path in (RESULTS / f"ddpg_{name}.json" for name in COMPARISONS):
+        found = json.loads(path.read_text()) if path.exists() else dict(variants={})
+        for variant in found["variants"].values():
+            known[found["env"], found["steps"], variant["config"]] = variant["runs"]
+    return known
+
+
+@lru_cache
+def compared(task, seeds, jobs, keep):
+    """The runs of a variant; several comparisons share the one that they vary."""
+    known = on_record().get((task.env, task.steps, repr(task.config)), []) if keep else []
+    return known if len(known) == seeds else list(each_seed(task, seeds, jobs, final=50))
+
+
 def curves(ax, runs, colour, label):
     """Mean of the runs' evaluations with its bootstrap band."""
     least = min(len(run["curve"]["steps"]) for run in runs)
@@ -170,13 +248,13 @@ def curves(ax, runs, colour, label):
     return at, values
 
 
-def finish(ax, name, task, ylabel="return of μ"):
-    ax.set(xlabel="environment steps", ylabel=ylabel)
+def finish(ax, name, task, legend="lower right"):
+    ax.set(xlabel="environment steps", ylabel="return of μ")
     ax.set_title(f"DDPG on {task.env}", loc="left")
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.spines[["top", "right"]].set_visible(False)
     ax.margins(x=0.01)
-    ax.legend(frameon=False, loc="lower right")
+    ax.legend(frameon=False, loc=legend)
     ax.figure.savefig(RESULTS / f"ddpg_{name}.png", dpi=150)
     plt.close(ax.figure)
 
@@ -185,21 +263,19 @@ def record(name, task, **results):
     save(f"ddpg_{name}", "benchmarks.ddpg", dict(env=task.env, steps=task.steps) | results)
 
 
-def solve(name, seeds):
+def solve(name, seeds, jobs):
     """One of TASKS on seeds 0, 1, ...."""
     task, runs = TASKS[name], []
-    for seed in range(seeds):
-        if name == "regulator":
-            runs.append(regulator_ratio(task.config, seed, task.steps))
-        else:
-            runs.append(learn(task, seed)[0])
-        print(name, {k: x for k, x in runs[-1].items() if k != "curve"}, flush=True)
+    for run in each_seed(task, seeds, jobs):
+        runs.append(run)
+        print(name, {k: x for k, x in run.items() if k != "curve"}, flush=True)
         scores = np.array([run["evaluation"] for run in runs])
         summary = dict(median=float(np.median(scores)), worst=float(scores.min()))
         if name == "regulator":
             ratios = [run["ratio"] for run in runs]
             exact = -performance(spring(), optimal_gain(spring()))
             summary |= dict(ratio_median=float(np.median(ratios)), ratio_worst=max(ratios),
+                            within_5_percent=int(np.sum(np.array(ratios) <= 1.05)),
                             exact_optimum=float(exact))  # fmt: skip
         else:
             summary |= dict(threshold=task.threshold,
@@ -214,19 +290,21 @@ def solve(name, seeds):
     finish(ax, name, task)
 
 
-def compare(name, seeds):
+def compare(name, seeds, jobs, keep):
     """One of COMPARISONS on seeds 0, 1, ...: the final evaluation, and how soon it is good."""
+    base, variants = COMPARISONS[name]
     table, every = {}, {}
     _, ax = plt.subplots(figsize=(8, 4.8), layout="constrained")
-    for colour, (label, config) in zip(COLOURS, COMPARISONS[name].items()):
-        task = COMPARED._replace(config=config)
-        runs = [once(task, seed) for seed in range(seeds)]
+    for colour, (label, config) in zip(COLOURS, variants.items()):
+        task = base._replace(config=config)
+        runs = compared(task, seeds, jobs, keep)
         curves(ax, runs, colour, label)
         final = np.array([run["evaluation"] for run in runs])
         soon = [next((s for s, r in zip(c["steps"], c["returns"]) if r >= task.threshold), None)
                 for c in (run["curve"] for run in runs)]  # fmt: skip
         middle = np.median([np.inf if s is None else s for s in soon])
         table[label] = dict(
+            average=mean([np.mean(run["curve"]["returns"]) for run in runs]),
             median=float(np.median(final)),
             worst=float(final.min()),
             training=float(np.median([np.mean(run["curve"]["training"]) for run in runs])),
@@ -236,50 +314,68 @@ def compare(name, seeds):
         every[label] = dict(config=repr(config), runs=runs)
         print(name, label, table[label], flush=True)
         record(name, task, threshold=task.threshold, table=table, variants=every)
-    (RESULTS / f"ddpg_{name}.md").write_text(markdown(table, seeds))
-    finish(ax, name, COMPARED)
+    text = f"{markdown(base, table, seeds)}\nThe notes, {NOTES[name]}. Measured: {finding(every)}"
+    (RESULTS / f"ddpg_{name}.md").write_text(text)
+    finish(ax, name, base, legend="upper left")
 
 
-def markdown(table, seeds):
-    head = (f"| Pendulum-v1, {COMPARED.steps:,} steps, {seeds} seeds | return of μ, median | worst "
-            f"| return in training | first evaluation ≥ {COMPARED.threshold:g}, median steps "
-            "| seeds |")  # fmt: skip
-    rows = [head, "|---|---|---|---|---|---|"]
+def markdown(task, table, seeds):
+    head = (f"| {task.env}, {task.steps:,} steps, {seeds} seeds | return of μ, mean of the curve "
+            "| at the end, median | worst | return in training, median "
+            f"| first evaluation ≥ {task.threshold:g}, median steps | seeds |")  # fmt: skip
+    rows = [head, "|---|---|---|---|---|---|---|"]
     for label, row in table.items():
         steps = row["steps_until_reached"]
-        cells = [label, *(f"{row[k]:.0f}" for k in ("median", "worst", "training"))]
+        cells = [label, *(f"{row[k]:.0f}" for k in ("average", "median", "worst", "training"))]
         rows.append(f"| {' | '.join(cells)} | {'–' if steps is None else f'{steps:,.0f}'} "
                     f"| {row['reached']} |")  # fmt: skip
     return "\n".join(rows) + "\n"
 
 
+def finding(every):
+    """In words: how each variant differs from the first, seed by seed."""
+    (first, base), *others = every.items()
+    words = []
+    for label, variant in others:
+        parts = []
+        for name, score in (
+            ("over the curve", lambda run: np.mean(run["curve"]["returns"])),
+            ("at the end", lambda run: run["evaluation"]),
+        ):
+            x = np.array([[score(a) - score(b)] for a, b in zip(variant["runs"], base["runs"])])
+            low, high = bootstrap_band(x, np.random.default_rng(0))[:, 0]
+            verdict = "better" if low > 0 else "worse" if high < 0 else "not measurably different"
+            parts.append(f"{verdict} {name} ({x.mean():+.0f} [{low:+.0f}, {high:+.0f}])")
+        words.append(f"{label} is {' and '.join(parts)}")
+    return f"against {first}, {'; '.join(words)}.\n"
+
+
 def halfcheetah(minutes):
-    """The paper's networks, one seed, for as long as is given."""
-    task = Task("HalfCheetah-v5", Config(tau=5e-3, l2=0.0, step_size=1e-3, warmup=10_000),
-                1_000_000, 5000, np.nan, 3)  # fmt: skip
-    run, state = learn(task, 0, final=10, minutes=minutes)
-    record(
-        "halfcheetah",
-        task._replace(steps=state.steps),
-        config=repr(task.config),
-        published_at_1M_steps=PUBLISHED,
-        replay_megabytes=state.ring.nbytes / 1e6,
-        runs=[run],
-    )
-    print("halfcheetah", state.steps, {k: x for k, x in run.items() if k != "curve"})
-    _, ax = plt.subplots(figsize=(8, 4.8), layout="constrained")
-    curves(ax, [run], COLOURS[0], "seed 0")
-    for colour, (label, score) in zip(COLOURS[1:], PUBLISHED.items()):
-        ax.axhline(score, color=colour, ls="--", lw=1, label=f"{label}, at 1M steps: {score}")
-    finish(ax, "halfcheetah", task)
+    """One seed, for as long as is given; recorded and drawn at every point of its curve."""
+    task = TASKS["halfcheetah"]
+
+    def report(run, state):
+        print("halfcheetah", state.steps, run["seconds"], run["curve"]["returns"][-1], flush=True)
+        record("halfcheetah", task._replace(steps=state.steps), config=repr(task.config),
+               published_at_1M_steps=PUBLISHED, replay_megabytes=state.ring.nbytes / 1e6,
+               runs=[run])  # fmt: skip
+        _, ax = plt.subplots(figsize=(8, 4.8), layout="constrained")
+        curves(ax, [run], COLOURS[0], "seed 0")
+        for colour, (label, score) in zip(COLOURS[1:], PUBLISHED.items()):
+            ax.axhline(score, color=colour, ls="--", lw=1, label=f"{label}, at 1M steps: {score}")
+        finish(ax, "halfcheetah", task)
+
+    report(*learn(task, 0, final=10, minutes=minutes, each=report))
 
 
 def main():
-    parts = [*TASKS, *COMPARISONS, "halfcheetah"]
+    parts = [*TASKS, *COMPARISONS]
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("parts", nargs="*", help=", ".join(parts) + "; all of them by default")
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
     parser.add_argument("--minutes", type=float, default=60.0, help="of training, for halfcheetah")
+    parser.add_argument("--keep", action="store_true", help="run no variant that is on record")
     arguments = parser.parse_args()
     unknown = set(arguments.parts) - set(parts)
     if unknown:
@@ -288,8 +384,10 @@ def main():
     for name in arguments.parts or parts:
         if name == "halfcheetah":
             halfcheetah(arguments.minutes)
+        elif name in TASKS:
+            solve(name, arguments.seeds, arguments.jobs)
         else:
-            (solve if name in TASKS else compare)(name, arguments.seeds)
+            compare(name, arguments.seeds, arguments.jobs, arguments.keep)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from algorithms.ddpg import (
     critic_objective,
     follow,
 )
-from algorithms.runner import training
+from algorithms.runner import cli, training
 from algorithms.runner.checkpoint import copy_state
 from algorithms.runner.lookup import Method
 from npgrad import check_gradient, grad, optimizers, soft_update
@@ -603,3 +603,153 @@ def test_train__comes_near_the_regulators_optimum():
     from benchmarks.ddpg import SPRING, regulator_ratio
 
     assert regulator_ratio(SPRING, seed=0, steps=6000, episodes=20)["ratio"] < 1.15
+
+
+# what the environment is handed, and what the ring is
+
+
+@given(st.sampled_from(("ou", "white", "epsilon", "none")), st.sampled_from(("euler", "exact")),
+       SEEDS)  # fmt: skip
+def test_train__plays_the_action_that_it_stores(kind, form, seed):
+    """Every kind of noise, before anything is learned: u = explore(μ(s), N, t), with N begun anew
+    in each episode and t the steps before; the environment gets its scaled value."""
+    noise = Noise(kind, sigma=0.8, sigma_final=0.1, sigma_steps=15, ou_form=form, epsilon=0.5)
+    config = replace(SMALL, warmup=0, batch=50, replay=50, noise=noise)
+    env, start = Arm(), ddpg.init(Arm(), config, seed)
+    mu, _ = ddpg.models(env, config)
+    start.theta[-2:] = 0.5, -0.5  # the last layer's biases: μ is not near 0
+    state = copy.deepcopy(start)
+    list(islice(ddpg.train(env, config, state), 4))
+    rows, rng, N = replay.fields(state.ring[:20], 2, 2), start.rng, np.zeros(2)
+    for t in range(20):
+        if t % 5 == 0:
+            rng.integers(2**31)  # the episode's seed
+            N[:] = 0.0
+        u = noise.explore(mu(start.theta, rows.S[t]), N, t, rng)
+        assert np.array_equal(rows.U[t], u)
+        assert np.array_equal(env.actions[t], ddpg.scale(env.action_space)(u))
+    assert np.array_equal(rows.S[1:5], rows.S2[:4]) and state.updates == 0
+
+
+@given(SEEDS)
+def test_train__a_step_that_ends_both_ways_does_not_bootstrap(seed):
+    """Terminated within the last step that a time limit allows: y = r."""
+
+    class Both(Arm):
+        def step(self, action):
+            s, r, _, over, info = super().step(action)
+            return s, r, over, over, info
+
+    seen = []
+
+    def spy(w, critic, S, U, y, l2):
+        seen.append(y.copy())
+        return critic_gradient(w, critic, S, U, y, l2)
+
+    state, _ = run(Both(T=1), replace(SMALL, replay=50), seed, 10, critic_gradient=spy)
+    rewards = replay.fields(state.ring[:10], 2, 2).R
+    assert len(seen) == 7 and np.isin(seen, rewards).all()
+
+
+@given(problems(), st.integers(0, 2))
+def test_gradients__of_a_feature_that_never_changes_are_the_tapes(problem, column):
+    """Normalised it is 0 in every row, its scale 1/√1e-5, and its gradient finite."""
+    actor, critic, theta, w, S, U, y = problem
+    S[:, column % S.shape[1]] = 0.75
+    pairs = (
+        (critic_gradient(w, critic, S, U, y, 0.1).copy(),
+         grad(critic_objective)(w, critic, S, U, y, 0.1)),
+        (actor_gradient(theta, actor, critic, w, S).copy(),
+         grad(actor_objective)(theta, actor, critic, w, S)),
+    )  # fmt: skip
+    for explicit, tape in pairs:
+        assert np.isfinite(explicit).all()
+        np.testing.assert_allclose(explicit, tape, rtol=1e-7, atol=1e-8 * (1 + np.abs(tape).max()))
+
+
+def test_train__takes_observations_that_are_numbers_of_states():
+    """Discrete observations come in as one-hot vectors, in the ring and in μ."""
+
+    class Counter(Arm):
+        def __init__(self):
+            super().__init__(T=3)
+            self.observation_space = gymnasium.spaces.Discrete(4, start=1)
+
+        def reset(self, **how):
+            return 1, super().reset(**how)[1]
+
+        def step(self, action):
+            _, r, *rest = super().step(action)
+            return self.t + 1, r, *rest
+
+    state, _ = run(Counter(), replace(SMALL, replay=20), 0, 4)
+    rows = replay.fields(state.ring[:12], 4, 2)
+    assert np.array_equal(rows.S, np.tile(np.eye(4)[:3], (4, 1)))
+    assert np.array_equal(rows.S2, np.tile(np.eye(4)[1:], (4, 1)))
+    assert ddpg.actor(Counter(), SMALL)(dict(theta=state.theta), 4, None).shape == (2,)
+
+
+# the command line
+
+
+class Spoilt(gymnasium.Env):
+    """Two numbers that stay 0; the reward of step 40 of all is not a number."""
+
+    def __init__(self, low=-1.0, high=1.0):
+        self.observation_space = Box(-np.inf, np.inf, (2,), np.float64)
+        self.action_space = Box(low, high, (1,), np.float64)
+        self.steps = 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(2), {}
+
+    def step(self, action):
+        self.steps += 1
+        r = np.nan if self.steps == 40 else 1.0
+        return np.zeros(2), r, False, self.steps % 10 == 0, {}
+
+
+@pytest.fixture
+def spoilt():
+    gymnasium.register("Spoilt-v0", Spoilt)
+    gymnasium.register("Unbounded-v0", Spoilt, kwargs=dict(low=-np.inf))
+    yield
+    for name in ("Spoilt-v0", "Unbounded-v0"):
+        del gymnasium.registry[name]
+
+
+@pytest.mark.usefixtures("spoilt")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--env CartPole-v1", "action_space = Discrete(2): must be a flat Box of floats"),
+        ("--env Unbounded-v0", "must be a flat Box of floats with finite bounds"),
+        ("--env Pendulum-v1 --replay 1000000000000000", "replay = 1000000000000000: needs"),
+        ("--env Pendulum-v1 --batch 64 --replay 63", "batch = 64: must be at most replay = 63"),
+    ],
+)
+def test_cli__refuses_before_it_begins(options, message, tmp_path, monkeypatch, capsys):
+    """One line on stderr, status 2, and no run folder."""
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", "ddpg", *options.split(), "--steps", "100"]) == 2
+    out, err = capsys.readouterr()
+    assert message in err and len(err.splitlines()) == 1 and not out
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("spoilt")
+def test_cli__keeps_what_was_learned_before_a_reward_that_is_not_a_number(
+    tmp_path, monkeypatch, capsys
+):
+    """The run's checkpoint is a State at the end of an episode; its numbers are all finite."""
+    monkeypatch.chdir(tmp_path)
+    options = "--env Spoilt-v0 --steps 100 --warmup 5 --batch 4 --replay 50 --hidden 4 4"
+    assert cli.main(["train", "ddpg", *options.split()]) == 1
+    err = capsys.readouterr().err
+    assert "the environment returned reward nan and observation [0. 0.] at step 40" in err
+    (folder,) = (tmp_path / "runs").iterdir()
+    with np.load(folder / "checkpoint.npz") as saved:
+        for name in ("theta", "w", "ring"):
+            assert np.isfinite(saved[name]).all()
+        assert not saved["ring"][30:].any()
