@@ -18,12 +18,12 @@ the learning curve (soon good, and never bad again) and that after the last step
 its table says which variants differ from the first by more than the 95 % bootstrap band of the mean
 paired difference.
 
-Settings were tuned on seeds from 100 up; reported are seeds 0, 1, .... Of pendulum, regulator and
-mountain_car these had been seen before with other settings or other rounding (mountain_car with
-σ = 0.5, ou_theta = 0.15: 8 of 10 once, 1 of the first 4 with sums in another order). Each part
-writes results/ddpg_PART.json as it goes, and .png (comparisons .md too) at its end; seeds are
-shared out among --jobs processes. With --keep, variants of comparisons that are on record with the
-same settings are tabled and drawn, not run again. Set OMP_NUM_THREADS=1.
+Settings were tuned on seeds from 100 up; reported are seeds 0, 1, .... Those of pendulum, regulator
+and mountain_car had been seen before the settings were last looked at (mountain_car with σ = 0.5
+and ou_theta = 0.15: 8 of 10, then, after edits to the page, 1 of the first 4). Each part writes
+results/ddpg_PART.json as it goes, and .png (comparisons .md too) at its end; seeds are shared out
+among --jobs processes. With --keep, variants of comparisons that are on record with the same
+settings are tabled and drawn, not run again. Set OMP_NUM_THREADS=1.
 """
 
 import argparse
