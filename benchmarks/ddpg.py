@@ -314,7 +314,9 @@ def compare(name, seeds, jobs, keep):
         every[label] = dict(config=repr(config), runs=runs)
         print(name, label, table[label], flush=True)
         record(name, task, threshold=task.threshold, table=table, variants=every)
-    text = f"{markdown(base, table, seeds)}\nThe notes, {NOTES[name]}. Measured: {finding(every)}"
+    named = {label: f"{label} ({row['reached']} of {seeds})" for label, row in table.items()}
+    text = (f"{markdown(base, table, seeds)}\nThe notes, {NOTES[name]}. Measured, with the seeds that "
+            f"reach {base.threshold:g} in brackets: {finding(every, named)}")  # fmt: skip
     (RESULTS / f"ddpg_{name}.md").write_text(text)
     finish(ax, name, base, legend="upper left")
 
@@ -332,8 +334,8 @@ def markdown(task, table, seeds):
     return "\n".join(rows) + "\n"
 
 
-def finding(every):
-    """In words: how each variant differs from the first, seed by seed."""
+def finding(every, named):
+    """In words: how each variant differs from the first, seed by seed; `named` names them."""
     (first, base), *others = every.items()
     words = []
     for label, variant in others:
@@ -346,8 +348,8 @@ def finding(every):
             low, high = bootstrap_band(x, np.random.default_rng(0))[:, 0]
             verdict = "better" if low > 0 else "worse" if high < 0 else "not measurably different"
             parts.append(f"{verdict} {name} ({x.mean():+.0f} [{low:+.0f}, {high:+.0f}])")
-        words.append(f"{label} is {' and '.join(parts)}")
-    return f"against {first}, {'; '.join(words)}.\n"
+        words.append(f"{named[label]} is {' and '.join(parts)}")
+    return f"against {named[first]}, {'; '.join(words)}.\n"
 
 
 def halfcheetah(minutes):
