@@ -315,8 +315,8 @@ def compare(name, seeds, jobs, keep):
         print(name, label, table[label], flush=True)
         record(name, task, threshold=task.threshold, table=table, variants=every)
     named = {label: f"{label} ({row['reached']} of {seeds})" for label, row in table.items()}
-    text = (f"{markdown(base, table, seeds)}\nThe notes, {NOTES[name]}. Measured, with the seeds that "
-            f"reach {base.threshold:g} in brackets: {finding(every, named)}")  # fmt: skip
+    text = f"{markdown(base, table, seeds)}\nThe notes, {NOTES[name]}. Measured, with the seeds "
+    text += f"that reach {base.threshold:g} in brackets: {finding(every, named)}"
     (RESULTS / f"ddpg_{name}.md").write_text(text)
     finish(ax, name, base, legend="upper left")
 
