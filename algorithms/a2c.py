@@ -50,6 +50,7 @@ from npgrad.memory import aligned, aligned_copy
 from npgrad.optimizers import clip_norm
 
 TINY = np.finfo(float).tiny
+BELOW_1 = 1.0 - np.finfo(float).epsneg
 BLOCK = 128
 SETTINGS = MappingProxyType({"sgd": (), "momentum": ("decay",), "rmsprop": ("decay", "eps")})
 
@@ -81,7 +82,7 @@ class Config:
     optimizer: Literal["sgd", "momentum", "rmsprop"] = "rmsprop"
     """How dθ becomes a step (A3C §4.5)."""
     decay: float = 0.99
-    """α of momentum and RMSProp (A3C's). In [0, 1]."""
+    """α of momentum and RMSProp (A3C's). At least 0, below 1."""
     eps: float = 1e-5
     """ε of RMSProp, inside the root (common practice). Above 0."""
     max_norm: float = np.inf
@@ -98,7 +99,7 @@ class Config:
         check(self, environments=(1, np.inf), n_steps=(1, np.inf), T_max=(1, np.inf))
         check(self, gamma=(0.0, 1.0), beta=(0.0, np.inf), value_coef=(0.0, np.inf))
         check(self, reduction=("sum", "mean"), trunk=("shared", "separate"))
-        check(self, step_size=(0.0, np.inf), optimizer=tuple(SETTINGS), decay=(0.0, 1.0))
+        check(self, step_size=(0.0, np.inf), optimizer=tuple(SETTINGS), decay=(0.0, BELOW_1))
         check(self, eps=(TINY, np.inf), max_norm=(TINY, np.inf), precision=tuple(PRECISIONS))
         check(self, vectorization=VECTORIZATIONS)
 

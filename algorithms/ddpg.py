@@ -13,11 +13,12 @@ matrices, without biases. A step that is truncated bootstraps like any other.
 Inside, actions are u = tanh(h) in [−1, 1], and Q is a function of (s, u); the environment is handed
 a = ½(low + high) + ½(high − low) u, which meets the bounds exactly at u = ±1, in any finite box.
 
-Departures from the paper: uniform actions and no learning in the first `warmup` steps; a normalised
-layer's b comes after normalisation (as its shift); targets are normalised by running averages,
-which follow the online ones as θ⁻ follows θ; moments of Adam below 1e-30, worth a step of α 1e-22,
-are set to 0 every 100 updates: those of units that no longer fire decay into denormal numbers,
-with which processors are up to 20 times slower.
+Departures from the paper: uniform actions and no learning in the first `warmup` steps; the weight
+decay has a ½, where the paper is silent; with batch_norm the actor's output is not normalised, a
+normalised layer's b comes after normalisation (as its shift), and targets are normalised by running
+averages, which follow the online ones as θ⁻ follows θ; moments of Adam below 1e-30, worth a step of
+α 1e-22, are set to 0 every 100 updates: those of units that no longer fire decay into denormal
+numbers, with which processors are up to 20 times slower.
 """
 
 import math
@@ -51,7 +52,12 @@ class Networks:
         object.__setattr__(self, "hidden", tuple(self.hidden))
         if not self.hidden or any(type(n) is not int or n < 1 for n in self.hidden):
             raise ValueError(f"hidden = {self.hidden}: must be one or more positive integers")
-        check(self, action_layer=(1, len(self.hidden)), norm_decay=(0.0, 1.0))
+        check(self, norm_decay=(0.0, 1.0))
+        if not 1 <= self.action_layer <= len(self.hidden):
+            raise ValueError(
+                f"action_layer = {self.action_layer}: must be one of the hidden layers, 1 to "
+                f"{len(self.hidden)} with hidden = {self.hidden}"
+            )
 
 
 @dataclass(frozen=True)
@@ -135,6 +141,10 @@ class State:
     updates: int = 0
     steps: int = 0  # one transition stored in each
     episodes: int = 0
+
+    def filled(self):
+        """How many rows of an array there are to be saved, where it is not all of them."""
+        return {"ring": min(self.steps, len(self.ring))}
 
 
 def models(env, config):

@@ -570,12 +570,14 @@ def test_train__raises_on_what_is_not_finite(mode, bad, where):
             return s, r, False, terminated or truncated, info
 
     envs = SyncVectorEnv([lambda: Known(0, 9), lambda: Broken(1, 3)], autoreset_mode=mode)
-    config = Config(n_steps=1 if where == "observation" else 5, **EXACT)
+    n = 1 if where == "observation" else 5
+    config = Config(n_steps=n, normalize_returns=where == "reward", **EXACT)
     state = a2c.init(envs, config, 0)
     theta = state.theta.copy()
     with pytest.raises(FloatingPointError, match=r"^environment 1 returned reward"):
         list(islice(a2c.train(envs, config, state), 2))
     np.testing.assert_array_equal(state.theta, theta)
+    assert np.isfinite(state.returned).all(), "nor does it enter the moments of returns"
 
 
 @pytest.mark.parametrize("mode", AutoresetMode)

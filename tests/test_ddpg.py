@@ -512,7 +512,7 @@ def test_config__names_what_is_wrong_and_what_is_allowed(options, message):
     [
         (dict(hidden=()), r"hidden = \(\): must be one or more positive integers"),
         (dict(hidden=(4, 0)), r"hidden = \(4, 0\)"),
-        (dict(action_layer=3), r"action_layer = 3: must be in \[1, 2\]"),
+        (dict(action_layer=3), r"action_layer = 3: must be .* 1 to 2 with hidden = \(400, 300\)"),
         (dict(norm_decay=2.0), r"norm_decay = 2.0: must be in \[0.0, 1.0\]"),
     ],
 )

@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from algorithms import ddpg
 from algorithms.common.metrics import Metrics
 from algorithms.runner import checkpoint, cli, folder, plot, training
 from algorithms.runner.checkpoint import Keeper, Position
@@ -253,6 +254,20 @@ def test_checkpoint__restores_every_bit(state, position, drawn):
     assert other.theta is theta
     assert other.rng.random() == state.rng.random()
     assert list(saved) == ["theta"] and saved["theta"].tobytes() == state.theta.tobytes()
+
+
+@given(st.integers(0, 9), st.integers(0, 2**32 - 1))
+def test_checkpoint__leaves_out_rows_of_the_replay_memory_that_hold_nothing(steps, seed):
+    """A ring of 6: the rows that were written, of as many as there are."""
+    env, config = gymnasium.make("Pendulum-v1"), ddpg.Config(replay=6, batch=2)
+    state, other = ddpg.init(env, config, seed), ddpg.init(env, config, seed + 1)
+    state.ring[: min(steps, 6)] = np.random.default_rng(seed).normal(size=state.ring[:steps].shape)
+    state.steps = steps
+    assert checkpoint.copy_state(state)[0]["ring"].shape == (min(steps, 6), state.ring.shape[1])
+    with scratch() as path:
+        Keeper(path, state, Position(), np.inf)
+        checkpoint.restore(path, other, "Pendulum-v1")
+    assert bits(other) == bits(state) and np.array_equal(other.ring, state.ring)
 
 
 @given(states, positions)

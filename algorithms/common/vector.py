@@ -9,7 +9,7 @@ When an episode ends in step t, Gymnasium's autoreset modes (metadata["autoreset
     DISABLED     the episode's last; then                  is the next episode's first
                  reset(options={"reset_mask": ...}) gives the next one's first
 
-NEXT_STEP's reset is no transition: `Stream.real` is False there.
+NEXT_STEP's reset is no transition: `Stream.real` is False there. (An episode must not end in it.)
 
 Moments of n numbers, an array (3, n): their count, mean, and Σ (x − mean)².
 """
@@ -225,7 +225,10 @@ class Stream:
         return ended
 
     def scale_rewards(self):
-        """r ← r/√(variance + 1e-8) of the discounted returns so far, these steps' included."""
+        """r ← r/√(variance + 1e-8) of the discounted returns so far, these steps' included. Rewards
+        that are not finite are left for others to name, and do not enter the moments."""
+        if not np.isfinite(self.r).all():
+            return
         returns = np.zeros((*self.r.shape, 1))
         for t, r in enumerate(self.r):
             self.trace *= self.gamma

@@ -21,15 +21,16 @@ class Position(NamedTuple):
 
 
 def copy_state(state) -> tuple[dict, dict]:
-    """(arrays, scalars): copies of a State's fields; a Generator as its bit generator's state.
+    """(arrays, scalars): copies of a State's fields; a Generator as its bit generator's state. Of
+    arrays that state.filled(), if there is such a method, names, the first rows that it says.
 
     Raises TypeError for a field that is not a plain array, an int, a float or a Generator.
     """
-    arrays, scalars = {}, {}
+    arrays, scalars, filled = {}, {}, filled_rows(state)
     for name in (field.name for field in dataclasses.fields(state)):
         value = getattr(state, name)
         if isinstance(value, np.ndarray) and not value.dtype.hasobject:
-            arrays[name] = value.copy()
+            arrays[name] = value[: filled[name]].copy() if name in filled else value.copy()
         elif isinstance(value, np.random.Generator):
             scalars[name] = value.bit_generator.state
         elif isinstance(value, (int, float)):
@@ -40,6 +41,10 @@ def copy_state(state) -> tuple[dict, dict]:
                 f"State.{name}: {kind}: must be an array, an int, a float or a Generator"
             )
     return arrays, scalars
+
+
+def filled_rows(state) -> dict[str, int]:
+    return state.filled() if hasattr(state, "filled") else {}
 
 
 class Keeper:
@@ -116,6 +121,8 @@ def restore(path: Path, state, env_id: str) -> Position:
                 current.bit_generator.state = value
             elif isinstance(current, np.ndarray) and current.shape == value.shape:
                 current[...] = value
+            elif name in filled_rows(state):
+                current[: len(value)] = value
             else:
                 setattr(state, name, value)
         return Position(**record["position"])
