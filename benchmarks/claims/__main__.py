@@ -76,7 +76,7 @@ CLAIMS = {
         "3",
         "parallel workers shorten training",
         recorded.parallel,
-        "python -m benchmarks.a3c_speed processes; … .asynchrony",
+        "python -m benchmarks.speed a3c; … .asynchrony",
     ),
     "correlation": Claim(
         "3", "parallel workers decorrelate successive samples", sampled.correlation
