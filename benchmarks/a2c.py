@@ -69,12 +69,17 @@ PENDULUM = Config(
     **NORMAL | dict(max_norm=np.inf),
 )
 LANDER = Config(
-    n_steps=20,
-    step_size=3e-3,
-    gamma=0.995,
+    n_steps=8,
+    step_size=3.4e-3,
+    gamma=0.99,
+    beta=0.0,
+    trunk="shared",
+    decay=0.9,
+    max_norm=1.0,
+    normalize_observations=True,
+    normalize_returns=True,
     T_max=200_000,
-    network=Network(activation="relu"),
-    **NORMAL,
+    network=Network(hidden=(256, 256), activation="relu"),
 )
 TASKS = MappingProxyType(
     {
