@@ -29,10 +29,10 @@ RESUMED = "asynchrony.json", "entropy.json"  # whose parts go on from what is re
 LEARNING = (
     ("asynchronous --seeds 3", "asynchronous a3c-1 async-n-step-q --seeds 1"),
     ("actor_critic --seeds 3", "actor_critic queue corridor --seeds 1"),
-    ("ddpg pendulum mountain_car regulator noise targets tau annealing --seeds 3",
+    ("ddpg pendulum mountain_car regulator noise noise_car targets tau annealing --seeds 3",
      "ddpg regulator --seeds 1"),
     ("ddpg inverted_pendulum --seeds 3", ""),
-    ("a2c acrobot pendulum lander --seeds 3", "a2c acrobot --seeds 1"),
+    ("a2c acrobot pendulum lunarlander --seeds 3", "a2c acrobot --seeds 1"),
     ("entropy --seeds 3", "entropy --quick"),
     ("corridor", "corridor --runs 4 --episodes 200"),
     ("td_lambda", "td_lambda --repetitions 2"),
