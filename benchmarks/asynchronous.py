@@ -36,7 +36,7 @@ from benchmarks.record import RESULTS, save
 
 CARTPOLE = dict(T_max=150_000, t_max=20, step_size=2e-3, eps=1e-5)
 VALUE = dict(workers=8, precision="single")
-ONE = dict(T_max=800_000, I_target=200, I_async_update=20, step_size=5e-4, eps=1e-3)
+ONE = dict(T_max=800_000, I_target=500, I_async_update=20, step_size=5e-4, eps=1e-3)
 MANY = dict(T_max=500_000, I_target=500, t_max=20, step_size=3e-3, eps=1e-2)
 PENDULUM = a3c.Config(
     workers=8,
