@@ -16,9 +16,9 @@ a = ½(low + high) + ½(high − low) u, which meets the bounds exactly at u = �
 Departures from the paper: uniform actions and no learning in the first `warmup` steps; the weight
 decay has a ½, where the paper is silent; with batch_norm the actor's output is not normalised, a
 normalised layer's b comes after normalisation (as its shift), and targets are normalised by running
-averages, which follow the online ones as θ⁻ follows θ; moments of Adam below 1e-30, worth a step of
-α 1e-22, are set to 0 every 100 updates: those of units that no longer fire decay into denormal
-numbers, with which processors are up to 20 times slower.
+averages, which follow the online ones as θ⁻ follows θ; gradients below 1e-18 count as 0, and every
+100 updates so do parameters below 1e-16 and moments of Adam below 1e-30: those of units that no
+longer fire decay into denormal numbers, with which processors are up to 20 times slower.
 """
 
 import math
@@ -277,8 +277,9 @@ def adam(theta, d, m, t, step_size):
     beta1, beta2, eps = 0.9, 0.999, 1e-8
     c = math.sqrt((1 - beta2) / (1 - beta2**t))
     M, V = m
+    flush(d, 1e-18)
     if t % 100 == 0:
-        m[np.abs(m) < 1e-30] = 0.0
+        flush(m, 1e-30), flush(theta, 1e-16)
     M *= number(beta1)
     M += d
     V *= number(beta2)
@@ -300,3 +301,10 @@ def follow(target, theta, memory, config, updates):
         np.subtract(theta, target, memory)
         memory *= memory.dtype.type(config.tau)
         target += memory
+        if updates % 100 == 0:
+            flush(target, 1e-16)
+
+
+def flush(x, least):
+    """Set to 0 what is nearer to it than `least`, before it or its square is a denormal number."""
+    x[np.abs(x) < least] = 0.0

@@ -227,6 +227,22 @@ def test_adam__of_a_unit_that_no_longer_fires_has_no_denormal_moment(dtype):
     assert m[0, 0] == 0.0 and m[0, 2] != 0.0
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_adam_and_follow__of_weights_that_only_decay_meet_no_denormal_number(dtype):
+    """Weight decay alone moves the weights of a unit that no longer fires, the slower the larger
+    their gradients were before: they come near 0 at different times, and their targets after."""
+    was, tiny = 10.0 ** np.arange(-6.0, 2.0), np.finfo(dtype).tiny
+    theta, m = np.full(8, 1e-2, dtype), np.zeros((2, 8), dtype)
+    target, config = theta.copy(), Config(tau=0.02)
+    for t in range(1, 20_000):
+        d = np.array(1e-2 * theta + (was if t < 50 else 0.0), dtype)
+        adam(theta, d, m, t, -1e-3)
+        follow(target, theta, d.copy(), config, t)
+        for x in (theta, target, *m, d):
+            assert not ((x != 0) & (np.abs(x) < tiny)).any()
+    assert (theta == 0.0).any() and (target == 0.0).any()
+
+
 @given(st.integers(0, 40), st.integers(1, 9))
 def test_parts__are_every_entry_once(n, size):
     theta = np.arange(n)
