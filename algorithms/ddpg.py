@@ -16,9 +16,10 @@ a = ½(low + high) + ½(high − low) u, which meets the bounds exactly at u = �
 Departures from the paper: uniform actions and no learning in the first `warmup` steps; the weight
 decay has a ½, where the paper is silent; with batch_norm the actor's output is not normalised, a
 normalised layer's b comes after normalisation (as its shift), and targets are normalised by running
-averages, which follow the online ones as θ⁻ follows θ; gradients below 1e-18 count as 0, and every
-100 updates so do parameters below 1e-16 and moments of Adam below 1e-30: those of units that no
-longer fire decay into denormal numbers, with which processors are up to 20 times slower.
+averages, which follow the online ones as θ⁻ follows θ; Adam's gradients are rounded to multiples of
+1e-18 (in double precision of 1e-27), and every 100 updates parameters below 1e-16 and moments below
+1e-30 are set to 0: those of units that no longer fire decay into denormal numbers, with which
+processors are up to 20 times slower.
 """
 
 import math
@@ -268,7 +269,7 @@ def parts(theta, size=2**15):
 
 
 def adam(theta, d, m, t, step_size):
-    """θ ← θ + step of npgrad.optimizers.adam, in 10 passes over memory already there; d is used up.
+    """θ ← θ + step of npgrad.optimizers.adam, in 12 passes over memory already there; d is used up.
 
     m holds m/(1−β₁) and v/(1−β₂) of Adam's moments: M ← β₁M + d; V ← β₂V + d²; then
     η m̂/(√v̂ + ε) = η (1−β₁)/(1−β₁ᵗ)/c · M/(√V + ε/c), c = √((1−β₂)/(1−β₂ᵗ)).
@@ -277,7 +278,8 @@ def adam(theta, d, m, t, step_size):
     beta1, beta2, eps = 0.9, 0.999, 1e-8
     c = math.sqrt((1 - beta2) / (1 - beta2**t))
     M, V = m
-    flush(d, 1e-18)
+    d += number(1e-11)  # rounds d to multiples of 1e-18, in double precision of 1e-27
+    d -= number(1e-11)
     if t % 100 == 0:
         flush(m, 1e-30), flush(theta, 1e-16)
     M *= number(beta1)
@@ -306,5 +308,5 @@ def follow(target, theta, memory, config, updates):
 
 
 def flush(x, least):
-    """Set to 0 what is nearer to it than `least`, before it or its square is a denormal number."""
+    """Set to 0 what is nearer to it than `least`, before it decays into a denormal number."""
     x[np.abs(x) < least] = 0.0

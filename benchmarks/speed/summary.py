@@ -70,9 +70,8 @@ def draw(rows):
         ax.text(max(high[k], goal[k]) * 1.05, k, text, va="center", fontsize=7)
     labels = [f"#{row['issue']}  {row['setting']}:  {what(row)}" for row in rows]
     ax.set_yticks(y, labels, fontsize=7)
-    ax.set(
-        xscale="log", xlabel="ratio of times, median and middle 90 % of rounds; thick tick: goal"
-    )
+    ax.set(xscale="log")
+    fig.supxlabel("ratio of times, median and middle 90 % of rounds; thick tick: goal", fontsize=8)
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_xlim(left=min(0.3, 0.9 * low.min()), right=1.6 * max(*high, *goal))
     ax.xaxis.set_major_formatter("{x:g}")
