@@ -41,6 +41,8 @@ def baseline_corridor(options):
         for by in ("value", "smoothed_return")
     )
     bold = record["curves"]["α = 2⁻¹²"]
+    if None in (*value, *returns):
+        return "unmeasured", "the runs on record are too short to reach −12.5", None
     number = (
         f"episodes until {record['threshold']}, mean of {record['runs']} runs, Sutton & Barto's α: "
         f"{value[0]} and {value[1]}, {value[0] / value[1]:.1f} times, by the policies' exact "
