@@ -80,7 +80,7 @@ class Softmax:
         np.multiply(a, k, chosen)
         chosen += i
         flat[chosen] = 0.0
-        flat[chosen] = np.multiply(np.add.reduce(g, 0, None, row), -1.0, row)  # 1 − π_a exactly
+        flat[chosen] = np.multiply(np.add.reduce(g, 0, None, row), -1.0, row)  # c − cπ_a, uncancelled
         if beta:
             np.multiply(p, z, scratch)
             z -= np.add.reduce(scratch, 0, None, row)
