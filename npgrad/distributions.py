@@ -79,8 +79,8 @@ class Softmax:
         np.multiply(p, np.multiply(c, -1.0, row), g)
         np.multiply(a, k, chosen)
         chosen += i
-        flat[chosen] = 0.0
-        flat[chosen] = np.multiply(np.add.reduce(g, 0, None, row), -1.0, row)  # c − cπ_a, uncancelled
+        flat[chosen] = 0.0  # then c (1 − π_a), as a sum: nothing cancels
+        flat[chosen] = np.multiply(np.add.reduce(g, 0, None, row), -1.0, row)
         if beta:
             np.multiply(p, z, scratch)
             z -= np.add.reduce(scratch, 0, None, row)
