@@ -42,7 +42,9 @@ from algorithms.common.vector import (
     Single,
     Stream,
     check_vector,
+    draw,
     make,
+    noise_rows,
     normalize,
 )
 from npgrad import OPTIMIZERS, Softmax
@@ -51,7 +53,6 @@ from npgrad.optimizers import clip_norm
 
 TINY = np.finfo(float).tiny
 BELOW_1 = 1.0 - np.finfo(float).epsneg
-BLOCK = 128
 SETTINGS = MappingProxyType({"sgd": (), "momentum": ("decay",), "rmsprop": ("decay", "eps")})
 
 
@@ -203,25 +204,6 @@ def learn(envs, config, state, gradient):
         ended = update()
         state.episodes += len(ended)
         yield Metrics(state.T, state.episodes, *(zip(*ended) if ended else ((), ())), {})
-
-
-def noise_rows(head, rng, N, dtype):
-    """What `draw` needs at each step, without end, in memory set aside once."""
-    rows = np.empty((BLOCK, N, head.n if isinstance(head, Softmax) else head.d), dtype)
-    flat = rows.reshape(-1, rows.shape[-1])
-    while True:
-        for i in range(0, len(flat), BLOCK):
-            flat[i : i + BLOCK] = head.noise(rng, BLOCK)
-        yield from rows
-
-
-def draw(head, h, noise, a):
-    """head.sample(h, noise) into a; the noise is used up."""
-    if isinstance(head, Softmax):
-        noise += h
-        noise.argmax(-1, a)
-    else:
-        a[...] = head.sample(h, noise)
 
 
 class Update:

@@ -16,13 +16,10 @@ a = ½(low + high) + ½(high − low) u, which meets the bounds exactly at u = �
 Departures from the paper: uniform actions and no learning in the first `warmup` steps; the weight
 decay has a ½, where the paper is silent; with batch_norm the actor's output is not normalised, a
 normalised layer's b comes after normalisation (as its shift), and targets are normalised by running
-averages, which follow the online ones as θ⁻ follows θ; Adam's gradients are rounded to multiples of
-1e-18 (in double precision of 1e-27), and every 100 updates parameters below 1e-16 and moments below
-1e-30 are set to 0: those of units that no longer fire decay into denormal numbers, with which
-processors are up to 20 times slower.
+averages, which follow the online ones as θ⁻ follows θ; what decays towards 0 is set to 0 before it
+is a denormal number (npgrad.optimizers.adam_onto; targets below 1e-16).
 """
 
-import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -33,8 +30,9 @@ from algorithms.common.metrics import Metrics
 from algorithms.common.noise import Noise
 from algorithms.common.policy import PRECISIONS, check, encoder
 from algorithms.common.replay import Replay, empty_ring
-from npgrad.memory import aligned_copy
+from npgrad.memory import aligned_copy, flush, parts
 from npgrad.networks import Batch, network
+from npgrad.optimizers import adam_onto, soft_update
 
 
 @dataclass(frozen=True)
@@ -253,45 +251,19 @@ def learn(config, state, replay, mu, q, critic_gradient, actor_gradient):
     t, norm_decay = state.updates, config.networks.norm_decay
     d_w = critic_gradient(state.w, q, S, U, y, config.l2)
     q.track(state.w, S, U, norm_decay)
-    for part in parts(state.w):
-        adam(state.w[part], d_w[part], state.w_statistics[:, part], t, -config.step_size_w)
-        follow(state.w_target[part], state.w[part], d_w[part], config, t)
+    move(state.w, d_w, state.w_statistics, state.w_target, config, t, -config.step_size_w)
     d_theta = actor_gradient(state.theta, mu, q, state.w, S)
     mu.track(state.theta, S, None, norm_decay)
-    for part in parts(state.theta):
-        adam(state.theta[part], d_theta[part], state.theta_statistics[:, part], t, config.step_size)
-        follow(state.theta_target[part], state.theta[part], d_theta[part], config, t)
+    moments, target = state.theta_statistics, state.theta_target
+    move(state.theta, d_theta, moments, target, config, t, config.step_size)
 
 
-def parts(theta, size=2**15):
-    """Slices of θ so short that what belongs to one stays in the processor's cache."""
-    return (slice(i, i + size) for i in range(0, theta.size, size))
-
-
-def adam(theta, d, m, t, step_size):
-    """θ ← θ + step of npgrad.optimizers.adam, in 12 passes over memory already there; d is used up.
-
-    m holds m/(1−β₁) and v/(1−β₂) of Adam's moments: M ← β₁M + d; V ← β₂V + d²; then
-    η m̂/(√v̂ + ε) = η (1−β₁)/(1−β₁ᵗ)/c · M/(√V + ε/c), c = √((1−β₂)/(1−β₂ᵗ)).
-    """
-    number = theta.dtype.type
-    beta1, beta2, eps = 0.9, 0.999, 1e-8
-    c = math.sqrt((1 - beta2) / (1 - beta2**t))
-    M, V = m
-    d += number(1e-11)  # rounds d to multiples of 1e-18, in double precision of 1e-27
-    d -= number(1e-11)
-    if t % 100 == 0:
-        flush(m, 1e-30), flush(theta, 1e-16)
-    M *= number(beta1)
-    M += d
-    V *= number(beta2)
-    d *= d
-    V += d
-    np.sqrt(V, d)
-    d += number(eps / c)
-    np.divide(M, d, d)
-    d *= number(step_size * (1 - beta1) / (1 - beta1**t) / c)
-    theta += d
+def move(theta, d, m, target, config, t, step_size):
+    """θ ← θ + step of Adam, then θ⁻ towards θ, in parts that stay in the processor's cache; d is
+    used up."""
+    for part in parts(theta):
+        adam_onto(theta[part], d[part], m[:, part], t, step_size)
+        follow(target[part], theta[part], d[part], config, t)
 
 
 def follow(target, theta, memory, config, updates):
@@ -300,13 +272,6 @@ def follow(target, theta, memory, config, updates):
         if updates % config.copy_every == 0:
             target[:] = theta
     else:
-        np.subtract(theta, target, memory)
-        memory *= memory.dtype.type(config.tau)
-        target += memory
+        soft_update(target, theta, config.tau, memory)
         if updates % 100 == 0:
             flush(target, 1e-16)
-
-
-def flush(x, least):
-    """Set to 0 what is nearer to it than `least`, before it decays into a denormal number."""
-    x[np.abs(x) < least] = 0.0

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from test_reinforce import NETWORKS, Scripted
 
 from algorithms import a2c, a3c
-from algorithms.a2c import BLOCK, Config, Update, draw, gradient, noise_rows, objective, returns
+from algorithms.a2c import Config, Update, gradient, objective, returns
+from algorithms.common.episode import BLOCK
 from algorithms.common.policy import Network, make_actor_critic
 from algorithms.common.segment import Segment
-from algorithms.common.vector import Single, Stream, make, merge, normalize
+from algorithms.common.vector import Single, Stream, draw, make, merge, noise_rows, normalize
 from npgrad import Gaussian, Softmax, check_gradient, grad
 
 SEEDS = st.integers(0, 2**32 - 1)

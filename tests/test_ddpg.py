@@ -24,7 +24,6 @@ from algorithms.ddpg import (
     State,
     actor_gradient,
     actor_objective,
-    adam,
     critic_gradient,
     critic_objective,
     follow,
@@ -34,6 +33,7 @@ from algorithms.runner.checkpoint import copy_state
 from algorithms.runner.lookup import Method
 from npgrad import check_gradient, grad, optimizers, soft_update
 from npgrad.networks import Batch, network
+from npgrad.optimizers import adam_onto
 
 SEEDS = st.integers(0, 2**32 - 1)
 METHOD = Method(Config, State, ddpg.init, ddpg.train, ddpg.actor)
@@ -204,31 +204,8 @@ def test_actor_gradient__on_the_regulator_is_the_closed_form(world):
 VECTORS = arrays(float, (6, 4), elements=st.floats(-10, 10))
 
 
-@given(VECTORS, st.floats(0, 1), st.integers(1, 200))
-def test_adam__is_npgrads(D, step_size, first):
-    """Also its moments, but for the constant factors 1 − β₁ and 1 − β₂."""
-    D[np.abs(D) < 1e-9] = 0.0  # whose squares would be flushed
-    theta, m, plain, m_plain = np.ones(4), np.zeros((2, 4)), np.ones(4), np.zeros((2, 4))
-    for t, d in enumerate(D, first):
-        plain += optimizers.adam(d, m_plain, t, step_size)
-        adam(theta, d.copy(), m, t, step_size)
-    np.testing.assert_allclose(theta, plain, rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose(m * [[0.1], [0.001]], m_plain, rtol=1e-10, atol=1e-12)
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_adam__of_a_unit_that_no_longer_fires_has_no_denormal_moment(dtype):
-    theta, m = np.zeros(3, dtype), np.zeros((2, 3), dtype)
-    tiny = np.finfo(dtype).tiny
-    for t in range(1, 12_000):
-        d = np.array([1e-3, 0.0, 1.0], dtype) if t < 50 else np.array([0.0, 0.0, 1.0], dtype)
-        adam(theta, d, m, t, 1e-3)
-        assert not ((m != 0) & (np.abs(m) < tiny)).any()
-    assert m[0, 0] == 0.0 and m[0, 2] != 0.0
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_adam_and_follow__of_weights_that_only_decay_meet_no_denormal_number(dtype):
+def test_adam_onto_and_follow__of_weights_that_only_decay_meet_no_denormal_number(dtype):
     """Weight decay alone moves the weights of a unit that no longer fires, the slower the larger
     their gradients were before: they come near 0 at different times, and their targets after."""
     was, tiny = 10.0 ** np.arange(-6.0, 2.0), np.finfo(dtype).tiny
@@ -236,19 +213,11 @@ def test_adam_and_follow__of_weights_that_only_decay_meet_no_denormal_number(dty
     target, config = theta.copy(), Config(tau=0.02)
     for t in range(1, 20_000):
         d = np.array(1e-2 * theta + (was if t < 50 else 0.0), dtype)
-        adam(theta, d, m, t, -1e-3)
+        adam_onto(theta, d, m, t, -1e-3)
         follow(target, theta, d.copy(), config, t)
         for x in (theta, target, *m, d):
             assert not ((x != 0) & (np.abs(x) < tiny)).any()
     assert (theta == 0.0).any() and (target == 0.0).any()
-
-
-@given(st.integers(0, 40), st.integers(1, 9))
-def test_parts__are_every_entry_once(n, size):
-    theta = np.arange(n)
-    pieces = [theta[part] for part in ddpg.parts(theta, size)]
-    assert np.array_equal(np.concatenate([[], *pieces]), theta)
-    assert all(len(piece) <= size for piece in pieces)
 
 
 @given(VECTORS, st.floats(0, 1), st.integers(1, 6))

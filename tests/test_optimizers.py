@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from npgrad import OPTIMIZERS, clip_norm, soft_update
-from npgrad.optimizers import adam, momentum, rmsprop, rmsprop_outside
+from npgrad.optimizers import adam, adam_onto, momentum, rmsprop, rmsprop_outside
 
 VECTORS = arrays(float, (5, 3), elements=st.floats(-10, 10))
 RATES = st.floats(0.0, 1.0)
@@ -110,12 +110,35 @@ def test_optimizers__take_a_step_size_for_each_entry_and_write_into_out(name, D,
         assert np.array_equal(d, before) and np.array_equal(m, alone)
 
 
+@given(VECTORS, st.floats(0, 1), st.integers(1, 200))
+def test_adam_onto__is_adam(D, step_size, first):
+    """Also its moments, but for the constant factors 1 − β₁ and 1 − β₂."""
+    D[np.abs(D) < 1e-9] = 0.0  # whose squares would be flushed
+    theta, m, plain, m_plain = np.ones(3), np.zeros((2, 3)), np.ones(3), np.zeros((2, 3))
+    for t, d in enumerate(D, first):
+        plain += adam(d, m_plain, t, step_size)
+        adam_onto(theta, d.copy(), m, t, step_size)
+    np.testing.assert_allclose(theta, plain, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(m * [[0.1], [0.001]], m_plain, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_adam_onto__of_a_unit_that_no_longer_fires_has_no_denormal_moment(dtype):
+    theta, m = np.zeros(3, dtype), np.zeros((2, 3), dtype)
+    tiny = np.finfo(dtype).tiny
+    for t in range(1, 12_000):
+        d = np.array([1e-3, 0.0, 1.0], dtype) if t < 50 else np.array([0.0, 0.0, 1.0], dtype)
+        adam_onto(theta, d, m, t, 1e-3)
+        assert not ((m != 0) & (np.abs(m) < tiny)).any()
+    assert m[0, 0] == 0.0 and m[0, 2] != 0.0
+
+
 @given(VECTORS, st.floats(0.0, 1.0), st.integers(1, 6))
 def test_soft_update__closed_form(D, tau, k):
     """k updates towards a fixed θ leave (1−τ)ᵏ of the distance; τ = 1 copies exactly."""
     target, theta = D[0].copy(), D[1].copy()
-    for _ in range(k):
-        soft_update(target, theta, tau)
+    for i in range(k):
+        soft_update(target, theta, tau, np.empty(3) if i % 2 else None)
     np.testing.assert_allclose(target, D[1] + (1 - tau) ** k * (D[0] - D[1]), atol=1e-12)
     assert np.array_equal(theta, D[1])
     soft_update(target, theta, 1.0)

@@ -1,4 +1,5 @@
-"""N environments side by side: made from one, in step, whatever their way of starting again.
+"""N environments side by side: made from one, in step, whatever their way of starting again; and
+the actions for them.
 
 When an episode ends in step t, Gymnasium's autoreset modes (metadata["autoreset_mode"]) give
 
@@ -23,6 +24,8 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from gymnasium.vector.utils import batch_space
 
 from algorithms.common.drivers import copies
+from algorithms.common.episode import BLOCK
+from npgrad import Softmax
 
 VECTORIZATIONS = ("sync", "async", "vector_entry_point")
 FARTHEST = 10.0  # standard deviations from the mean, of a normalised feature (common practice)
@@ -55,6 +58,25 @@ def check_vector(env, vectorization):
                 f"vectorization = {vectorization!r}: must be sync or async for {env}, which has no "
                 "vectorised form of its own"
             )
+
+
+def noise_rows(head, rng, N, dtype):
+    """What `draw` needs at each step, without end, in memory set aside once."""
+    rows = np.empty((BLOCK, N, head.n if isinstance(head, Softmax) else head.d), dtype)
+    flat = rows.reshape(-1, rows.shape[-1])
+    while True:
+        for i in range(0, len(flat), BLOCK):
+            flat[i : i + BLOCK] = head.noise(rng, BLOCK)
+        yield from rows
+
+
+def draw(head, h, noise, a):
+    """head.sample(h, noise) into a; the noise is used up."""
+    if isinstance(head, Softmax):
+        noise += h
+        noise.argmax(-1, a)
+    else:
+        a[...] = head.sample(h, noise)
 
 
 def autoreset_mode(envs):

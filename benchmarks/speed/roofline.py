@@ -92,7 +92,7 @@ def rmsprop(n):
 
 
 def adam(n):
-    return Work(10 * n, 0, 7 * n, 10)
+    return Work(12 * n, 0, 7 * n, 12)
 
 
 def soft(n):
