@@ -29,7 +29,7 @@ FEW = settings(max_examples=4)
 
 @RUNS
 def test_learning_runs__stay_together(module, method):
-    for case in islice(module.cases(method), 1, None, 4):
+    for case in islice(module.cases(method), 1, None, 3):
         row = module.row(method, case, updates=12)
         assert row.holds, row
         assert row.updates >= 12
@@ -101,7 +101,7 @@ def test_gradient__a3c_and_a2c(seed, k, continuous):
 @FEW
 @DRAWN
 def test_gradient__ddpg(seed, k, weight_decay):
-    rng, env = np.random.default_rng(seed), ddpg.world()
+    rng, env, k = np.random.default_rng(seed), ddpg.world(), k + 1  # 2 for a variance
     S, u, y = rng.normal(size=(k, N)), rng.uniform(-1, 1, (k, D)), rng.normal(size=k)
     for _, config, _ in islice(ddpg.cases("ddpg"), 1, None, 3):
         pairs = ddpg.gradients(config, env)

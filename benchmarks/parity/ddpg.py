@@ -30,28 +30,35 @@ def cases(method):
     yield "action at layer 1", replace(START, networks=first), twins.Lean
     yield "no weight decay", replace(START, l2=0.0, networks=first), twins.Lean
     yield "replay memory overwritten", replace(START, replay=300), twins.Lean
+    for at in (1, 2):
+        nets = ddpg.Networks(hidden=(64, 48), action_layer=at, batch_norm=True)
+        option = f"batch normalisation, action at layer {at}"
+        yield option, replace(START, networks=nets), twins.Normalised
 
 
 def gradients(config, env):
     """{argument of train: (the page's gradient, the twin's)}, of the same arguments."""
     models = ddpg.models(env, config)
-    layers = lambda model, theta: twins.tensors(model, theta, torch.float64)
+    Twin = twins.Normalised if config.networks.batch_norm else twins.Lean
+    layers = lambda model, theta: Twin.tensors(model, theta, torch.float64)
 
     def autograd(loss, net):
-        matrices_first = [W for W, _ in net] + [b for _, b in net]
-        pieces = torch.autograd.grad(loss, matrices_first)
+        moving = [x for x in twins.in_order(net) if x.requires_grad]
+        for x, d in zip(moving, torch.autograd.grad(loss, moving)):
+            x.grad = d
+        pieces = [torch.zeros_like(x) if x.grad is None else x.grad for x in twins.in_order(net)]
         return torch.cat([d.reshape(-1) for d in pieces]).numpy()
 
     def of_critic(w, _, S, U, y, l2):
         q = layers(models[1], w)
-        predicted = twins.critic(q, models[1].at, tensor(S), tensor(U))
-        loss = twins.critic_loss(predicted, tensor(y)[:, None], [W for W, _ in q], l2)
-        return autograd(loss, q)
+        predicted = Twin.critic(q, models[1].at, tensor(S), tensor(U))
+        matrices = [x for x in twins.in_order(q) if x.ndim > 1]
+        return autograd(twins.critic_loss(predicted, tensor(y)[:, None], matrices, l2), q)
 
     def of_actor(theta, *data):
         _, _, w, S = data
         mu, q = layers(models[0], theta), layers(models[1], w)
-        value = twins.critic(q, models[1].at, tensor(S), twins.actor(mu, tensor(S)))
+        value = Twin.critic(q, models[1].at, tensor(S), Twin.actor(mu, tensor(S)))
         return -autograd(twins.actor_loss(value), mu)
 
     return dict(
@@ -114,13 +121,26 @@ def follow(config, Twin, env, state):
     half, batches = twin.half, iter(state.rng.batches)
     twin.explore = lambda: torch.from_numpy((replay.action() - twin.middle) / half)
     twin.draw = lambda stored: torch.from_numpy(next(batches))
-    lengths = [[int(np.prod(x)) for x in model.layout.shapes.values()] for model in (actor, critic)]
-    differences = []
+    models, differences = (actor, critic) * 2, []
+    lengths = [[int(np.prod(x)) for x in model.layout.shapes.values()] for model in models]
     for ours in env.states[1:]:
         twin.step()
         theirs = [twins.flat(x) for x in (twin.mu, twin.q, twin.mu_target, twin.q_target)]
-        differences += [apart(*triple) for triple in zip(lengths * 2, ours, theirs)]
+        for model, *pair in zip(models, ours, theirs):
+            for theta in pair:
+                from_one(model, theta)
+        differences += [apart(*triple) for triple in zip(lengths, ours, theirs)]
     return float(np.max(differences))
+
+
+def from_one(model, theta):
+    """Where inputs and layer 1 are both normalised, count the inputs' b and layer 1's mean from 1,
+    the scale of what they shift: layer 1 takes that b away again, so that its gradient, and with it
+    b and the mean, are 0 but for rounding."""
+    if 1 in model.normed:
+        (_, b, *_), (*_, mean, _) = model.layers(theta)[:2]
+        b += 1.0
+        mean += 1.0
 
 
 def row(method, case, updates):

@@ -1,4 +1,4 @@
-"""DDPG in torch: what algorithms/ddpg.py computes, for comparison; no normalisation.
+"""DDPG in torch: what algorithms/ddpg.py computes, for comparison.
 
     Usual   as tutorials write it: nn.Modules, a deque for a memory, random.sample and torch.stack,
             zero_grad and backward, torch's default Adam, targets moved parameter by parameter
@@ -6,6 +6,7 @@
             the parameters that move and no others, fused Adam with weight decay on the critic's
             matrices, target updates by foreach, a replay memory of torch tensors drawn from by
             index, inference mode wherever no gradient is asked for
+    Normalised   with batch normalisation: for its numbers, not for its speed
 
 Weight decay is Adam's, which adds l2 W to the gradient of W: the page's ½ l2 Σ W² in the loss.
 """
@@ -25,10 +26,23 @@ def tensors(model, theta, dtype):
     return [(copy(W), copy(b)) for W, b, *_ in model.layers(theta)[1:]]
 
 
+def all_tensors(model, theta, dtype):
+    """[(W, b, gain, mean, var) of layers 0, ..., L], None for what a layer does not have."""
+    names = "W", "b", "gain", "mean", "var"
+    copy = lambda x, name: torch.tensor(x, dtype=dtype, requires_grad=name not in ("mean", "var"))
+    return [tuple(None if x is None else copy(x, name) for x, name in zip(layer, names))
+            for layer in model.layers(theta)]  # fmt: skip
+
+
+def in_order(layers):
+    """The tensors in the order of model.layout."""
+    return [x for kind in zip(*layers) for x in kind if x is not None]
+
+
 def flat(layers, gradient=False):
-    """The tensors (or what is in their .grad) as one vector in the order of model.layout."""
-    pieces = [W for W, _ in layers] + [b for _, b in layers]
-    return torch.cat([(x.grad if gradient else x.detach()).reshape(-1) for x in pieces]).numpy()
+    """The tensors (or what is in their .grad) as one vector."""
+    pieces = [x.grad if gradient else x.detach() for x in in_order(layers)]
+    return torch.cat([x.reshape(-1) for x in pieces]).numpy()
 
 
 def actor(layers, s):
@@ -50,6 +64,26 @@ def critic(layers, at, s, u):
     return s
 
 
+def normalised(layers, x, u=None, at=0, running=False, seen=None):
+    """What enters the output's function, of all_tensors: normalised by the minibatch or `running`
+    averages; `seen` gets what enters each normalisation."""
+    for k, (W, b, gain, mean, var) in enumerate(layers):
+        if k == at and u is not None:
+            x = torch.cat([x, u], 1)
+        if W is not None:
+            x = x @ W
+        if gain is not None:
+            if seen is not None:
+                seen.append(x)
+            averages = (mean, var) if running else (None, None)
+            x = F.batch_norm(x, *averages, gain, b, training=not running, eps=1e-5)
+        elif b is not None:
+            x = x + b
+        if 0 < k < len(layers) - 1:
+            x = F.relu(x)
+    return x
+
+
 def critic_loss(q, y, matrices, l2):
     """mean_i (y_i − q_i)² + ½ l2 Σ W²."""
     return F.mse_loss(q, y) + 0.5 * l2 * sum((W * W).sum() for W in matrices)
@@ -61,18 +95,20 @@ def actor_loss(q):
 
 
 class Lean:
+    tensors, actor, critic = map(staticmethod, (tensors, actor, critic))
+
     def __init__(self, env, config, actor, critic, state, dtype):
         """`actor`, `critic` and `state` are the page's models and State."""
         self.env, self.config, self.dtype, self.at = env, config, dtype, critic.at
-        self.mu, self.mu_target = (tensors(actor, x, dtype) for x in (state.theta,) * 2)
-        self.q, self.q_target = (tensors(critic, x, dtype) for x in (state.w,) * 2)
-        parts = lambda layers: [x for layer in layers for x in layer]
-        self.theta, self.w = parts(self.mu), parts(self.q)
-        self.online, self.updates = self.theta + self.w, 0
-        self.targets = [x.detach() for x in parts(self.mu_target) + parts(self.q_target)]
+        self.mu, self.mu_target = (self.tensors(actor, x, dtype) for x in (state.theta,) * 2)
+        self.q, self.q_target = (self.tensors(critic, x, dtype) for x in (state.w,) * 2)
+        self.online, self.updates = in_order(self.mu) + in_order(self.q), 0
+        self.targets = [x.detach() for x in in_order(self.mu_target) + in_order(self.q_target)]
+        self.theta, self.w = ([x for x in in_order(layers) if x.requires_grad]
+                              for layers in (self.mu, self.q))  # fmt: skip
         self.actor_adam = torch.optim.Adam(self.theta, config.step_size, fused=True)
-        groups = [dict(params=[W for W, _ in self.q], weight_decay=config.l2),
-                  dict(params=[b for _, b in self.q])]  # fmt: skip
+        groups = [dict(params=[x for x in self.w if x.ndim > 1], weight_decay=config.l2),
+                  dict(params=[x for x in self.w if x.ndim == 1])]  # fmt: skip
         self.critic_adam = torch.optim.Adam(groups, config.step_size_w, fused=True)
         n, d = actor.sizes[0], critic.second
         room = lambda *shape: torch.zeros(config.replay, *shape, dtype=dtype)
@@ -134,6 +170,35 @@ class Lean:
         if self.t >= self.config.batch:
             k = self.draw(min(self.t, self.config.replay))
             self.update(*(memory.index_select(0, k) for memory in self.ring))
+
+
+class Normalised(Lean):
+    tensors = staticmethod(all_tensors)
+    actor = staticmethod(lambda layers, s: normalised(layers, s).tanh())
+    critic = staticmethod(lambda layers, at, s, u: normalised(layers, s, u, at))
+
+    def update(self, S, U, R, S2, terminated):
+        with torch.no_grad():
+            u2 = normalised(self.mu_target, S2, running=True).tanh()
+            q2 = normalised(self.q_target, S2, u2, self.at, running=True)
+            y = R + self.config.gamma * (1 - terminated) * q2
+        loss = F.mse_loss(self.critic(self.q, self.at, S, U), y)
+        self.track(self.q, S, U, self.at)
+        self.descend(self.critic_adam, self.w, loss)
+        loss = actor_loss(self.critic(self.q, self.at, S, self.actor(self.mu, S)))
+        self.track(self.mu, S)
+        self.descend(self.actor_adam, self.theta, loss)
+        self.updates += 1
+        self.follow()
+
+    @torch.no_grad()
+    def track(self, layers, *data):
+        """The running averages move towards the minibatch's mean and (biased) variance."""
+        seen, share = [], 1 - self.config.networks.norm_decay
+        normalised(layers, *data, seen=seen)
+        for (*_, mean, var), z in zip((layer for layer in layers if layer[2] is not None), seen):
+            mean.lerp_(z.mean(0), share)
+            var.lerp_(z.var(0, unbiased=False), share)
 
 
 class Layers(nn.Module):
