@@ -36,7 +36,10 @@ from benchmarks.record import RESULTS, save
 
 CARTPOLE = dict(T_max=150_000, t_max=20, step_size=2e-3, eps=1e-5)
 VALUE = dict(workers=8, precision="single")
-ONE = dict(T_max=800_000, I_target=500, I_async_update=20, step_size=5e-4, eps=1e-3)
+ONE = dict(
+    T_max=600_000, I_target=500, I_async_update=20, epsilon_steps=50_000,
+    step_size=1.1e-3, eps=1e-3, max_norm=10.0,
+)  # fmt: skip
 MANY = dict(T_max=500_000, I_target=500, t_max=20, step_size=3e-3, eps=1e-2)
 PENDULUM = a3c.Config(
     workers=8,
