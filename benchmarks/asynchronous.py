@@ -34,7 +34,7 @@ from algorithms.common.policy import Network
 from benchmarks.pendulum import pendulum
 from benchmarks.record import RESULTS, save
 
-CARTPOLE = dict(T_max=150_000, t_max=20, step_size=2e-3, eps=1e-5)
+CARTPOLE = dict(T_max=200_000, t_max=20, beta=0.02, step_size=2e-3, eps=1e-5)
 VALUE = dict(workers=8, precision="single")
 ONE = dict(
     T_max=600_000, I_target=500, I_async_update=20, epsilon_steps=50_000,
