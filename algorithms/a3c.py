@@ -17,8 +17,9 @@ square's gradient is the same.
 The box leaves out the entropy H, in nats, which §4 adds; the "entropy cost" that §9 gives for the
 Gaussian, −½(ln 2πσ² + 1), is −H. Optimisers (§4.5), η annealed to 0 over T_max:
 
+    sgd                  step = η dθ
     momentum             m ← αm + (1−α)dθ,     step = η m                  m of each worker
-    rmsprop              g ← αg + (1−α)dθ²,    step = η dθ/√(g + ε)        g of each worker   (S2–3)
+    rmsprop              g ← αg + (1−α)dθ²,    step = η dθ/√(g + ε)      g of each worker (eqs 8–9)
     shared_rmsprop       the same with one g, shared like θ
 
 α is `decay` here, ε `eps`, η `step_size`.
@@ -120,8 +121,9 @@ def actor(env, config):
 
 
 def train(env, config, state, gradient=None, schedule=None):
-    """Algorithm S3 with config.workers workers, as a generator that ends once T > T_max: yields
-    Metrics after every update (see algorithms.common.drivers for `schedule`).
+    """Algorithm S3 with config.workers workers, each in an environment like env, as a generator
+    that ends once T > T_max: yields Metrics after every update, from threads and processes when
+    episodes ended (see algorithms.common.drivers, also for `schedule`).
 
     gradient defaults to the page's own, in memory set aside once.
     """

@@ -37,6 +37,7 @@ from algorithms.common.metrics import Metrics
 from algorithms.common.online import Actor, Ascent, Critic
 from algorithms.common.policy import PRECISIONS, Network, check, make_policy, make_value
 from npgrad import Softmax
+from npgrad.memory import flush
 from npgrad.optimizers import OPTIMIZERS
 
 HEADS = ("from the space", "softmax", "gaussian")
@@ -244,6 +245,8 @@ def train(env, config, state, gradient=None, value_gradient=None):
         if not isfinite(v2 - v):
             raise FloatingPointError(f"w has diverged: v̂ = {v}, then {v2} at step {state.steps}")
         box(config, state, R, v, v2, critic.gradient, actor.score, ascend)
+        if state.steps % 100 == 0:  # what is never seen again decays
+            flush(state.z_theta), flush(state.z_w)
 
     play = stretches if isinstance(config, Continuing) else episodes
     for total, length, scalars in play(env, config, state, actor, learn):

@@ -20,16 +20,19 @@ n steps (Algorithm S2), with a copy θ' ← θ that acts for k ≤ t_max steps, 
 Descent, SUMMED over steps. A truncated step or segment bootstraps like one that goes on. Whichever
 worker sees that T has passed a multiple of I_target copies θ⁻ ← θ; nobody waits. Every worker draws
 a final ε of its own, to which its ε falls linearly from 1 over the first `epsilon_steps` of T.
-Optimisers (§4.5) and the annealing of η: algorithms.common.asynchronous.
+Optimisers (§4.5) and the annealing of η are A3C's (algorithms.a3c). `epsilon` is that of ε-greedy,
+`eps` that of RMSProp.
 
 Departures: T counts a step once its update is in, so that a worker that is killed takes the steps
-it had not yet turned into an update with it; θ⁻ is copied after that. In processes θ may move
-between Q(s, ·; θ) and its gradient, as it may in the box. A State taken up again begins with new
+it had not yet turned into an update with it; θ⁻ is copied after that. n steps keep
+the ε of their first. In threads and processes θ may move between Q(s, ·; θ) and its gradient, as it
+may in the box. A State taken up again begins with new
 episodes: an environment's inside cannot be saved.
 """
 
 from dataclasses import dataclass
 from math import isfinite
+from numbers import Real
 
 import numpy as np
 
@@ -66,13 +69,17 @@ class Common(Asynchronous):
         super().__post_init__()
         check(self, I_target=(1, np.inf), epsilon_steps=(1, np.inf))
         finals, chances = self.final_epsilons, self.epsilon_chances
-        if not finals or not all(0.0 <= e <= 1.0 for e in finals):
+        if not (numbers(finals) and finals and all(0.0 <= e <= 1.0 for e in finals)):
             raise ValueError(f"final_epsilons = {finals}: must be one or more numbers in [0, 1]")
-        sums_to_1 = abs(sum(chances) - 1.0) <= 1e-9
-        if len(chances) != len(finals) or not (min(chances) >= 0.0 and sums_to_1):
+        shares = numbers(chances) and len(chances) == len(finals) and min(chances) >= 0.0
+        if not (shares and abs(sum(chances) - 1.0) <= 1e-9):
             raise ValueError(
                 f"epsilon_chances = {chances}: must be {len(finals)} numbers, at least 0, of sum 1"
             )
+
+
+def numbers(x):
+    return isinstance(x, (tuple, list)) and all(isinstance(e, Real) for e in x)
 
 
 @dataclass(frozen=True)
@@ -157,8 +164,9 @@ def actor(env, config):
 
 
 def train(env, config, state, gradient=None, schedule=None):
-    """Algorithm 1 or S2 with config.workers workers, as a generator that ends once T > T_max:
-    yields Metrics after every update (see algorithms.common.drivers for `schedule`).
+    """Algorithm 1 or S2 with config.workers workers, each in an environment like env, as a
+    generator that ends once T > T_max: yields Metrics after every update, from threads and
+    processes when episodes ended (see algorithms.common.drivers, also for `schedule`).
 
     gradient defaults to the page's own, in memory set aside once.
     """
@@ -172,9 +180,9 @@ def epsilon(config, state, i):
     return 1.0 + done * (float(state.final_epsilon[i]) - 1.0)
 
 
-def choose(q, eps, rng):
-    """ε-greedy: any action with probability ε, else argmax q."""
-    return int(rng.integers(len(q))) if rng.random() < eps else int(q.argmax())
+def choose(q, chance, rng):
+    """ε-greedy: any action with probability ε = chance, else argmax q."""
+    return int(rng.integers(len(q))) if rng.random() < chance else int(q.argmax())
 
 
 def copy_target(config, state):
@@ -244,9 +252,9 @@ def n_step(i, env, config, state, gradient=None):
         if over:
             observation, rng = begin(state, i, env)
             s, G, length, over = policy.encode(observation), 0.0, 0, False
-        S, A, r, eps = [], [], [], epsilon(config, state, i)
+        S, A, r, chance = [], [], [], epsilon(config, state, i)
         while len(r) < config.t_max and not over:
-            a = choose(q_rows.forward(len(r), s), eps, rng)
+            a = choose(q_rows.forward(len(r), s), chance, rng)
             S.append(s)
             s, reward, terminated, truncated = observe(env, policy, a)
             over = terminated or truncated

@@ -11,7 +11,7 @@ baseline   the same until-475, beside Stable-Baselines3's A2C with the same hype
            environment for a transition, with reward 0; it is not counted here
 acrobot, pendulum, lunarlander
            Acrobot-v1 (threshold −100), Pendulum-v1 (−250; learned as benchmarks/pendulum.py says)
-           and LunarLander-v3 (156 is published for Stable-Baselines3's A2C at 200,000 steps; needs
+           and LunarLander-v3 (156 is published of Stable-Baselines3, -v2, at 200,000 steps; needs
            box2d): 10 seeds each, --jobs at a time, then 100 episodes played with the policy
            learned, as it is and by its mode
 

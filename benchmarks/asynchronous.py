@@ -198,7 +198,9 @@ def main():
     results = json.loads(path.read_text())["results"] if path.exists() else {}
     for name in () if arguments.draw else arguments.parts or PARTS:
         env_id, threshold, _, config = PARTS[name]
-        part = dict(environment=env_id, threshold=threshold, config=asdict(config), runs=[])
+        command = f"python -m benchmarks.asynchronous {name} --seeds {arguments.seeds}"
+        part = dict(command=command, environment=env_id, threshold=threshold,
+                    config=asdict(config), runs=[])  # fmt: skip
         results[name] = part
         for r in each_seed(name, arguments.seeds, arguments.jobs):
             part["runs"].append(r)

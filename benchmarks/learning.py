@@ -48,10 +48,10 @@ POINTS, AT_A_POINT, RESAMPLES = 15, 20, 2000
 OURS, SB3 = "npgrad", "Stable-Baselines3"
 TORCH = ("stable-baselines3", "torch") if find_spec("stable_baselines3") else ()
 GOALS = {"CartPole-v1": 475.0, "Pendulum-v1": -160.0}
-ZOO = "RL Baselines3 Zoo, benchmark.md"  # github.com/DLR-RM/rl-baselines3-zoo: one run, its mode
+ZOO = "[RL Baselines3 Zoo](https://github.com/DLR-RM/rl-baselines3-zoo/blob/master/benchmark.md)"
 PUBLISHED = {
-    "a2c, CartPole-v1": f"500 after 500,000 steps ({ZOO})",
-    "ddpg, Pendulum-v1": f"−152.1 after 20,000 steps ({ZOO})",
+    "a2c, CartPole-v1": f"500 after 500,000 steps, one run ({ZOO})",
+    "ddpg, Pendulum-v1": f"−152.1 after 20,000 steps, one run ({ZOO})",
 }
 
 
@@ -75,7 +75,7 @@ def tasks():
         "reinforce": Task("reinforce", reinforce.Config(), car, 100_000),
         "actor_critic": Task("actor_critic", actor_critic.Traces(), car, 100_000),
         "async_q": Task("async_q", async_q.NStepQ(**VALUE, **MANY), car, 500_000),
-        "a3c": Task("a3c", a3c.Config(workers=2, **CARTPOLE), car, 150_000),
+        "a3c": Task("a3c", a3c.Config(workers=2, **CARTPOLE), car, CARTPOLE["T_max"]),
         "a2c": Task("a2c", BASELINE, car, 120_000, both),
         "ddpg": Task("ddpg", small, "Pendulum-v1", 6_000, both),
     }
@@ -145,6 +145,7 @@ def stable_baselines3(task, seed):
             task.env, num_envs=config.environments, vectorization_mode=config.vectorization
         )
         model = a2c_twins.baseline(envs, config, seed)
+        model.env.seed_of_reset = seed
         steps = lambda: model.env.steps
     else:
         model = ddpg_baseline.baseline(gymnasium.make(task.env), config, seed)

@@ -5,7 +5,8 @@
 so that the sign stands where the method is read. The statistics m (slots, n) are changed in place;
 own or shared memory is only a matter of which m is handed in. t counts the steps from 1. step_size
 is a number, or an array with one for each entry. The step is a new array, or out, if there is one
-(n,); d is only read.
+(n,); d is only read. Every 100 steps statistics that have decayed to next to nothing (below 2e-300,
+in single precision 1e-30) are set to 0: see npgrad.memory.flush.
 """
 
 import math
@@ -25,6 +26,7 @@ def sgd(d, m, t, step_size, out=None):
 
 def momentum(d, m, t, step_size, decay=0.99, out=None):
     """m ← αm + (1−α)d;  step η m  (A3C §4.5)."""
+    _settle(m, t)
     (mean,) = m
     mean *= decay
     mean += (1.0 - decay) * d
@@ -33,6 +35,7 @@ def momentum(d, m, t, step_size, decay=0.99, out=None):
 
 def rmsprop(d, m, t, step_size, decay=0.99, eps=0.1, out=None):
     """g ← αg + (1−α)d²;  step η d/√(g + ε): ε INSIDE the root, not centred (A3C eqs 8–9)."""
+    _settle(m, t)
     alpha, rest, eps = _numbers(m.dtype, decay, eps)
     g, step = m[0], np.multiply(d, d, out)
     step *= rest
@@ -47,6 +50,7 @@ def rmsprop(d, m, t, step_size, decay=0.99, eps=0.1, out=None):
 
 def rmsprop_outside(d, m, t, step_size, decay=0.99, eps=1e-8, out=None):
     """g ← αg + (1−α)d²;  step η d/(√g + ε): ε outside the root, as frameworks have it."""
+    _settle(m, t)
     alpha, rest, eps = _numbers(m.dtype, decay, eps)
     g, step = m[0], np.multiply(d, d, out)
     step *= rest
@@ -57,6 +61,11 @@ def rmsprop_outside(d, m, t, step_size, decay=0.99, eps=1e-8, out=None):
     np.divide(d, step, step)
     step *= step_size
     return step
+
+
+def _settle(m, t):
+    if t % 100 == 0:
+        flush(m)
 
 
 @lru_cache(maxsize=64)
@@ -71,6 +80,7 @@ def _numbers(dtype, decay, eps):
 def adam(d, m, t, step_size, beta1=0.9, beta2=0.999, eps=1e-8, out=None):
     """m ← β₁m + (1−β₁)d;  v ← β₂v + (1−β₂)d²;  step η m̂/(√v̂ + ε), m̂ = m/(1−β₁ᵗ), v̂ = v/(1−β₂ᵗ)
     (Kingma & Ba 2015, Algorithm 1)."""
+    _settle(m, t)
     mean, square = m
     mean *= beta1
     mean += (1.0 - beta1) * d

@@ -32,6 +32,15 @@ def test_parts__are_every_entry_once(n, size):
     assert all(len(piece) <= size for piece in pieces)
 
 
+@given(st.sampled_from((np.float32, np.float64)))
+def test_flush__by_default_clears_what_is_on_its_way_to_a_denormal_number(dtype):
+    tiny = float(np.finfo(dtype).tiny)
+    x = np.array([0.0, tiny / 2, -tiny, 0.9e8 * tiny, -1.1e8 * tiny, 1.0], dtype)
+    flushed = x.copy()
+    flush(flushed)
+    assert flushed.tolist() == [0.0, 0.0, 0.0, 0.0, *x[4:].tolist()]
+
+
 @given(arrays(float, 5, elements=st.floats(-1, 1)), st.floats(1e-9, 0.9))
 def test_flush__clears_what_is_small_and_nothing_else(x, least):
     flushed = x.copy()

@@ -133,6 +133,19 @@ def test_adam_onto__of_a_unit_that_no_longer_fires_has_no_denormal_moment(dtype)
     assert m[0, 0] == 0.0 and m[0, 2] != 0.0
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_optimizers__statistics_do_not_decay_into_denormal_numbers(name, dtype):
+    """Where a gradient is 0 for good, moments that were small already; others stay."""
+    optimizer, (tiny, one) = OPTIMIZERS[name], np.array([np.finfo(dtype).tiny, 1.0], dtype)
+    m = optimizer.statistics(np.zeros(2, dtype))
+    m[:] = 1e9 * tiny, one
+    for t in range(1, 4001):
+        optimizer.step(np.array([0.0, 1.0], dtype), m, t, 1e-3)
+        assert not ((m != 0) & (np.abs(m) < tiny)).any()
+    assert (m[:, 0] == 0.0).all() and (m[:, 1] > 0.0).all()
+
+
 @given(VECTORS, st.floats(0.0, 1.0), st.integers(1, 6))
 def test_soft_update__closed_form(D, tau, k):
     """k updates towards a fixed θ leave (1−τ)ᵏ of the distance; τ = 1 copies exactly."""

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -177,6 +178,27 @@ def test_processes__killed_worker_is_replaced_and_every_step_counts_once():
     assert np.isfinite(state.theta).all() and state.theta.flags.owndata
 
 
+@pytest.mark.parametrize("Method", [async_q.OneStepQ, async_q.OneStepSarsa])
+def test_processes__share_the_target_and_its_copies(Method):
+    settings = dict(workers=2, T_max=300, I_target=40, I_async_update=T_MAX, optimizer="sgd")
+    state, training = learning("fine", async_q, Method, **settings)
+    start = state.theta.copy()
+    list(training)
+    T = state.T.sum()
+    assert 300 < T <= 300 + 2 * T_MAX and state.copied[0] == T // 40 > 6
+    assert not np.array_equal(state.theta_target, start)
+    assert private(state.theta_target) and private(state.final_epsilon)
+
+
+def test_processes__ctrl_c_at_a_birth_leaves_the_environment_as_it_was(monkeypatch):
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    before = dict(os.environ), signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    with pytest.raises(KeyboardInterrupt), processes._birth():
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    assert (dict(os.environ), signal.pthread_sigmask(signal.SIG_BLOCK, ())) == before
+
+
 def test_processes__gradient_that_is_not_finite_is_never_pushed():
     state, training = learning("nan", async_q, async_q.NStepQ, workers=1, T_max=10**6)
     with pytest.raises(WorkerError, match="worker 0: FloatingPointError: the environment returned"):
@@ -266,21 +288,25 @@ def test_train__killed_worker_is_reported_and_ctrl_c_leaves_nothing():
 
 
 @pytest.mark.parametrize(
-    "number, moment",
+    "number, moment, send",
     [
-        (signal.SIGTERM, lambda: asleep() == 2),
-        (signal.SIGINT, Path("run/parameters.npz").exists),
+        (signal.SIGTERM, lambda: asleep() == 2, os.killpg),
+        (signal.SIGTERM, lambda: asleep() == 2, os.kill),
+        (signal.SIGINT, Path("run/parameters.npz").exists, os.killpg),
     ],
-    ids=["sigterm_at_work", "sigint_at_birth"],
+    ids=["sigterm_at_work", "sigterm_to_the_parent_alone", "sigint_at_birth"],
 )
-def test_train__signal_to_all_saves_and_replaces_nobody(number, moment):
+def test_train__signal_saves_and_replaces_nobody(number, moment, send):
     run = Run(*A3C, "--env", "test/sleeps-v0", "--steps", 10**9)
     wait_until(moment)
-    os.killpg(run.parent.pid, number)
+    send(run.parent.pid, number)
     status, out, err = run.end()
     assert status == 128 + number and out[-1].startswith("run: ") and len(lives()) <= 2
     assert len(err) == 2 and number.name in err[1]  # after the run folder
-    assert saved()[0]["T"].sum() >= saved()[1]["steps"]
+    arrays, position = saved()
+    assert arrays["T"].sum() >= position["steps"]
+    if number == signal.SIGTERM:  # both sleep in the third segment of their AT − 1 steps
+        assert arrays["T"].tolist() == [AT - 1, AT - 1]
 
 
 def test_train__killed_parent_takes_its_workers_along_and_is_resumed():
@@ -308,7 +334,8 @@ def test_train__failing_worker_is_one_line(capsys):
     assert status == 1 and json.loads(out)["run"] == "run"
     assert line.startswith("npgrad: test/raises-v0, after step ") and "saved up to step" in line
     assert "WorkerError: worker " in line and "RuntimeError: the arm is stuck" in line
-    saved()
+    arrays, position = saved()
+    assert 0 < position["steps"] <= arrays["T"].sum() and arrays["updates"].sum() > 0
 
 
 if __name__ == "__main__":

@@ -50,8 +50,8 @@ class Asynchronous:
     """Workers, each with an environment and a random stream of its own (the paper has 16). At
     least 1."""
     driver: Literal["round-robin", "threads", "processes"] = "round-robin"
-    """round-robin: one process, random order, repeatable; threads: worth it on free-threaded
-    Python; processes: in parallel, on shared memory, not repeatable."""
+    """round-robin: one process, random order, repeatable. Not repeatable: threads, worth it on
+    free-threaded Python; processes, in parallel on shared memory (POSIX systems)."""
     T_max: int = 1_000_000
     """Environment steps of all workers together, after which they end. At least 1."""
     gamma: float = 0.99
@@ -59,7 +59,8 @@ class Asynchronous:
     step_size: float = 7e-4
     """η at the start (the A3C author's). At least 0."""
     annealed: bool = True
-    """η falls linearly, to 0 at T_max (the paper's)."""
+    """η falls linearly, to 0 at T_max (the paper's). A run that is resumed with a larger T_max goes
+    on along the line to that."""
     optimizer: Literal["sgd", "momentum", "rmsprop", "shared_rmsprop"] = "shared_rmsprop"
     """§4.5. momentum and rmsprop: statistics of each worker's own; shared_rmsprop (the paper's
     choice): one g for all."""
@@ -81,7 +82,8 @@ class Asynchronous:
 
 @dataclass
 class Shared:
-    """The State of an asynchronous method. N workers; row i is written by worker i alone."""
+    """The State of an asynchronous method. N workers; row i is written by worker i alone, but for
+    the statistics, if they are shared."""
 
     parameters: ClassVar[tuple[str, ...]] = ("theta",)
     theta: np.ndarray
@@ -103,6 +105,16 @@ def start(config, seed, theta):
     rows = lambda *shape: np.zeros((config.workers, *shape), np.int64)
     counters = dict(T=rows(), updates=rows(), begun=rows(), staleness=rows(LAST + 1), episodes=0)
     return dict(theta=theta, statistics=statistics, seed=seed, **counters)
+
+
+def check_state(config, state):
+    """Raise ValueError for a State of another number of workers or of another optimiser."""
+    optimizer, _, shared = OPTIMIZER[config.optimizer]
+    N, (own, slots, _) = config.workers, state.statistics.shape
+    if len(state.T) != N:
+        raise ValueError(f"workers = {N}: must be {len(state.T)}, as in the State")
+    if (own, slots) != (1 if shared else N, optimizer.slots):
+        raise ValueError(f"optimizer = {config.optimizer!r}: must be the State's")
 
 
 def total(counts):

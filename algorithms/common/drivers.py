@@ -14,7 +14,7 @@ from math import isfinite
 import gymnasium
 import numpy as np
 
-from algorithms.common.asynchronous import LAST, total
+from algorithms.common.asynchronous import LAST, check_state, total
 from algorithms.common.metrics import Metrics
 
 BINS = np.arange(LAST + 1)
@@ -26,8 +26,16 @@ class WorkerError(RuntimeError):
 
 
 def copies(env):
-    """() -> an environment like env: made anew from its spec, or copied if it has none."""
-    return partial(copy.deepcopy, env) if env.spec is None else partial(gymnasium.make, env.spec)
+    """() -> an environment like env: made anew from its spec (whatever was changed in env itself is
+    not in it), or a deep copy if it has none, which raises ValueError if there can be none."""
+    return partial(copied, env) if env.spec is None else partial(gymnasium.make, env.spec)
+
+
+def copied(env):
+    try:
+        return copy.deepcopy(env)
+    except Exception as error:
+        raise ValueError(f"env = {env}: has no spec, and cannot be copied: {error}") from error
 
 
 def round_robin(n, rng):
@@ -139,7 +147,10 @@ def train(worker, env, config, state, schedule=None, **options):
 
     schedule   numbers of workers, each of which then has a turn, instead of config.driver
     options    handed on to the worker
+
+    Raises ValueError for a State of another number of workers or another optimiser.
     """
+    check_state(config, state)
     with ExitStack() as stack:
         if schedule is None and config.driver == "processes":
             from algorithms.common.processes import processes

@@ -1,6 +1,7 @@
 """A policy for a Gymnasium environment: encode an observation, model, head, decode an action."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Literal
 
@@ -45,7 +46,9 @@ class Network:
 
 def check(config, **allowed):
     """Raise ValueError unless each named field lies in its range: (low, high) numbers, both
-    included, or a tuple of strings."""
+    included, or a tuple of strings. One annotated int must be whole; only a field whose default is
+    infinite may be so."""
+    declared = {field.name: field for field in fields(config)}
     for name, values in allowed.items():
         value = getattr(config, name)
         if isinstance(values[0], str):
@@ -53,10 +56,12 @@ def check(config, **allowed):
                 raise ValueError(f"{name} = {value!r}: must be one of {', '.join(values)}")
             continue
         low, high = values
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not low <= value <= high:
+        whole, default = declared[name].type is int, declared[name].default
+        number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+        if not number or not low <= value <= high or value == np.inf != default:
             what = f"at least {low}" if high == np.inf else f"in [{low}, {high}]"
-            raise ValueError(f"{name} = {value!r}: must be {what}")
+            kind = "whole and " if whole and not number else "finite and " * (value == np.inf)
+            raise ValueError(f"{name} = {value!r}: must be {kind}{what}")
 
 
 def encoder(space):

@@ -3,6 +3,10 @@
 The memory has no name that could be left behind: it goes with the last process that maps it. A
 worker whose process dies is replaced, and goes on with the next of its episodes. When the parent
 dies, the workers see it at their next yield, and end.
+
+Two windows stay open without locks. A worker that is killed in the instant between its push and the
+count of it leaves an update in θ that T does not count; one killed, or a run stopped, between that
+count and the report of an episode's end leaves steps in T whose episode nobody hears of.
 """
 
 import ctypes
@@ -41,6 +45,8 @@ def processes(worker, make, config, state, options):
     Raises ValueError for what cannot be sent to a process; WorkerError, once all workers have been
     stopped, if one fails or dies TRIES times without an update between.
     """
+    if not hasattr(signal, "pthread_sigmask"):
+        raise ValueError("driver = processes: this system has no POSIX signals; round-robin works")
     crew = Crew(state, _pack(worker, make, config, state, options))
     try:
         for i in range(config.workers):
@@ -80,9 +86,9 @@ class Crew:
         ours, theirs = self.context.Pipe(duplex=False)
         arguments = i, self.luggage, self.places, self.stop, theirs
         child = self.context.Process(target=_child, args=arguments, daemon=True)
+        self.children.append(child)  # before its birth, during which Ctrl-C may come
         with _birth(), theirs:
             child.start()
-            self.children.append(child)
             self.members[ours] = i, child, int(self.state.T[i]), deaths
 
     def receive(self, connection):
@@ -154,7 +160,7 @@ def _child(i, luggage, places, stop, connection):
 def _end(children):
     """Wait until all have ended; kill those that have not after PATIENCE."""
     deadline = time.monotonic() + PATIENCE
-    for child in children:
+    for child in (child for child in children if child.pid is not None):
         child.join(max(0.0, deadline - time.monotonic()))
         child.kill()
         child.join()
@@ -184,7 +190,7 @@ def _birth():
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for name in ONE_THREAD:
             del os.environ[name]
         os.environ.update(before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # last: Ctrl-C strikes here

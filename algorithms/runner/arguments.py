@@ -42,7 +42,8 @@ class Train(Training):
     env: _shown(str, "ID")
     """Id of a Gymnasium environment, such as CartPole-v1."""
     seed: int = 0
-    """Seed of everything random; the same seed gives the same run. At least 0."""
+    """Seed of everything random; the same seed gives the same run, but where workers run in
+    parallel. At least 0."""
     run: _shown(str | None, "DIR", "(default: runs/METHOD-ENV-seedSEED)") = None
     """Run folder to make; must be new or empty."""
     resume: _shown(str | None, "RUN", "(default: a new run)") = None

@@ -51,7 +51,8 @@ class Keeper:
     """Keeps a copy of `state` as it was at a yield: in memory, and on disk every `every` seconds.
 
     A method that fails leaves its State half changed; the copy is then what there is to save. It is
-    renewed at every yield, as long as that takes no more than 1/20 of the time.
+    renewed at every yield, as long as that takes no more than 1/20 of the time. Workers in threads
+    and processes do not stop for it: what is copied last may be some updates ahead of the first.
     """
 
     def __init__(self, path: Path, state, position: Position, every: float):

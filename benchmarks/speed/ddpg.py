@@ -6,8 +6,12 @@ layer over the batch: with the action at the first hidden layer five forward, tw
 three for inputs; with the action at the second nine, for the actor's gradient needs only ∂Q/∂u,
 which does not go through it. Its time over the page's is the page's share of that bound.
 
+torch and Stable-Baselines3 take their turns with torch.set_flush_denormal(True): their Adam's
+moments decay into denormal numbers, too, which can cost many times as much; the page sees to that
+by itself.
+
 Slowdown: the page's time per update around update 5,000 and around update 500, each over the
-products' time next to it.
+products' time next to it, times their median.
 """
 
 from dataclasses import replace
@@ -15,13 +19,13 @@ from dataclasses import replace
 import gymnasium
 import numpy as np
 import torch
-from stable_baselines3 import DDPG
 
 from algorithms import ddpg
 from algorithms.ddpg import Config, Networks
 from benchmarks.speed.race import Goal, Race, agree, rounds_of, timed
 from benchmarks.speed.turns import learner, player, repeat, replay
 from benchmarks.torch_twins import ddpg as twins
+from benchmarks.torch_twins import ddpg_baseline
 from npgrad import grad
 from npgrad.networks import Batch, aligned
 
@@ -87,27 +91,27 @@ def page(config, n):
 
 
 def baseline(config, n):
-    """Turns of Stable-Baselines3's DDPG with the same networks, batch, replay memory and τ."""
-    model = DDPG(
-        "MlpPolicy",
-        gymnasium.make(ENV),
-        policy_kwargs=dict(net_arch=list(config.networks.hidden)),
-        learning_rate=config.step_size_w,
-        batch_size=config.batch,
-        buffer_size=config.replay,
-        tau=config.tau,
-        learning_starts=config.warmup,
-        train_freq=1,
-        gradient_steps=1,
-        device="cpu",
-        seed=0,
-    )
+    """Turns of Stable-Baselines3's DDPG."""
+    model = ddpg_baseline.baseline(gymnasium.make(ENV), config, 0)
 
     def turn():
         model.learn(n, log_interval=10**9, reset_num_timesteps=False)
         return n
 
     return turn
+
+
+def flushed(turn):
+    """The turn, with denormal numbers taken for 0."""
+
+    def call():
+        torch.set_flush_denormal(True)
+        try:
+            return turn()
+        finally:
+            torch.set_flush_denormal(False)
+
+    return call
 
 
 def products(config):
@@ -138,7 +142,7 @@ def contestants(config, n):
     return {
         "environment": replay(make(), player(ddpg, make(), config, state), n),
         PRODUCTS: repeat(products(config), n),
-        **{name: repeat(step, n) for name, step in steps.items()},
+        **{name: flushed(repeat(step, n)) for name, step in steps.items()},
         "page": page(config, n)[0],
     }
 
@@ -149,7 +153,7 @@ def races(quick):
         differences = check(config)
         turns = contestants(config, n)
         if targets:
-            turns[SB3] = baseline(config, n)
+            turns[SB3] = flushed(baseline(config, n))
         yield Race(
             f"DDPG, {setting}",
             lambda rounds, turns=turns: rounds_of(turns, rounds),
@@ -160,7 +164,7 @@ def races(quick):
         )
     if not quick:
         yield Race(
-            f"DDPG, slowdown, {setting}, in units of the products' time",
+            f"DDPG, slowdown, {setting}",
             lambda rounds: slowdown(config, rounds),
             [Goal(7, "update 5,000", "update 500", SLOWDOWN, at_most=True)],
             ours=("update 500",),
@@ -169,16 +173,17 @@ def races(quick):
 
 
 def slowdown(config, windows):
-    """{around which update: time of an update over that of the products beside it (windows,)}; a
-    window is an episode of 200 updates."""
-    (turn, state), (bound, relative) = page(config, 1), (repeat(products(config), 100), {})
+    """{around which update: seconds of an update (windows,)}; a window is an episode of 200
+    updates, and there are at most 4."""
+    (turn, state), bound, times, beside = page(config, 1), repeat(products(config), 100), {}, []
+    windows = min(windows, 4)
     for update in (500, 5000):
-        while state.updates < update - 100 * windows:
+        while state.updates <= update - 100 * windows:
             turn()
         ratios = []
         for _ in range(windows):
-            before = timed(bound)
-            own = timed(turn)
-            ratios.append(2 * own / (before + timed(bound)))
-        relative[f"update {update:,}"] = np.array(ratios)
-    return relative
+            before, own, after = timed(bound), timed(turn), timed(bound)
+            ratios.append(2 * own / (before + after))
+            beside += before, after
+        times[f"update {update:,}"] = np.array(ratios)
+    return {name: ratios * np.median(beside) for name, ratios in times.items()}

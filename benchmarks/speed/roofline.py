@@ -9,8 +9,8 @@ Counted from the layers' sizes, for a network of layers n -> m (W and b) over B 
     inputs      2 n m B, ∂x alone, down to the first layer: what DDPG's actor needs of the critic
     bytes       W and b read once by each pass, written once as ∂W; activations written and read
                 once by each pass; an optimiser's pass over its vectors, each read and written once
-    optimiser   RMSProp 9 operations a parameter in 9 calls, on θ, d, g; Adam 10 in 10, on θ, d, m,
-                v; soft targets 3 in 3, on θ and θ⁻
+    optimiser   RMSProp 9 operations a parameter in 9 calls, on θ, d, g; Adam 12 in 12, on θ, d, m,
+                v; soft targets 3 in 3, on θ and θ⁻; traces 3, on z and d, in 6 for both
     calls       besides: 2 for each action drawn (add noise, argmax), 10 for the gradient in the
                 outputs (log-softmax, one-hot, advantages)
 
@@ -117,6 +117,24 @@ def rollout(n, N):
     return acting + learning + HEAD + rmsprop(BOTH)
 
 
+def without_baseline(T):
+    """REINFORCE without one."""
+    acting = (forward(POLICY, 1) + ACT) * T
+    return acting + backward(POLICY, T) + HEAD + adam(parameters(POLICY))
+
+
+def traces():
+    """One-step actor–critic with eligibility traces."""
+    return online() + Work(3 * BOTH, 0, 4 * BOTH, 6)
+
+
+def one_by_one(k):
+    """One-step Q: k steps, each with a backward pass of its own that adds to d."""
+    n = parameters(POLICY)
+    step = forward(POLICY, 1) * 2 + ACT + backward(POLICY, 1) + HEAD + Work(n, 0, 3 * n, 1)
+    return step * k + rmsprop(n)
+
+
 def online():
     """One-step actor–critic: every step with both values."""
     learning = backward(POLICY, 1) + forward(VALUE, 1) * 2 + backward(VALUE, 1)
@@ -156,6 +174,25 @@ UPDATES = {
         "double",
         (465, 64, 64),
         ("reinforce", "REINFORCE, baseline value, learned θ"),
+    ),
+    "REINFORCE, 465 steps": Update(
+        without_baseline(465),
+        465,
+        5 * parameters(POLICY),
+        "double",
+        (465, 64, 64),
+        ("reinforce", "REINFORCE, baseline none, learned θ"),
+    ),
+    "actor–critic, traces": Update(
+        traces(), 1, 4 * BOTH, "double", (1, 64, 64), ("actor_critic", "actor–critic, traces")
+    ),
+    "one-step Q, 5 steps": Update(
+        one_by_one(5),
+        5,
+        5 * parameters(POLICY),
+        "double",
+        (5, 64, 64),
+        ("async_q", "one-step Q"),
     ),
     "actor–critic, one-step": Update(
         online(), 1, 3 * BOTH, "double", (1, 64, 64), ("actor_critic", "actor–critic, one-step")

@@ -20,6 +20,7 @@ from npgrad import Softmax, mlp, value_and_grad
 ROUNDS = 100
 SIZES = (4, 64, 64, 2)
 BATCHES = (1, 40, 256)
+COMPILED = 1, 256  # also by torch.compile, where it builds
 GOALS = (  # for one input
     Goal(2, "torch lean", "tape", 1.9),
     Goal(2, "HIPS", "tape", 9.0),
@@ -67,6 +68,7 @@ def contestants(batch):
     arrays, flat = programs(np, parts)
     hips_arrays, hips_flat = programs(autograd.numpy, parts)
     each = tuple(range(len(parameters)))
+    compiled = twins.compiled(parameters, x, a) if batch in COMPILED else None
     return {
         "forward": partial(arrays, *parameters, x, a),
         "forward, flat θ": partial(flat, theta, x, a),
@@ -75,6 +77,7 @@ def contestants(batch):
         "by hand": by_hand(model, theta, x, a),
         "torch lean": twins.lean(parameters, x, a),
         "torch usual": twins.usual(parameters, x, a),
+        **({} if compiled is None else {"torch compiled": compiled}),
         "HIPS": partial(autograd.value_and_grad(hips_arrays, each), *parameters, x, a),
         "HIPS, flat θ": partial(autograd.value_and_grad(hips_flat), theta, x, a),
     }

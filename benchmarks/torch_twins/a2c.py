@@ -212,12 +212,13 @@ class FromZero(RMSpropTFLike):
 def baseline(envs, config, seed):
     """Stable-Baselines3's A2C: separate networks, mean reduction; its vf_coef (R − V)² is ½ c
     (R − V)², and its limit on the norm is that of the whole gradient, as the page's."""
-    rate = lambda left: config.step_size * (left if config.annealed else 1.0)
+    env = Adapter(envs)
+    left = lambda: max(0.0, 1.0 - env.steps / config.T_max) if config.annealed else 1.0
     hidden, Activation = list(config.network.hidden), nn.Tanh
     return A2C(
         "MlpPolicy",
-        Adapter(envs),
-        learning_rate=rate,
+        env,
+        learning_rate=lambda _: config.step_size * left(),
         n_steps=config.n_steps,
         gamma=config.gamma,
         gae_lambda=1.0,

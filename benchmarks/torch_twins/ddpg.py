@@ -1,6 +1,6 @@
 """DDPG in torch: what algorithms/ddpg.py computes, for comparison.
 
-    Usual   as tutorials write it: nn.Modules, a deque for a memory, random.sample and torch.stack,
+    Usual   as tutorials write it: nn.Modules, a deque for a memory, random.choices, torch.stack,
             zero_grad and backward, torch's default Adam, targets moved parameter by parameter
     Lean    nothing of torch that is not needed: tensors for parameters, addmm, autograd.grad for
             the parameters that move and no others, fused Adam with weight decay on the critic's

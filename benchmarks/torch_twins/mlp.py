@@ -1,6 +1,7 @@
 """A tanh network and its cross-entropy in torch, for benchmarks/speed/tape.py and scaling.py.
 
     lean         tensors, addmm, torch.autograd.grad: nothing of torch that is not needed
+    compiled     the same, its forward pass by torch.compile
     lean_update  the same for any depth, then fused Adam
     usual        as tutorials write it: nn.Sequential, zero_grad, loss.backward()
 
@@ -25,6 +26,29 @@ def lean(parameters, x, a):
         loss = F.cross_entropy(torch.addmm(b3, h, W3), a)
         return loss, torch.autograd.grad(loss, parameters)
 
+    return value_and_grad
+
+
+def compiled(parameters, x, a):
+    """`lean` compiled, or None where torch.compile does not build."""
+    x, a = torch.from_numpy(x), torch.from_numpy(a)
+    parameters = [torch.tensor(p, requires_grad=True) for p in parameters]
+
+    @torch.compile(dynamic=False)
+    def loss(W1, b1, W2, b2, W3, b3):
+        h = torch.tanh(torch.addmm(b1, x, W1))
+        h = torch.tanh(torch.addmm(b2, h, W2))
+        return F.cross_entropy(torch.addmm(b3, h, W3), a)
+
+    def value_and_grad():
+        value = loss(*parameters)
+        return value, torch.autograd.grad(value, parameters)
+
+    try:
+        value_and_grad()
+    except Exception as error:  # whatever a compiler may lack
+        print(f"torch.compile does not build here: {error}".splitlines()[0])
+        return None
     return value_and_grad
 
 

@@ -1,4 +1,4 @@
-"""REINFORCE in torch: what algorithms/reinforce.py computes, written four ways for comparison.
+"""REINFORCE in torch: what algorithms/reinforce.py computes, written five ways for comparison.
 
     Usual    as tutorials write it: torch.distributions and a graph at every step, losses summed at
              the end, torch's default optimiser
