@@ -471,6 +471,20 @@ def test_init__refuses_spaces_without_a_policy():
         actor_critic.init(Scripted(d=1), Continuing(head="softmax"), 0)
 
 
+def test_train__traces_do_not_decay_into_denormal_numbers():
+    """Of what is never seen again: after 5 steps the gradients are 0."""
+    config = Continuing(precision="single", report_every=1, **SGD)
+    state, count = actor_critic.init(Constant(1, True), config, 0), iter(range(10**9))
+    fading = lambda like: np.full_like(like, 1e-3 if next(count) < 10 else 0.0)
+    g, g_w = lambda theta, *_: fading(theta), lambda w, *_: fading(w)
+    tiny, was = np.finfo(np.float32).tiny, 0.0
+    for _ in islice(actor_critic.train(Constant(1, True), config, state, g, g_w), 2000):
+        for z in (state.z_theta, state.z_w):
+            assert not ((z != 0) & (np.abs(z) < tiny)).any()
+        was = max(was, float(np.abs(state.z_w).max()))
+    assert was > 0.0 and not state.z_w.any() and not state.z_theta.any()
+
+
 @pytest.mark.parametrize("Config", [OneStep, Traces, Continuing])
 @pytest.mark.parametrize("where", ["S", "R"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -51,6 +51,13 @@ def shared(workers=2, n=3, **options):
     return config, a3c.State(**start(config, 0, np.zeros(n)))
 
 
+def test_train__says_so_if_the_environment_cannot_be_copied():
+    env, config = Wander(), a3c.Config(network=LINEAR)
+    env.lock = threading.Lock()
+    with pytest.raises(ValueError, match=r"^env = .*: has no spec, and cannot be copied: .*lock"):
+        next(a3c.train(env, config, a3c.init(env, config, 0)))
+
+
 # in turn
 
 
