@@ -47,8 +47,8 @@ ALONE = (
     ("speed --rounds 7", "speed --quick"),
 )
 READING = (
-    ("claims --seeds 5 --jobs 2", "claims --quick"),
     ("traces", "traces"),
+    ("claims --seeds 5 --jobs 2", "claims --quick"),
 )
 
 

@@ -1,13 +1,15 @@
 """How benchmarks.learning aggregates runs, and how benchmarks.claims judges comparisons."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import learning
+from benchmarks import learning, traces
 from benchmarks.claims import recorded
-from benchmarks.claims.__main__ import minus
+from benchmarks.claims.__main__ import CLAIMS, markdown, minus
 from benchmarks.claims.sampled import episodes_until
 
 RUNS = st.lists(st.floats(-1e3, 1e3), min_size=4, max_size=16).map(np.array)
@@ -52,23 +54,81 @@ def contest(better, worse):
         dict(evaluation=x, curve=dict(steps=[1, 2], returns=[x, x])) for x in scores
     ]
     variants = {"a, first": dict(runs=runs(better)), "b, other": dict(runs=runs(worse))}
-    return dict(env="none", steps=2, variants=variants)
+    return dict(env="none", steps=2, threshold=0.0, variants=variants)
 
 
 @pytest.mark.parametrize("gap, verdict", [(50, "right"), (-50, "wrong"), (0, "unsupported")])
 def test_compared__follows_the_gap(monkeypatch, gap, verdict):
     scores = np.random.default_rng(0).normal(size=(2, 10))
     monkeypatch.setattr(recorded, "result", lambda name: contest(scores[0] + gap, scores[1]))
-    assert recorded.compared("any", "a", ("b",))(None)[0] == verdict
+    assert recorded.compared("any", ("a",), ("b",))(None)[0] == verdict
+
+
+@pytest.mark.parametrize("first, verdict", [(("a", "b"), "partly"), (("b",), "wrong")])
+def test_compared__weighs_every_first_against_the_others(monkeypatch, first, verdict):
+    scores = np.random.default_rng(0).normal(size=(3, 10)) + [[50], [-50], [0]]
+    found = contest(*scores[:2])
+    found["variants"]["c, third"] = contest(scores[2], scores[2])["variants"]["a, first"]
+    monkeypatch.setattr(recorded, "result", lambda name: found)
+    assert recorded.compared("any", first, ("c",))(None)[0] == verdict
+
+
+@pytest.mark.parametrize("reached, verdict", [(8, "right"), (5, "right"), (4, "unsupported")])
+def test_compared__by_goal_counts_seeds(monkeypatch, reached, verdict):
+    """5 of 10 against 0 of 10 have p = 0.033 by Fisher's exact test, 4 have 0.087."""
+    scores = [1.0] * reached + [-99.0] * (10 - reached)
+    monkeypatch.setattr(recorded, "result", lambda name: contest(scores, [-1.0] * 10))
+    assert recorded.compared("any", ("a",), ("b",), by_goal=True)(None)[0] == verdict
+
+
+def test_compared__makes_nothing_of_one_seed(monkeypatch):
+    monkeypatch.setattr(recorded, "result", lambda name: contest([50.0], [-50.0]))
+    assert recorded.compared("any", ("a",), ("b",))(None)[0] == "unsupported"
+
+
+@given(st.integers(0, 9), st.integers(0, 9), st.integers(1, 9), st.integers(1, 9))
+def test_exact_test__sums_all_tables_as_unlikely(a, b, n, m):
+    a, b = min(a, n), min(b, m)
+    draws = [sum(subset) for subset in combinations([1] * (a + b) + [0] * (n + m - a - b), n)]
+    chance = np.bincount(draws, minlength=a + 1)
+    p = chance[chance <= chance[a]].sum() / len(draws)
+    assert recorded.exact_test(a, n, b, m) == pytest.approx(p)
 
 
 @pytest.mark.parametrize("others", [("b", "c"), ("a",)])
 def test_compared__says_what_is_not_recorded(monkeypatch, others):
     unmeasured = "unmeasured", "not recorded yet", None
     monkeypatch.setattr(recorded, "result", lambda name: None)
-    assert recorded.compared("any", "a", ("b",))(None) == unmeasured
+    assert recorded.compared("any", ("a",), ("b",))(None) == unmeasured
     monkeypatch.setattr(recorded, "result", lambda name: contest([1.0], [2.0]))
-    assert recorded.compared("any", "a", others)(None) == unmeasured
+    assert recorded.compared("any", ("a",), others)(None) == unmeasured
+    partial = recorded.reads("any")(lambda options, record: (record["variants"]["b"], "", None))
+    assert partial(None)[0] == "unmeasured"
+
+
+def test_recorded__claims_say_what_is_not_there(monkeypatch):
+    monkeypatch.setattr(recorded, "result", lambda name: None)
+    reading = [claim for claim in CLAIMS.values() if claim.run.__module__ == recorded.__name__]
+    assert len(reading) >= 13
+    assert {claim.run(None) for claim in reading} == {("unmeasured", "not recorded yet", None)}
+    assert recorded.tabled(traces, "2.1.1", ()) == {}
+
+
+@pytest.mark.parametrize("stale, verdict", [(0, "right"), (2, "unsupported")])
+def test_staleness__needs_no_median(monkeypatch, stale, verdict):
+    rows = dict(steps=[1, None, None], seeds=6)
+    summary = {
+        kind: {N: rows | dict(reached=reached) for N in ("16", "64")}
+        for kind, reached in (("clock", stale), ("serial", 5))
+    }
+    monkeypatch.setattr(recorded, "result", lambda name: dict(summary=summary))
+    assert recorded.staleness(None)[0] == verdict
+
+
+def test_markdown__links_pictures():
+    row = dict(notes="1", says="a|b", verdict="right", number="-1", how="x", pictures=["p", "q"])
+    line = "| 1 | a∣b | **right** | −1 | `x` | [p](p.png), [q](q.png) |"
+    assert line in markdown(dict(any=row)).splitlines()
 
 
 def test_minus__changes_numbers_alone():
