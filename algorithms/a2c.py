@@ -6,8 +6,8 @@ Repeat until T > T_max:
     R_i ← r_i + γ R_{i+1} back to front, within an episode; of its last step
           R_i ← r_i if it terminated, r_i + γ V(s'; θ) if it was truncated, s' its last state;
           after the n-th step R ← V(s; θ)
-    dθ = Σ_i w_i [ ∇ln π(a_i|s_i; θ) (R_i − V(s_i; θ)) + β ∇H(π(·|s_i; θ)) ]         (ascent)
-            + w_i c (R_i − V(s_i; θ)) ∇V(s_i; θ)
+    dθ = Σ_i w_i [ ∇ln π(a_i|s_i; θ) (R_i − V(s_i; θ)) + β ∇H(π(·|s_i; θ))
+                    + c (R_i − V(s_i; θ)) ∇V(s_i; θ) ]                               (ascent)
     θ ← θ + step(dθ);   T ← T + number of samples
 
 The terms in brackets are A3C's (algorithms.a3c), R_i and, in the first, V being numbers. The weight
@@ -20,7 +20,7 @@ Where the environments take a step to reset (autoreset mode NEXT_STEP), it is no
 and no return goes through it. α is `decay` here, ε `eps`, η `step_size`; optimisers are A3C's §4.5.
 
 Against A3C: where N of its workers add Σ_i Δ_i, each in its own time (the founding notes' 3.3.2),
-one update here makes 1/N Σ_i Δ_i of N segments at the same θ.
+one update here makes 1/N Σ_i Δ_i of N segments at the same θ (with reduction "mean" over n, too).
 
 Departure: a State taken up again begins with new episodes, since an environment's inside cannot be
 saved.
@@ -35,7 +35,15 @@ import numpy as np
 
 from algorithms.a3c import output_gradient
 from algorithms.common.metrics import Metrics
-from algorithms.common.policy import PRECISIONS, Network, check, encoder, make_actor_critic
+from algorithms.common.policy import (
+    BELOW_1,
+    PRECISIONS,
+    TINY,
+    Network,
+    check,
+    encoder,
+    make_actor_critic,
+)
 from algorithms.common.segment import Segment
 from algorithms.common.vector import (
     VECTORIZATIONS,
@@ -51,8 +59,6 @@ from npgrad import OPTIMIZERS, Softmax
 from npgrad.memory import aligned, aligned_copy
 from npgrad.optimizers import clip_norm
 
-TINY = np.finfo(float).tiny
-BELOW_1 = 1.0 - np.finfo(float).epsneg
 SETTINGS = MappingProxyType({"sgd": (), "momentum": ("decay",), "rmsprop": ("decay", "eps")})
 
 
@@ -91,7 +97,8 @@ class Config:
     normalize_observations: bool = False
     """Act on features less their running mean, over their running standard deviation."""
     normalize_returns: bool = False
-    """Learn from rewards over the running standard deviation of discounted returns."""
+    """Learn from rewards over the running standard deviation of Σ_k γ^k r_{t−k}, past rewards
+    discounted backwards from now (common practice)."""
     precision: Literal["single", "double"] = "single"
     """Floating-point numbers of θ and all that belongs to it. single is faster."""
     network: Network = field(default_factory=Network)

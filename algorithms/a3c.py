@@ -6,16 +6,16 @@ Each worker, with its own copy θ' of the shared θ, repeats until T > T_max:
     act with π(·|s; θ') for k ≤ t_max steps, or until the episode ends
     R ← 0 if terminated, else V(s_k; θ')
     for i = k−1 ... 0:   R_i ← r_i + γ R_{i+1}
-    dθ = Σ_i  ∇ln π(a_i|s_i; θ') (R_i − V(s_i; θ')) + β ∇H(π(·|s_i; θ'))              (ascent, §4)
-            + c (R_i − V(s_i; θ')) ∇V(s_i; θ')                 (that is −c ∇½(R_i − V(s_i; θ'))²)
+    dθ = Σ_i [ ∇ln π(a_i|s_i; θ') (R_i − V(s_i; θ')) + β ∇H(π(·|s_i; θ'))             (ascent, §4)
+                + c (R_i − V(s_i; θ')) ∇V(s_i; θ') ]           (that is −c ∇½(R_i − V(s_i; θ'))²)
     θ ← θ + step(dθ), without locks;   T ← T + k
 
-SUMMED over the steps. R_i and, in the first term, V are numbers. θ holds the policy's parameters
-and the paper's θ_v: one network with two linear heads (trunk "shared"), or two networks. c is
-value_coef: 1 where the box's ∂(R − V)² is read as ½(R − V)²; its author's factor of ½ on the
-square's gradient is the same.
-The box leaves out the entropy H, in nats, which §4 adds; the "entropy cost" that §9 gives for the
-Gaussian, −½(ln 2πσ² + 1), is −H. Optimisers (§4.5), η annealed to 0 over T_max:
+SUMMED over the steps. r are rewards, R returns. R_i and, in the first term, V are numbers. θ holds
+the policy's parameters and the paper's θ_v: one network with two linear heads (trunk "shared"), or
+two networks. c is value_coef: 1 where the box's ∂(R − V)² is read as ½(R − V)²; its author's factor
+of ½ on the square's gradient is the same. The box leaves out the entropy H, in nats, which §4 adds;
+the "entropy cost" that §9 gives for the Gaussian, −½(ln 2πσ² + 1), is −H. Optimisers (§4.5), η
+annealed to 0 over T_max:
 
     sgd                  step = η dθ
     momentum             m ← αm + (1−α)dθ,     step = η m                  m of each worker
@@ -90,7 +90,8 @@ def gradient(theta, policy, S, A, R, advantage, beta, value_coef):
 
 
 def output_gradient(h, v, policy, A, R, advantage, beta, value_coef, memory=None):
-    """∂ objective/∂h (k, m) and ∂ objective/∂v (k,), to be pulled back through the model."""
+    """∂ objective/∂h (k, m), advantage · score + β · entropy_gradient, and ∂ objective/∂v (k,), to
+    be pulled back through the model."""
     return policy.head.ascent(h, A, advantage, beta, memory), value_coef * (R - v)
 
 

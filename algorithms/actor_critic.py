@@ -10,19 +10,21 @@
     z^w ← λ^w z^w + ∇v̂(S, w)                     z^θ ← λ^θ z^θ + ∇ln π(A|S, θ)        continuing
     w ← w + α^w δ z^w                            θ ← θ + α^θ δ z^θ
 
-R follows A in S and leads to S'. v̂, ∇v̂, ∇ln π and δ are all computed before anything moves. Both
-θ and w ascend: θ the performance, w −½ (target − v̂)², the target being a number (semi-gradient).
-Episodic: I = 1 and z = 0 at the start of every episode; a step that terminates has v̂(S') = 0, one
-that is truncated goes on from v̂(S'). Continuing: there is no γ and no I, and the traces and R̄,
-which starts at 0, are never reset.
+(13.12–13.14) have no I, the boxes do. R follows A in S and leads to S'. v̂, ∇v̂, ∇ln π and δ are all
+computed before anything moves. Both θ and w ascend: θ the performance, w −½ (target − v̂)², the
+target being a number (semi-gradient). Episodic: I = 1 and z = 0 at the start of every episode; a
+step that terminates has v̂(S') = 0, one that is truncated goes on from v̂(S'). Continuing: there is
+no γ and no I, and R̄, which starts at 0, is never reset, nor are the traces.
 
 A continuing method on an episodic environment restarts it at once, and the restart is part of its
 dynamics: the S' of a step that terminates is the first state of the next episode. A truncated step
-goes on from v̂ of its own S', and the next step begins in the restarted environment.
+goes on from v̂ of its own S'; the next one begins in the restarted environment, with z = 0, since
+the δ that follow are not those of the states before the cut.
 
 Departures from the boxes: optimisers other than sgd take δ∇v̂, Iδ∇ln π, δz^w, δz^θ for gradients;
-R̄ always moves by α^R̄ δ. An environment's inside cannot be saved: a continuing method taken up
-from a saved State goes on with its θ, w, z and R̄ from a reset environment.
+R̄ always moves by α^R̄ δ; traces that have decayed to next to nothing are set to 0
+(npgrad.memory.flush). An environment's inside cannot be saved: a continuing method taken up from a
+saved State goes on with its θ, w and R̄ from a reset environment, as after a truncation.
 """
 
 from dataclasses import dataclass, field
@@ -52,7 +54,9 @@ class Shared:
     step_size_w: float = 5e-3
     """α^w, the value function's step size (tuned on CartPole-v1 for rmsprop). At least 0."""
     optimizer: Literal["sgd", "momentum", "rmsprop", "rmsprop_outside", "adam"] = "rmsprop"
-    """How gradients become steps. The boxes have sgd."""
+    """How gradients become steps; constants are npgrad.optimizers' own: momentum α .99; rmsprop
+    α .99, ε .1 inside the root (A3C's); rmsprop_outside α .99, ε 1e-8; adam .9, .999, 1e-8. The
+    boxes have sgd."""
     head: Literal["from the space", "softmax", "gaussian"] = "from the space"
     """softmax asks for a Discrete action space, gaussian for a flat Box."""
     precision: Literal["double", "single"] = "double"
@@ -60,8 +64,8 @@ class Shared:
     features: Literal["none", "fourier", "polynomial", "tiles"] = "none"
     """Basis in which a Box observation with finite bounds is seen, above all by linear methods."""
     order: int = 3
-    """Order n of that basis: (n + 1)^d features of d observations; for tiles (n to a dimension) in
-    each of min 2^m ≥ 4d tilings. At least 1."""
+    """Order n of that basis: (n + 1)^d features of d observations; for tiles, 1/n wide, so many in
+    each of N tilings, N the least power of 2 that is 4d or more. At least 1."""
     network: Network = field(default_factory=Network)
 
     def __post_init__(self):
@@ -109,7 +113,8 @@ class Continuing(Decays):
     step_size_R: float = 1e-2
     """α^R̄, step size of the average reward R̄. At least 0."""
     report_every: int = 1000
-    """Steps between two reports, which stand where an episodic method has episodes. At least 1."""
+    """Steps between two reports, which stand where an episodic method has episodes, and after which
+    actions draw on fresh random numbers. At least 1."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -245,7 +250,7 @@ def train(env, config, state, gradient=None, value_gradient=None):
         if not isfinite(v2 - v):
             raise FloatingPointError(f"w has diverged: v̂ = {v}, then {v2} at step {state.steps}")
         box(config, state, R, v, v2, critic.gradient, actor.score, ascend)
-        if state.steps % 100 == 0:  # what is never seen again decays
+        if state.steps % 100 == 0:  # before what decays in them becomes denormal
             flush(state.z_theta), flush(state.z_w)
 
     play = stretches if isinstance(config, Continuing) else episodes
@@ -275,7 +280,7 @@ def episodes(env, config, state, actor, learn):
 
 def stretches(env, config, state, actor, learn):
     """The outer loop of the continuing box: yields (sum of rewards, length, scalars)."""
-    S = actor.start(env, state.rng)
+    S, state.z_theta[:], state.z_w[:] = actor.start(env, state.rng), 0.0, 0.0
     while True:
         total = 0.0
         for noise, _ in zip(actor.noise(state.rng), range(config.report_every)):
@@ -285,6 +290,8 @@ def stretches(env, config, state, actor, learn):
                 S2 = actor.start(env, state.rng)
             learn(S, R, S2)
             total += R
-            S = actor.start(env, state.rng) if truncated and not terminated else S2
+            S = S2
+            if truncated and not terminated:
+                S, state.z_theta[:], state.z_w[:] = actor.start(env, state.rng), 0.0, 0.0
         rewards = total / config.report_every
         yield total, config.report_every, {"average_reward": rewards, "R_bar": state.R_bar}

@@ -24,10 +24,9 @@ Optimisers (§4.5) and the annealing of η are A3C's (algorithms.a3c). `epsilon`
 `eps` that of RMSProp.
 
 Departures: T counts a step once its update is in, so that a worker that is killed takes the steps
-it had not yet turned into an update with it; θ⁻ is copied after that. n steps keep
-the ε of their first. In threads and processes θ may move between Q(s, ·; θ) and its gradient, as it
-may in the box. A State taken up again begins with new
-episodes: an environment's inside cannot be saved.
+it had not yet turned into an update with it; θ⁻ is copied after that. n steps keep the ε of their
+first. In threads and processes θ may move between Q(s, ·; θ) and its gradient, as it may in the
+box. A State taken up again begins with new episodes: an environment's inside cannot be saved.
 """
 
 from dataclasses import dataclass
@@ -132,7 +131,7 @@ def output_gradient(q, A, y):
 @dataclass
 class State(Shared):
     theta_target: np.ndarray  # θ⁻
-    copied: np.ndarray  # (1,) multiples of I_target at which θ⁻ was copied
+    copied: np.ndarray  # (1,) T // I_target as θ⁻ was copied last
     final_epsilon: np.ndarray  # (N,)
 
 

@@ -1,23 +1,25 @@
 """DDPG, deep deterministic policy gradient. Lillicrap et al. 2015, arXiv 1509.02971, Algorithm 1.
 
-    a = μ(s, θ) + N                                   act with noise N, store (s, a, r, s') in R
-    y_i = r_i + γ (1 − terminated_i) Q(s'_i, μ(s'_i, θ⁻), w⁻)              for N of R, uniformly
+    a = μ(s, θ) + noise                               act, store (s, a, r, s') in the memory
+    y_i = r_i + γ (1 − terminated_i) Q(s'_i, μ(s'_i, θ⁻), w⁻)     for a batch of it, uniformly
     w ← w − α^w ∇_w [ mean_i (y_i − Q(s_i, a_i, w))² + ½ l2 Σ W² ]                   (critic; Adam)
     θ ← θ + α^θ mean_i ∇_a Q(s_i, a, w)|_{a = μ(s_i, θ)} ∇_θ μ(s_i, θ)                 (actor; Adam)
     θ⁻ ← τ θ + (1 − τ) θ⁻        w⁻ ← τ w + (1 − τ) w⁻
 
 θ is the paper's θ^μ, w its θ^Q, θ⁻ and w⁻ (`theta_target`, `w_target`) its θ^μ' and θ^Q'. y is a
-number (semi-gradient); the square carries no ½, so its gradient has a 2; W are the critic's weight
-matrices, without biases. A step that is truncated bootstraps like any other.
+number (semi-gradient); θ moves by the w that has just moved, as in the box; the square carries no
+½, so its gradient has a 2; W are the critic's weight matrices, without biases. A step that is
+truncated bootstraps like any other.
 
 Inside, actions are u = tanh(h) in [−1, 1], and Q is a function of (s, u); the environment is handed
 a = ½(low + high) + ½(high − low) u, which meets the bounds exactly at u = ±1, in any finite box.
 
-Departures from the paper: uniform actions and no learning in the first `warmup` steps; the weight
-decay has a ½, where the paper is silent; with batch_norm the actor's output is not normalised, a
-normalised layer's b comes after normalisation (as its shift), and targets are normalised by running
-averages, which follow the online ones as θ⁻ follows θ; what decays towards 0 is set to 0 before it
-is a denormal number (npgrad.optimizers.adam_onto; targets below 1e-16).
+Departures from the paper: uniform actions in the first `warmup` steps, with the last of which (or
+the first that fills a batch) learning begins; Adam has the common β₁ .9, β₂ .999, ε 1e-8; the
+weight decay has a ½, where the paper is silent; with batch_norm the actor's output is not
+normalised, a normalised layer's b comes after normalisation (as its shift), and targets are
+normalised by running averages, which follow the online ones as θ⁻ follows θ; what decays towards 0
+is set to 0 before it is a denormal number (npgrad.optimizers.adam_onto; targets below 1e-16).
 """
 
 from dataclasses import dataclass, field
@@ -80,7 +82,8 @@ class Config:
     replay: int = 1_000_000
     """Transitions that the replay memory holds (§7). At least batch."""
     warmup: int = 1000
-    """First steps, with uniform actions and without learning (common practice). At least 0."""
+    """First steps, with uniform actions; learning begins with the last of them, or later with the
+    first that fills a batch (common practice). At least 0."""
     precision: Literal["single", "double"] = "single"
     """Floating-point numbers of everything learned and stored. single is 2.3 times faster."""
     networks: Networks = field(default_factory=Networks)

@@ -179,7 +179,9 @@ def world(env, config):
     """(mdp, policy, x): the arrays behind env, and what its agent sees of each state, one-hot."""
     mdp = getattr(env.unwrapped, "mdp", None)
     if mdp is None:
-        raise ValueError("has no exact answers: must be a finite MDP, such as npgrad/Chain-v0")
+        raise ValueError(
+            "the environment has no exact answers: must be a finite MDP, such as npgrad/Chain-v0"
+        )
     x = np.eye(mdp.n_observations)[mdp.observation]
     return mdp, gibbs(make_policy(env, config.network).model), x
 

@@ -4,15 +4,17 @@
     θ ← θ + α^θ γ^t (G_t − b(S_t)) ∇ln π(A_t|S_t, θ)           (13.8, 13.11; ascent on J(θ))
     w ← w + α^w (G_t − v̂(S_t, w)) ∇v̂(S_t, w)                   (descent on ½(G_t − v̂)²; no γ^t)
 
-R[t] is the reward that follows A[t]. b is 0, a running mean of the returns, or the learned v̂. G
-and b are computed before anything moves. Weightings of ∇ln π(A_t|S_t, θ):
+R[t] in the code is R_{t+1}, the reward that follows A_t; γ^t is the box's, (13.8) and (13.11) have
+none. b is 0, a running mean of the returns, or the learned v̂. All G are computed before anything
+moves; so is b, but see `moving`. Weightings of ∇ln π(A_t|S_t, θ):
 
-    total               G_0 − b(S_0)         (Σ_t ∇ln π_t)(Σ_t γ^t R_t), the likelihood ratio
+    total               G_0 − b(S_0)         (Σ_t ∇ln π_t)(Σ_t γ^t R_{t+1}), the likelihood ratio
     reward_to_go        γ^t (G_t − b(S_t))   the box; the same expectation
     undiscounted_state  G_t − b(S_t)         γ^t dropped, as most code has it: BIASED for γ < 1
 
 Forms: `batch` takes the gradient at a fixed θ, summed over each episode's steps and averaged over
-`episodes_per_update` episodes (unbiased); `moving` is the box to the letter: θ, w move at every t.
+`episodes_per_update` episodes (unbiased, but for undiscounted_state and truncated episodes);
+`moving` is the box to the letter: θ and w move at every t, and b(S_t) is of the w of then.
 
 Departures from the box: optimisers other than sgd; a truncated episode's return goes on from
 v̂(S_T, w), which needs the learned baseline: without it the return ends with the data.
@@ -38,7 +40,7 @@ class Config:
     weighting: Literal["total", "reward_to_go", "undiscounted_state"] = "reward_to_go"
     """What multiplies ∇ln π_t: see the page's table. reward_to_go is Sutton & Barto's box."""
     form: Literal["batch", "moving"] = "batch"
-    """batch: one unbiased gradient per update; moving: the box, θ moves at every step."""
+    """batch: one gradient per update, at a fixed θ; moving: the box, θ moves at every step."""
     episodes_per_update: int = 1
     """Episodes averaged in one update, for batch (the box has 1). At least 1."""
     baseline: Literal["none", "mean", "value"] = "value"
@@ -48,7 +50,9 @@ class Config:
     step_size_w: float = 1e-2
     """α^w, the value function's step size (tuned on CartPole-v1 for adam). At least 0."""
     optimizer: Literal["sgd", "momentum", "rmsprop", "rmsprop_outside", "adam"] = "adam"
-    """How both gradients become steps. The box has sgd."""
+    """How both gradients become steps; constants are npgrad.optimizers' own: momentum α .99;
+    rmsprop α .99, ε .1 inside the root (A3C's); rmsprop_outside α .99, ε 1e-8; adam .9, .999, 1e-8.
+    The box has sgd."""
     network: Network = field(default_factory=Network)
 
     def __post_init__(self):
@@ -188,7 +192,7 @@ def update_moving(state, config, policy, value, episodes, gradient, value_gradie
     G, b = targets(state, config, value, episode)
     for t in np.arange(len(G))[:, None]:
         S, A = episode.S[t], episode.A[t]
-        if config.baseline == "value":  # δ at the w that has moved
+        if config.baseline == "value":  # w has moved at earlier t, not yet at this one
             b[t] = value(state.w, S)[:, 0]
         weight = weights(t, G, b, config.gamma, config.weighting)
         d_theta = gradient(state.theta, policy, S, A, weight)

@@ -40,7 +40,7 @@ class Config:
     """Discount γ (Sutton & Barto's random walks have 1; where episodes are only truncated, v^π is
     finite for γ < 1 alone). In [0, 1]."""
     lam: float = 0.8
-    """Trace decay λ: 0 is TD(0), 1 Monte Carlo (the best of figure 12.6). In [0, 1]."""
+    """Trace decay λ (the best of figure 12.6). 0 is TD(0), 1 Monte Carlo. In [0, 1]."""
     trace: Literal["accumulating", "replacing", "dutch"] = "accumulating"
     """z: accumulating (12.5), replacing (12.12; binary features), dutch (12.11; linear v̂)."""
     updates: Literal["online", "offline"] = "online"

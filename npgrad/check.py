@@ -43,8 +43,8 @@ def complex_step(f, x):
 def central_differences(f, x):
     """∂f/∂x by extrapolated central differences, of shape f's shape + x's shape.
 
-    x a float or an array; f is evaluated within |x_j| ± max(1, |x_j|)/32. Where differences do not
-    converge (a kink, noise) the best of them is returned; `check_gradient` raises there.
+    x a float or an array; f is evaluated within x_j ± max(1, |x_j|)/16 at most. Where differences
+    do not converge (a kink, noise) the best of them is returned; `check_gradient` raises there.
     """
     return _differences(f, x, 0.0)[0]
 

@@ -16,9 +16,10 @@ EPSILON = 1e-5  # of batch normalisation (Ioffe & Szegedy 2015 leave it open; fr
 class network:
     """An mlp that a second input u may join, with or without batch normalisation.
 
-        x⁰ = n⁰(x);   zᵏ = xᵏ⁻¹ Wᵏ, at one layer [xᵏ⁻¹, u] Wᵏ;   xᵏ = f(nᵏ(zᵏ) + bᵏ);
+        x⁰ = n⁰(x) + b⁰, or x without normalisation
+        zᵏ = xᵏ⁻¹ Wᵏ, at one layer [xᵏ⁻¹, u] Wᵏ;   xᵏ = f(nᵏ(zᵏ) + bᵏ);
         y = g(x^{L−1} W^L + b^L)                                   k = 1, ..., L−1 hidden layers
-        nᵏ(z) = gainᵏ (z − mean) / √(var + 1e-5), or z without normalisation; n⁰ adds b⁰
+        nᵏ(z) = gainᵏ (z − mean) / √(var + 1e-5), or z without normalisation
 
     sizes        (n, hidden ..., m)
     second       d, the length of u; 0: there is none
@@ -40,9 +41,15 @@ class network:
         self.activation, self.output = activation, output
         self.depth = len(self.sizes) - 1
         if activation not in ACTIVATIONS or output not in ("identity", "tanh"):
-            raise ValueError(f"activation, output = {activation!r}, {output!r}: unknown")
+            raise ValueError(
+                f"activation, output = {activation!r}, {output!r}: must be one of "
+                f"{', '.join(ACTIVATIONS)}, and identity or tanh"
+            )
         if min(self.sizes) < 1 or self.depth < 1 or not 1 <= at <= self.depth:
-            raise ValueError(f"sizes, at = {self.sizes}, {at}: need positive sizes, at a layer")
+            raise ValueError(
+                f"sizes, at = {self.sizes}, {at}: must be two or more positive sizes, and a layer "
+                f"from 1 to {self.depth}"
+            )
         self.normed = range(at if second else self.depth) if batch_norm else range(0)
         last, normed = range(1, self.depth + 1), self.normed
         biased = sorted({*last, *normed})

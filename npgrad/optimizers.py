@@ -103,8 +103,8 @@ def adam_onto(theta, d, m, t, step_size):
     η m̂/(√v̂ + ε) = η (1−β₁)/(1−β₁ᵗ)/c · M/(√V + ε/c), c = √((1−β₂)/(1−β₂ᵗ)).
 
     What belongs to a unit that no longer fires decays into denormal numbers, with which processors
-    are up to 20 times slower. Hence d is rounded to multiples of 1e-18 (in double precision of
-    1e-27), and every 100 steps moments below 1e-30 and parameters below 1e-16 are set to 0.
+    are up to 20 times slower. Hence a small d is rounded to multiples of 1e-18 (in double precision
+    of 1e-27), and every 100 steps moments below 1e-30 and parameters below 1e-16 are set to 0.
     """
     number = theta.dtype.type
     beta1, beta2, eps = 0.9, 0.999, 1e-8

@@ -7,7 +7,8 @@ run on arrays, or on nodes when derivatives are nested. A gradient that comes ou
 argument was broadcast: the engine sums it back (`unbroadcast`), so no rule mentions broadcasting.
 
 Where a function is not differentiable: ties of maximum, minimum, max and min share the gradient
-equally; abs has slope 0 at 0.
+equally (the hand-written relu of npgrad.models has slope 0 at 0); abs has slope 0 at 0. A nan among
+the operands of maximum and minimum gives the value nan, and no gradient.
 """
 
 import math

@@ -598,8 +598,8 @@ def test_config__takes_numpys_numbers():
     ("options", "message"),
     [
         ({"workers": 2}, "workers = 2: must be 3, as in the State"),
-        ({"optimizer": "sgd"}, "optimizer = 'sgd': must be the State's"),
-        ({"optimizer": "rmsprop"}, "optimizer = 'rmsprop': must be the State's"),
+        ({"optimizer": "sgd"}, "optimizer = 'sgd': must be the one the State was made"),
+        ({"optimizer": "rmsprop"}, "optimizer = 'rmsprop': must be the one the State was made"),
     ],
 )
 def test_train__refuses_the_state_of_another_config(options, message):

@@ -175,7 +175,7 @@ def by_the_book(config, log, starts, n_actions=3):
         step = optimizer.step(delta * z_theta.ravel(), m_theta, t, config.step_size)
         theta = theta + step.reshape(theta.shape)
         I = I * gamma
-        if (terminated or truncated) and not goes_on:
+        if (truncated and not terminated) or (terminated and not goes_on):
             z_theta, z_w, I = 0 * z_theta, 0 * z_w, 1.0
     return theta.ravel(), w, z_theta.ravel(), z_w, R_bar
 
@@ -471,14 +471,43 @@ def test_init__refuses_spaces_without_a_policy():
         actor_critic.init(Scripted(d=1), Continuing(head="softmax"), 0)
 
 
+class TwoLives(gymnasium.Env):
+    """Lives of 2 steps, cut by a time limit: the first in state 0, paid nothing; the others in
+    state 1, paid 1 a step."""
+
+    observation_space = gymnasium.spaces.Discrete(2)
+    action_space = gymnasium.spaces.Discrete(2)
+    lives = 0
+
+    def reset(self, *, seed=None, options=None):
+        self.lives, self.t = self.lives + 1, 0
+        return int(self.lives > 1), {}
+
+    def step(self, action):
+        self.t += 1
+        return int(self.lives > 1), float(self.lives > 1), False, self.t == 2, {}
+
+
+@given(st.floats(0.1, 1.0), SEEDS)
+def test_continuing__credits_nothing_before_a_truncation_for_what_comes_after(lam, seed):
+    config = Continuing(lambda_w=lam, lambda_theta=lam, report_every=6, step_size_R=0.0, **SGD)
+    state = actor_critic.init(TwoLives(), config, seed)
+    started = state.theta.copy()
+    next(actor_critic.train(TwoLives(), config, state))
+    theta, before = state.theta.reshape(2, 2), started.reshape(2, 2)
+    assert state.w[0] == 0.0 and np.array_equal(theta[0], before[0])
+    assert state.w[1] != 0.0 and not np.array_equal(theta[1], before[1])
+
+
 def test_train__traces_do_not_decay_into_denormal_numbers():
     """Of what is never seen again: after 5 steps the gradients are 0."""
     config = Continuing(precision="single", report_every=1, **SGD)
-    state, count = actor_critic.init(Constant(1, True), config, 0), iter(range(10**9))
+    env, count = Constant(10**9, True), iter(range(10**9))
+    state = actor_critic.init(env, config, 0)
     fading = lambda like: np.full_like(like, 1e-3 if next(count) < 10 else 0.0)
     g, g_w = lambda theta, *_: fading(theta), lambda w, *_: fading(w)
     tiny, was = np.finfo(np.float32).tiny, 0.0
-    for _ in islice(actor_critic.train(Constant(1, True), config, state, g, g_w), 2000):
+    for _ in islice(actor_critic.train(env, config, state, g, g_w), 2000):
         for z in (state.z_theta, state.z_w):
             assert not ((z != 0) & (np.abs(z) < tiny)).any()
         was = max(was, float(np.abs(state.z_w).max()))

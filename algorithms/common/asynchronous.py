@@ -23,12 +23,10 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from algorithms.common.policy import PRECISIONS, Network, check
+from algorithms.common.policy import BELOW_1, PRECISIONS, TINY, Network, check
 from npgrad.memory import aligned, aligned_copy
 from npgrad.optimizers import OPTIMIZERS, clip_norm
 
-TINY = np.finfo(float).tiny
-BELOW_1 = 1.0 - np.finfo(float).epsneg
 DRIVERS = ("round-robin", "threads", "processes")
 LAST = 255  # the histogram's last bin: this staleness and any above
 # name: (npgrad's optimiser, the settings it takes, whether its statistics are shared)
@@ -114,7 +112,10 @@ def check_state(config, state):
     if len(state.T) != N:
         raise ValueError(f"workers = {N}: must be {len(state.T)}, as in the State")
     if (own, slots) != (1 if shared else N, optimizer.slots):
-        raise ValueError(f"optimizer = {config.optimizer!r}: must be the State's")
+        raise ValueError(
+            f"optimizer = {config.optimizer!r}: must be the one the State was made for, which has "
+            f"{slots} statistics of {own} worker{'s' * (own != 1)}"
+        )
 
 
 def total(counts):

@@ -9,7 +9,8 @@ For a linear policy a = −K s, with M = A − B K (all sums by linear solves):
     Σ_K = Σ_t γᵗ E s_t s_tᵀ:  Σ_K = Σ₀ + γ/(1−γ) W + γ M Σ_K Mᵀ
     J(K) = −tr(P_K Σ₀) − c
     ∇_K J = −2 ((R + γ Bᵀ P_K B) K − γ Bᵀ P_K A) Σ_K                  (Fazel et al. 2018, Lemma 1)
-    K* = (R + γ Bᵀ P B)⁻¹ γ Bᵀ P A,  P of the Riccati equation
+    K* = (R + γ Bᵀ P B)⁻¹ γ Bᵀ P A
+    P = Q + γ Aᵀ P A − γ² Aᵀ P B (R + γ Bᵀ P B)⁻¹ Bᵀ P A                     (Riccati's equation)
 
 All of them ask for √γ ρ(M) < 1.
 """
@@ -117,7 +118,10 @@ def policy_gradient(lqr, K):
 def optimal_gain(lqr):
     """K* (d, n). Raises ValueError if no K has a finite cost.
 
-    P by the doubling algorithm: H_k is the cost matrix of 2ᵏ steps, so a few dozen suffice.
+    P by the doubling algorithm (Anderson 1978): H_k is the cost matrix of 2ᵏ steps, so a few dozen
+    suffice. With A₀ = √γ A, G₀ = γ B R⁻¹ Bᵀ, H₀ = Q:
+
+        A ← A (I + GH)⁻¹ A      G ← G + A (I + GH)⁻¹ G Aᵀ      H ← H + Aᵀ H (I + GH)⁻¹ A
     """
     A, B = np.sqrt(lqr.gamma) * lqr.A, np.sqrt(lqr.gamma) * lqr.B
     G, H = B @ np.linalg.solve(lqr.R, B.T), lqr.Q
@@ -136,8 +140,8 @@ def optimal_gain(lqr):
 
 
 class LQREnv(gymnasium.Env):
-    """The same arrays as an environment: s₀ ~ N(0, Σ₀), actions within ±bound, cut (truncated)
-    after `horizon` steps. There is no terminal state."""
+    """The same arrays as an environment: s₀ ~ N(0, Σ₀), cut (truncated) after `horizon` steps.
+    There is no terminal state. The action space is ±bound, but `step` takes any action as it is."""
 
     def __init__(self, lqr, bound, horizon):
         n, d = lqr.B.shape

@@ -33,11 +33,13 @@ class Noise:
     """ou: correlated, restarted with each episode (DDPG §7); white: N(0, σ²) at every step;
     epsilon: now and then an action drawn uniformly instead (DQN's way)."""
     sigma: float = 0.2
-    """σ at first, per square root of time (DDPG §7). At least 0."""
+    """σ at first (DDPG §7): of OU noise per square root of time, of white noise its s.d. At least
+    0."""
     sigma_final: float | None = None
     """σ in the end, reached linearly. At least 0; None: σ stays as it is (the paper)."""
     sigma_steps: int = 100_000
-    """Environment steps from sigma to sigma_final. At least 1."""
+    """Environment steps from sigma to sigma_final, those without noise (warm-up) counted. At least
+    1."""
     ou_theta: float = 0.15
     """Rate of return to the mean, per unit of time (DDPG §7). At least 0."""
     ou_mean: float = 0.0

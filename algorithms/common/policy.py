@@ -11,6 +11,8 @@ from gymnasium.spaces import Box, Discrete
 from npgrad import Gaussian, Softmax, beside, linear, mlp
 from npgrad.models import ACTIVATIONS
 
+TINY = np.finfo(float).tiny  # for "above 0"
+BELOW_1 = 1.0 - np.finfo(float).epsneg
 PRECISIONS = MappingProxyType({"double": np.float64, "single": np.float32})
 
 
@@ -46,7 +48,7 @@ class Network:
 
 def check(config, **allowed):
     """Raise ValueError unless each named field lies in its range: (low, high) numbers, both
-    included, or a tuple of strings. One annotated int must be whole; only a field whose default is
+    included, or a tuple of strings. A field annotated int must be whole; only one whose default is
     infinite may be so."""
     declared = {field.name: field for field in fields(config)}
     for name, values in allowed.items():
@@ -58,9 +60,10 @@ def check(config, **allowed):
         low, high = values
         whole, default = declared[name].type is int, declared[name].default
         number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
-        if not number or not low <= value <= high or value == np.inf != default:
+        infinite = value == np.inf and default != np.inf
+        if not number or not low <= value <= high or infinite:
             what = f"at least {low}" if high == np.inf else f"in [{low}, {high}]"
-            kind = "whole and " if whole and not number else "finite and " * (value == np.inf)
+            kind = "whole and " if whole and not number else "finite and " * infinite
             raise ValueError(f"{name} = {value!r}: must be {kind}{what}")
 
 

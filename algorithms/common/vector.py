@@ -133,7 +133,8 @@ class Stream:
     step(t, a)  takes actions a in all environments, as step t
     finish()    after the last of the steps: ((return, length), ...) of the episodes that ended
 
-    r           (steps, N) rewards, 0 where a step was no transition; these four once finished
+    r           (steps, N) rewards, 0 where a step was no transition; this and what follows is there
+                once finished
     over        (steps + 1, N): over[t + 1] says that the episode ended in step t
     truncated   (steps, N): it ended there, but did not terminate
     real        (steps, N): step t was a transition
@@ -141,8 +142,9 @@ class Stream:
                 with NEXT_STEP, which has them in s before step t + 1
 
     seen, returned   moments, None or changed in place by finish(): of the features of transitions,
-                     by which s and final are normalised from then on; of Σ_k γ^k r so far in each
-                     episode, by whose standard deviation r is divided
+                     by which s and final are normalised from then on; of Σ_k γ^k r_{t−k}, past
+                     rewards of each episode discounted backwards from now, by whose standard
+                     deviation r is divided
     """
 
     def __init__(self, envs, steps, dtype, seen=None, returned=None, gamma=1.0):

@@ -186,19 +186,15 @@ class GumbelTraces(Gumbel, LeanTraces):
 
 
 class UsualContinuing(UsualTraces):
-    """S' of a step that terminates is the first state of the next episode; one that is truncated
-    has an S' of its own, from which the next step does not go on."""
+    """S' of a step that terminates is the first state of the next episode; after one that is
+    truncated, which has an S' of its own, all but R̄ begins anew."""
 
     R_bar = 0.0
 
-    def begin(self):
-        s, _ = self.env.reset()
-        self.S = self.features(s)
-
     def after(self, s, terminated, truncated):
-        """S', and from where to go on."""
+        """S', and from where to go on, if not from a reset."""
         x2 = self.features(self.env.reset()[0] if terminated else s)
-        return x2, self.features(self.env.reset()[0]) if truncated and not terminated else x2
+        return x2, None if truncated and not terminated else x2
 
     def step(self):
         if self.S is None:
