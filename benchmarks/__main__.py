@@ -27,28 +27,28 @@ THREADS = dict(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1
 RESUMED = "asynchrony.json", "entropy.json"  # whose parts go on from what is recorded
 # (command, command of --quick), "" for not at all
 LEARNING = (
-    ("asynchronous --seeds 5", "asynchronous a3c-1 async-n-step-q --seeds 1"),
-    ("actor_critic --seeds 5", "actor_critic queue corridor --seeds 1"),
-    ("ddpg pendulum mountain_car regulator noise noise_car targets tau annealing --seeds 5",
+    ("asynchronous --seeds 3", "asynchronous a3c-1 async-n-step-q --seeds 1"),
+    ("actor_critic --seeds 3", "actor_critic queue corridor --seeds 1"),
+    ("ddpg pendulum mountain_car regulator noise noise_car targets tau annealing --seeds 3",
      "ddpg regulator --seeds 1"),
-    ("ddpg inverted_pendulum --seeds 5", ""),
-    ("a2c acrobot pendulum lunarlander --seeds 5", "a2c acrobot --seeds 1"),
-    ("entropy --seeds 5", "entropy --quick"),
+    ("ddpg inverted_pendulum --seeds 3", ""),
+    ("a2c acrobot pendulum lunarlander --seeds 3", "a2c acrobot --seeds 1"),
+    ("entropy --seeds 3", "entropy --quick"),
     ("corridor", "corridor --runs 4 --episodes 200"),
     ("td_lambda", "td_lambda --repetitions 2"),
     ("parity", "parity --updates 20"),
 )  # fmt: skip
 ALONE = (
-    ("learning --seeds 5 --jobs 2", "learning --quick"),
+    ("learning --seeds 3 --jobs 2", "learning --quick"),
     ("asynchrony --seeds 1", "asynchrony --quick"),
     ("a2c cartpole", "a2c cartpole --seeds 1"),
-    ("a2c baseline --seeds 5", ""),
+    ("a2c baseline --seeds 3", ""),
     ("laboratory", "laboratory"),
     ("speed --rounds 7", "speed --quick"),
 )
 READING = (
     ("traces", "traces"),
-    ("claims --seeds 5 --jobs 2", "claims --quick"),
+    ("claims --seeds 3 --jobs 2", "claims --quick"),
 )
 
 
