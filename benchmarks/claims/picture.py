@@ -75,7 +75,7 @@ def draw_staleness(ax, data):
     ax.axhline(150_000, color="grey", ls=":", lw=1)
     ax.set_xscale("log", base=2)
     ax.set_xticks([2**k for k in range(7)], [2**k for k in range(7)])
-    ax.set(xlabel="A3C workers; n/6: seeds that reach it", ylabel="steps: median, quartiles")
+    ax.set(xlabel="A3C workers; beside: seeds that reach it", ylabel="steps: median, quartiles")
     ax.yaxis.set_major_formatter(EngFormatter(sep=""))
 
 
