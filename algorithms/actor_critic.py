@@ -14,7 +14,7 @@
 computed before anything moves. Both θ and w ascend: θ the performance, w −½ (target − v̂)², the
 target being a number (semi-gradient). Episodic: I = 1 and z = 0 at the start of every episode; a
 step that terminates has v̂(S') = 0, one that is truncated goes on from v̂(S'). Continuing: there is
-no γ and no I, and R̄, which starts at 0, is never reset, nor are the traces.
+no γ and no I, and R̄, which starts at 0, is never reset; nor are the traces, but at a cut (below).
 
 A continuing method on an episodic environment restarts it at once, and the restart is part of its
 dynamics: the S' of a step that terminates is the first state of the next episode. A truncated step

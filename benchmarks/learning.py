@@ -139,6 +139,7 @@ def stable_baselines3(task, seed):
     from benchmarks.torch_twins import ddpg_baseline
 
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)  # what decays in its moments; the pages see to that themselves
     config = task.config
     if task.page == "a2c":
         envs = gymnasium.make_vec(
@@ -158,6 +159,7 @@ def stable_baselines3(task, seed):
             return watch(steps())
 
     model.learn(2 * task.steps, callback=Callback())
+    torch.set_flush_denormal(False)  # the next run in this process may be a page's
     return watch, mode
 
 
