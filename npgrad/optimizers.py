@@ -110,7 +110,7 @@ def adam_onto(theta, d, m, t, step_size):
     beta1, beta2, eps = 0.9, 0.999, 1e-8
     c = math.sqrt((1 - beta2) / (1 - beta2**t))
     M, V = m
-    d += number(1e-11)
+    d += number(1e-11)  # rounds d
     d -= number(1e-11)
     if t % 100 == 0:
         flush(m, 1e-30), flush(theta, 1e-16)

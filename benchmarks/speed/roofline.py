@@ -166,76 +166,33 @@ class Update(NamedTuple):
     race: tuple  # where it was raced: method, setting
 
 
-UPDATES = {
-    "REINFORCE, baseline, 465 steps": Update(
-        episode(465),
-        465,
-        4 * BOTH,
-        "double",
-        (465, 64, 64),
-        ("reinforce", "REINFORCE, baseline value, learned θ"),
-    ),
-    "REINFORCE, 465 steps": Update(
-        without_baseline(465),
-        465,
-        5 * parameters(POLICY),
-        "double",
-        (465, 64, 64),
-        ("reinforce", "REINFORCE, baseline none, learned θ"),
-    ),
-    "actor–critic, traces": Update(
-        traces(), 1, 4 * BOTH, "double", (1, 64, 64), ("actor_critic", "actor–critic, traces")
-    ),
-    "one-step Q, 5 steps": Update(
-        one_by_one(5),
-        5,
-        5 * parameters(POLICY),
-        "double",
-        (5, 64, 64),
-        ("async_q", "one-step Q"),
-    ),
-    "actor–critic, one-step": Update(
-        online(), 1, 3 * BOTH, "double", (1, 64, 64), ("actor_critic", "actor–critic, one-step")
-    ),
-    "n-step Q, t_max 5": Update(
-        segment(5),
-        5,
-        5 * parameters(POLICY),
-        "double",
-        (5, 64, 64),
-        ("async_q", "n-step Q, t_max 5"),
-    ),
-    "A3C, t_max 5": Update(
-        rollout(5, 1),
-        5,
-        4 * BOTH,
-        "double",
-        (5, 64, 64),
-        ("a3c", "A3C, one worker, t_max 5, learned θ"),
-    ),
-    "A3C, t_max 20": Update(
-        rollout(20, 1),
-        20,
-        4 * BOTH,
-        "double",
-        (20, 64, 64),
-        ("a3c", "A3C, one worker, t_max 20, learned θ"),
-    ),
-    "A2C, 8 environments": Update(
-        rollout(5, 8), 40, 3 * BOTH, "single", (40, 64, 64), ("a2c", "A2C, CartPole's own of 8")
-    ),
-    "A2C, 64 environments": Update(
-        rollout(5, 64), 320, 3 * BOTH, "single", (320, 64, 64), ("a2c", "A2C, CartPole's own of 64")
-    ),
-    "DDPG, 400-300, batch 64": Update(
-        deterministic(64),
-        1,
-        5 * (parameters(MU) + parameters(Q)),
-        "single",
-        (64, 400, 300),
-        ("ddpg", "DDPG, 400-300, batch 64"),
-    ),
-}
+ONE, NETS = parameters(POLICY), parameters(MU) + parameters(Q)
+# fmt: off
+UPDATES = {name: Update(*row) for name, *row in (
+    ("REINFORCE, baseline, 465 steps", episode(465), 465, 4 * BOTH, "double", (465, 64, 64),
+     ("reinforce", "REINFORCE, baseline value, learned θ")),
+    ("REINFORCE, 465 steps", without_baseline(465), 465, 5 * ONE, "double", (465, 64, 64),
+     ("reinforce", "REINFORCE, baseline none, learned θ")),
+    ("actor–critic, one-step", online(), 1, 3 * BOTH, "double", (1, 64, 64),
+     ("actor_critic", "actor–critic, one-step")),
+    ("actor–critic, traces", traces(), 1, 4 * BOTH, "double", (1, 64, 64),
+     ("actor_critic", "actor–critic, traces")),
+    ("one-step Q, 5 steps", one_by_one(5), 5, 5 * ONE, "double", (5, 64, 64),
+     ("async_q", "one-step Q")),
+    ("n-step Q, t_max 5", segment(5), 5, 5 * ONE, "double", (5, 64, 64),
+     ("async_q", "n-step Q, t_max 5")),
+    ("A3C, t_max 5", rollout(5, 1), 5, 4 * BOTH, "double", (5, 64, 64),
+     ("a3c", "A3C, one worker, t_max 5, learned θ")),
+    ("A3C, t_max 20", rollout(20, 1), 20, 4 * BOTH, "double", (20, 64, 64),
+     ("a3c", "A3C, one worker, t_max 20, learned θ")),
+    ("A2C, 8 environments", rollout(5, 8), 40, 3 * BOTH, "single", (40, 64, 64),
+     ("a2c", "A2C, CartPole's own of 8")),
+    ("A2C, 64 environments", rollout(5, 64), 320, 3 * BOTH, "single", (320, 64, 64),
+     ("a2c", "A2C, CartPole's own of 64")),
+    ("DDPG, 400-300, batch 64", deterministic(64), 1, 5 * NETS, "single", (64, 400, 300),
+     ("ddpg", "DDPG, 400-300, batch 64")),
+)}
+# fmt: on
 LARGE = (1024, 1024, 1024)
 DTYPES = dict(double=np.float64, single=np.float32)
 
