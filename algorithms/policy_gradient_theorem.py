@@ -1,7 +1,7 @@
 """The policy-gradient theorem, exactly. Sutton, McAllester, Singh & Mansour 1999 (PG99).
 
 On finite MDPs both sides of every equation are linear solves. J is the paper's ρ(π), ∇ is ∂/∂θ; two
-formulations (PG99 §1), d and q as in common.mdp and common.average_reward:
+formulations (PG99 §1), d and q as in exact.mdp and exact.average_reward:
 
     start      J = E[Σ_t γ^t R_{t+1}]      d(s) = Σ_t γ^t Pr(S_t = s)   q(s,a) = E[Σ γ^t R | s,a]
     average    J = lim 1/n E[Σ_{t≤n} R_t]  d stationary, Σ_s d = 1      q(s,a) = Σ E[R_t − J | s,a]
@@ -42,10 +42,10 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from algorithms.common.average_reward import differential_action_values, stationary_distribution
-from algorithms.common.mdp import action_values, discounted_occupancy, markov_chain
 from algorithms.common.metrics import Metrics
 from algorithms.common.policy import Network, check, make_policy
+from algorithms.exact.average_reward import differential_action_values, stationary_distribution
+from algorithms.exact.mdp import action_values, discounted_occupancy, markov_chain
 
 
 @dataclass(frozen=True)

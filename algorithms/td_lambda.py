@@ -29,9 +29,9 @@ from typing import ClassVar, Literal
 import numpy as np
 from gymnasium.spaces import Discrete
 
-from algorithms.common.mdp import ROW_SUM_ERROR
 from algorithms.common.metrics import Metrics
 from algorithms.common.policy import Network, check, encoder, make_value
+from algorithms.exact.mdp import ROW_SUM_ERROR
 
 
 @dataclass(frozen=True)

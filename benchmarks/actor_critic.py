@@ -25,18 +25,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import EngFormatter
 
-import algorithms.common.register  # noqa: F401
+import algorithms.exact.register  # noqa: F401
 from algorithms import actor_critic
 from algorithms.actor_critic import Continuing, OneStep, State, Traces
-from algorithms.common.average_reward import (
+from algorithms.common.policy import Network, make_policy
+from algorithms.exact.average_reward import (
     average_reward,
     differential_action_values,
     stationary_distribution,
 )
-from algorithms.common.optimal import optimal_policy
-from algorithms.common.policy import Network, make_policy
-from algorithms.common.queueing import ACCEPT, PRIORITIES, SERVERS, access_control
-from algorithms.common.worlds import SHORT_CORRIDOR_OPTIMUM, short_corridor_value
+from algorithms.exact.optimal import optimal_policy
+from algorithms.exact.queueing import ACCEPT, PRIORITIES, SERVERS, access_control
+from algorithms.exact.worlds import SHORT_CORRIDOR_OPTIMUM, short_corridor_value
 from algorithms.runner.lookup import Method
 from algorithms.runner.plot import COLOURS
 from benchmarks import learning

@@ -19,10 +19,10 @@ import gymnasium
 import matplotlib.pyplot as plt
 import numpy as np
 
-import algorithms.common.register  # noqa: F401
+import algorithms.exact.register  # noqa: F401
 from algorithms import reinforce
 from algorithms.common.policy import Network, make_policy
-from algorithms.common.worlds import SHORT_CORRIDOR_OPTIMUM, short_corridor_value
+from algorithms.exact.worlds import SHORT_CORRIDOR_OPTIMUM, short_corridor_value
 from benchmarks.record import RESULTS, save
 
 LEFT, RIGHT = 0, 1

@@ -40,11 +40,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import EngFormatter
 
-import algorithms.common.register  # noqa: F401
+import algorithms.exact.register  # noqa: F401
 from algorithms import ddpg
-from algorithms.common.lqr import LQREnv, optimal_gain, performance, spring
 from algorithms.common.noise import Noise
 from algorithms.ddpg import Config, Networks
+from algorithms.exact.lqr import LQREnv, optimal_gain, performance, spring
 from algorithms.runner.plot import COLOURS, bootstrap_band
 from benchmarks.record import RESULTS, save
 

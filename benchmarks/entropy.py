@@ -32,12 +32,12 @@ from matplotlib.ticker import EngFormatter
 
 from algorithms import a3c
 from algorithms.common.episode import noise_rows
-from algorithms.common.laboratory import expectation, moments
-from algorithms.common.mdp import FiniteMDP, FiniteMDPEnv, discounted_occupancy, state_values
 from algorithms.common.policy import Network, make_actor_critic, make_policy
 from algorithms.common.segment import Segment
-from algorithms.common.worlds import chain, garnet
-from algorithms.runner.laboratory import open_study, weigh
+from algorithms.exact.laboratory import expectation, moments
+from algorithms.exact.mdp import FiniteMDP, FiniteMDPEnv, discounted_occupancy, state_values
+from algorithms.exact.worlds import chain, garnet
+from algorithms.referee.estimators import open_study, weigh
 from algorithms.runner.plot import COLOURS, at_steps, bootstrap_band, running_mean
 from benchmarks.record import RESULTS, save
 from npgrad import Softmax

@@ -12,19 +12,14 @@ import gymnasium
 import matplotlib.pyplot as plt
 import numpy as np
 
-import algorithms.common.register  # noqa: F401  (the worlds by their ids)
-from algorithms.common.laboratory import expectation
-from algorithms.common.mdp import expected_return
+import algorithms.exact.register  # noqa: F401  (the worlds by their ids)
 from algorithms.common.policy import Network, make_policy
-from algorithms.common.worlds import garnet
+from algorithms.exact.laboratory import expectation
+from algorithms.exact.mdp import expected_return
+from algorithms.exact.worlds import garnet
 from algorithms.policy_gradient_theorem import exact_gradient, gibbs
-from algorithms.runner.laboratory import (
-    draw_curve,
-    laboratory_table,
-    open_study,
-    sweeps,
-    text_table,
-)
+from algorithms.referee.estimators import laboratory_table, open_study, sweeps
+from algorithms.runner.laboratory import draw_curve, text_table
 from benchmarks.record import RESULTS, save
 from npgrad import linear
 

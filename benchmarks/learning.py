@@ -38,7 +38,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import EngFormatter
 
-import algorithms.common.register  # noqa: F401
+import algorithms.exact.register  # noqa: F401
 from algorithms import a3c, actor_critic, async_q, reinforce
 from algorithms.runner.plot import COLOURS, at_steps, bootstrap_band, running_mean
 from benchmarks.record import RESULTS, save

@@ -26,9 +26,9 @@ import gymnasium
 import matplotlib.pyplot as plt
 import numpy as np
 
-import algorithms.common.register  # noqa: F401
+import algorithms.exact.register  # noqa: F401
 from algorithms import td_lambda
-from algorithms.common.worlds import RANDOM_WALK_19_VALUES
+from algorithms.exact.worlds import RANDOM_WALK_19_VALUES
 from benchmarks.record import RESULTS, save
 
 LAMBDAS = np.array([0.0, 0.4, 0.8, 0.9, 0.95, 0.975, 0.99, 1.0])

@@ -30,12 +30,12 @@ import gymnasium
 import matplotlib.pyplot as plt
 import numpy as np
 
-import algorithms.common.register  # noqa: F401
+import algorithms.exact.register  # noqa: F401
 from algorithms import actor_critic, td_lambda
-from algorithms.common.laboratory import enumerate_episodes, lambda_returns
-from algorithms.common.mdp import FiniteMDP, FiniteMDPEnv, expected_return, state_values
 from algorithms.common.policy import Network
-from algorithms.common.worlds import chain, random_walk_19
+from algorithms.exact.laboratory import enumerate_episodes, lambda_returns
+from algorithms.exact.mdp import FiniteMDP, FiniteMDPEnv, expected_return, state_values
+from algorithms.exact.worlds import chain, random_walk_19
 from algorithms.policy_gradient_theorem import exact_gradient, score, world
 from algorithms.runner.plot import COLOURS
 from benchmarks.record import RESULTS, save

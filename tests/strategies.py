@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from algorithms.common.mdp import FiniteMDP
+from algorithms.exact.mdp import FiniteMDP
 
 KINDS = ("continuing", "unsure", "proper", "layered")
 WEIGHTS = st.sampled_from((0.0, 1e-9, 1e-3, 1.0)) | st.floats(0, 1)

@@ -26,10 +26,10 @@ from algorithms.actor_critic import (
     value_gradient,
     value_objective,
 )
-from algorithms.common.average_reward import solve
-from algorithms.common.mdp import FiniteMDPEnv, state_values, trajectories
 from algorithms.common.online import Ascent
 from algorithms.common.policy import Network, make_policy, make_value
+from algorithms.exact.average_reward import solve
+from algorithms.exact.mdp import FiniteMDPEnv, state_values, trajectories
 from algorithms.runner import training
 from algorithms.runner.errors import Failure
 from algorithms.runner.lookup import Method

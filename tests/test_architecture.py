@@ -23,13 +23,13 @@ def imports(tree):
 
 
 def place(module):
-    """numpy < npgrad < common < method < runner, as a number."""
+    """numpy < npgrad < common, exact < method < referee < runner, as a number."""
     parts = module.split(".")
     if parts[0] != "algorithms":
         return ["npgrad"].index(parts[0]) if parts[0] == "npgrad" else None
     if len(parts) == 1:
         return 1
-    return {"common": 1, "runner": 3}.get(parts[1], 2)
+    return {"common": 1, "exact": 1, "referee": 3, "runner": 4}.get(parts[1], 2)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -44,7 +44,7 @@ def test_imports__run_one_way(path):
                 edge = module.split(".")[1], name.split(".")[1]
                 assert edge in EDGES, f"method {module} imports method {name}"
         elif top not in sys.stdlib_module_names:
-            allowed = [{"numpy"}, {"numpy", "gymnasium"}][own > 0] | (EXTRAS if own == 3 else set())
+            allowed = [{"numpy"}, {"numpy", "gymnasium"}][own > 0] | (EXTRAS if own == 4 else set())
             assert top in allowed, f"{module} imports {name}"
 
 

@@ -40,9 +40,9 @@ from algorithms.async_q import (
 )
 from algorithms.common.asynchronous import LAST
 from algorithms.common.drivers import WorkerError, interleave
-from algorithms.common.mdp import FiniteMDP, FiniteMDPEnv, action_values
-from algorithms.common.optimal import optimal_policy
 from algorithms.common.policy import Network, make_policy
+from algorithms.exact.mdp import FiniteMDP, FiniteMDPEnv, action_values
+from algorithms.exact.optimal import optimal_policy
 from npgrad import check_gradient, complex_step, grad
 
 METHODS = st.sampled_from((OneStepQ, OneStepSarsa, NStepQ))

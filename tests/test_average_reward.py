@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import mdps, policies, unichain_mdps
 
-from algorithms.common.average_reward import (
+from algorithms.exact.average_reward import (
     average_reward,
     differential_action_values,
     differential_values,
     solve,
     stationary_distribution,
 )
-from algorithms.common.mdp import FiniteMDP, action_values, expected_return, state_values
-from algorithms.common.optimal import BETTER, optimal_policy
-from algorithms.common.worlds import CHAIN_OPTIMUM, chain, garnet, short_corridor
+from algorithms.exact.mdp import FiniteMDP, action_values, expected_return, state_values
+from algorithms.exact.optimal import BETTER, optimal_policy
+from algorithms.exact.worlds import CHAIN_OPTIMUM, chain, garnet, short_corridor
 
 EPS = np.finfo(float).eps
 # ‖Z‖ <= 2/0.1 + 1: two copies of a chain meet with Pr >= 0.1 per step, so deviations of at most 2

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from test_lqr import regulators
 
-import algorithms.common.register  # noqa: F401
+import algorithms.exact.register  # noqa: F401
 from algorithms import ddpg
 from algorithms.common import replay
-from algorithms.common.lqr import cost_matrix, occupancy, policy_gradient
 from algorithms.common.noise import Noise
 from algorithms.ddpg import (
     Config,
@@ -28,6 +27,7 @@ from algorithms.ddpg import (
     critic_objective,
     follow,
 )
+from algorithms.exact.lqr import cost_matrix, occupancy, policy_gradient
 from algorithms.runner import cli, training
 from algorithms.runner.checkpoint import copy_state
 from algorithms.runner.lookup import Method

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from strategies import mdps
 
 from algorithms import reinforce
-from algorithms.common.laboratory import (
+from algorithms.common.policy import Network, make_policy
+from algorithms.exact.laboratory import (
     Study,
     enumerate_episodes,
     expectation,
@@ -23,15 +24,15 @@ from algorithms.common.laboratory import (
     optimal_baseline,
     score_table,
 )
-from algorithms.common.mdp import (
+from algorithms.exact.mdp import (
     FiniteMDP,
     FiniteMDPEnv,
     expected_return,
     state_values,
     trajectories,
 )
-from algorithms.common.policy import Network, make_policy
-from algorithms.common.worlds import chain, garnet, short_corridor
+from algorithms.exact.worlds import chain, garnet, short_corridor
+from algorithms.referee import estimators
 from algorithms.runner import laboratory as runner
 from algorithms.runner.errors import UsageError
 from npgrad import complex_step
@@ -58,7 +59,7 @@ def studies(draw):
     else:
         mdp, horizon = garnet(draw(SEEDS), gamma=draw(st.floats(0.3, 0.9) | st.just(1.0))), 4
     policy, theta = tabular(mdp, draw(SEEDS), draw(st.sampled_from((0.0, 1.0, 5.0))))
-    return runner.open_study(mdp, policy, theta, horizon), policy, theta
+    return estimators.open_study(mdp, policy, theta, horizon), policy, theta
 
 
 def numbers(study, seed):
@@ -68,7 +69,7 @@ def numbers(study, seed):
 
 
 def reinforce_of(study, weighting, b):
-    return lambda tau: runner.weigh(
+    return lambda tau: estimators.weigh(
         tau, gamma=study.mdp.gamma, weighting=weighting, baseline=np.asarray(b, float)
     )
 
@@ -91,7 +92,7 @@ def exact_gradient(study, policy, theta):
 def test_finite_horizon__has_the_episodes_of_the_cut_world(mdp, horizon, seed):
     """Same probabilities and rewards as trajectories up to the horizon; J sums horizon rewards."""
     policy, theta = tabular(mdp, seed)
-    study = runner.open_study(mdp, policy, theta, horizon)
+    study = estimators.open_study(mdp, policy, theta, horizon)
     S = len(mdp.p0)
     cut = list(trajectories(mdp, study.pi[:S], horizon))
     assert longest_episode(study.mdp, study.pi) <= horizon
@@ -144,7 +145,7 @@ def test_unbiased__bootstrapping_from_the_right_values(drawn, seed, n, lam):
     study, policy, theta = drawn
     exact, gamma = exact_gradient(study, policy, theta), study.mdp.gamma
     v = state_values(study.mdp, study.pi)
-    for weigh in (runner.n_step(v, gamma, n), runner.lam_(v, gamma, lam)):
+    for weigh in (estimators.n_step(v, gamma, n), estimators.lam_(v, gamma, lam)):
         np.testing.assert_allclose(moments(study, weigh).mean, exact, atol=1e-10)
 
 
@@ -156,7 +157,7 @@ def test_unbiased__at_the_end_of_n_and_of_lambda_whatever_the_critic(drawn, seed
         study.mdp.gamma,
         numbers(drawn[0], seed),
     )
-    for weigh in (runner.n_step(v_hat, gamma, 6), runner.lam_(v_hat, gamma, 1.0)):
+    for weigh in (estimators.n_step(v_hat, gamma, 6), estimators.lam_(v_hat, gamma, 1.0)):
         np.testing.assert_allclose(moments(study, weigh).mean, exact, atol=1e-10)
 
 
@@ -180,8 +181,8 @@ def test_bias__of_a_critic_that_is_off_is_known(drawn, seed, n, lam, discounted)
     v_hat = state_values(mdp, study.pi) + e
     weighting = "reward_to_go" if discounted else "undiscounted_state"
     for weigh, shift in (
-        (runner.n_step(v_hat, gamma, n), n_step_shift(mdp, study.pi, e, n)),
-        (runner.lam_(v_hat, gamma, lam), lambda_shift(mdp, study.pi, e, lam)),
+        (estimators.n_step(v_hat, gamma, n), n_step_shift(mdp, study.pi, e, n)),
+        (estimators.lam_(v_hat, gamma, lam), lambda_shift(mdp, study.pi, e, lam)),
     ):
         mean = moments(study, lambda tau, weigh=weigh: weigh(tau, weighting=weighting)).mean
         expected = expectation(study, shift, discounted)
@@ -196,7 +197,7 @@ def two_steps(gamma=0.5):
     r = [[0, 0], [0, 1.0], [0, 0]]
     mdp = FiniteMDP(P, r, [1, 0, 0], gamma, [False, False, True], [0, 0, 0])
     policy, _ = tabular(mdp, 0)
-    return runner.open_study(mdp, policy, np.zeros(2))
+    return estimators.open_study(mdp, policy, np.zeros(2))
 
 
 def test_bias__by_hand():
@@ -210,9 +211,9 @@ def test_bias__by_hand():
     np.testing.assert_allclose(dropped.bias, up / 16, rtol=1e-14)
     v_hat = state_values(study.mdp, study.pi) + [0, 1.0, 0]
     np.testing.assert_allclose(
-        moments(study, runner.n_step(v_hat, 0.5, 1)).bias, up / 8, rtol=1e-14
+        moments(study, estimators.n_step(v_hat, 0.5, 1)).bias, up / 8, rtol=1e-14
     )
-    np.testing.assert_allclose(moments(study, runner.lam_(v_hat, 0.5, 0.25)).bias, up * 3 / 32)
+    np.testing.assert_allclose(moments(study, estimators.lam_(v_hat, 0.5, 0.25)).bias, up * 3 / 32)
 
 
 # Returns
@@ -246,7 +247,7 @@ def test_returns__are_their_definitions(seed, T, gamma, lam, n):
 
 
 def reinforce_weights(study, tau, weighting, b):
-    return runner.weigh(tau, b, gamma=study.mdp.gamma, weighting=weighting)
+    return estimators.weigh(tau, b, gamma=study.mdp.gamma, weighting=weighting)
 
 
 @given(studies(), WEIGHTINGS, SEEDS)
@@ -318,7 +319,7 @@ def test_optimal_baseline__solves_the_joint_system_which_is_diagonal(drawn, weig
 def test_optimal_baseline__is_not_v():
     """The corridor cut at 8: v leaves more than 1.4 times the variance, no baseline 15 times."""
     policy, theta = tabular(short_corridor(), 0, spread=0.0)
-    study = runner.open_study(short_corridor(), policy, theta, 8)
+    study = estimators.open_study(short_corridor(), policy, theta, 8)
     best = optimal_baseline(study, lambda tau, b: reinforce_weights(study, tau, "reward_to_go", b))
     by = {"best": best, "v": state_values(study.mdp, study.pi), "none": 0 * best}
     left = {
@@ -363,8 +364,8 @@ def test_score_table__is_one_step_at_a_time():
 
 def test_table__tells_the_biased_from_the_unbiased():
     policy, theta = tabular(chain(), 0)
-    study = runner.open_study(chain(), policy, theta)
-    rows = {row.estimator: row for row in runner.laboratory_table(study, critic=0.5)}
+    study = estimators.open_study(chain(), policy, theta)
+    rows = {row.estimator: row for row in estimators.laboratory_table(study, critic=0.5)}
     assert len(rows) == 20
     for name, row in rows.items():
         biased = name.startswith(("undiscounted", "actor-critic without")) or (
@@ -374,7 +375,7 @@ def test_table__tells_the_biased_from_the_unbiased():
     for weighting in reinforce.WEIGHTINGS:
         best = rows[f"{weighting}, b = b*"].variance
         assert all(best <= row.variance for row in rows.values() if weighting in row.estimator)
-    right = runner.laboratory_table(study, critic=1.0)
+    right = estimators.laboratory_table(study, critic=1.0)
     for row in right[12:]:
         expected = rows["undiscounted_state, b = v"].bias if "without" in row.estimator else 0
         assert row.bias == pytest.approx(expected, abs=1e-14), row.estimator
@@ -387,7 +388,7 @@ def test_mean_return__is_the_limit_of_reinforces_running_mean(drawn, weighting):
     """The mean of all returns of episodes, each as often as its probability says."""
     study = drawn[0]
     config = reinforce.Config(weighting=weighting)
-    mean = runner.mean_return(study, weighting)
+    mean = estimators.mean_return(study, weighting)
     total = count = 0.0
     for tau in study.episodes:
         G = reinforce.returns(tau.rewards, study.mdp.gamma)
@@ -400,9 +401,9 @@ def test_mean_return__is_the_limit_of_reinforces_running_mean(drawn, weighting):
 
 def test_sweeps__end_where_the_critic_plays_no_part():
     policy, theta = tabular(chain(), 0)
-    study = runner.open_study(chain(), policy, theta)
-    curves = runner.sweeps(study, critic=0.5, points=5)
-    rows = {row.estimator: row for row in runner.laboratory_table(study, critic=0.5)}
+    study = estimators.open_study(chain(), policy, theta)
+    curves = estimators.sweeps(study, critic=0.5, points=5)
+    rows = {row.estimator: row for row in estimators.laboratory_table(study, critic=0.5)}
     assert [n for n, _, _ in curves["n"]] == [1, 2, 3, 4]
     assert [lam for lam, _, _ in curves["λ"]] == [0, 0.25, 0.5, 0.75, 1]
     for curve in curves.values():
@@ -447,7 +448,7 @@ def test_command__names_what_it_cannot_do(flags, message, tmp_path, monkeypatch)
 def test_moments__of_a_zero_gradient_have_no_angle():
     mdp = FiniteMDP(chain().P, np.zeros((5, 2)), chain().p0, 0.9, chain().terminal)
     policy, theta = tabular(mdp, 0)
-    study = runner.open_study(mdp, policy, theta)
+    study = estimators.open_study(mdp, policy, theta)
     assert isinstance(study, Study)
-    assert all(row.cosine is None for row in runner.laboratory_table(study) if row.bias == 0)
-    assert runner.text_table(runner.laboratory_table(study)).splitlines()[1].endswith(" -")
+    assert all(row.cosine is None for row in estimators.laboratory_table(study) if row.bias == 0)
+    assert runner.text_table(estimators.laboratory_table(study)).splitlines()[1].endswith(" -")

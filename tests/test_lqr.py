@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import algorithms.common.register  # noqa: F401
-from algorithms.common.lqr import (
+import algorithms.exact.register  # noqa: F401
+from algorithms.exact.lqr import (
     LQR,
     LQREnv,
     action_value,

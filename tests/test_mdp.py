@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from strategies import mdps, policies
 
-from algorithms.common.mdp import (
+from algorithms.exact.mdp import (
     FiniteMDP,
     FiniteMDPEnv,
     action_values,
@@ -23,8 +23,8 @@ from algorithms.common.mdp import (
     state_values,
     trajectories,
 )
-from algorithms.common.register import register
-from algorithms.common.worlds import (
+from algorithms.exact.register import register
+from algorithms.exact.worlds import (
     CHAIN_OPTIMUM,
     SHORT_CORRIDOR_OPTIMUM,
     chain,
@@ -558,7 +558,7 @@ def test_register__is_reached_through_the_id_alone():
         import gymnasium, json, sys, warnings
         warnings.simplefilter("error")
         before = [m for m in sys.modules if m.startswith(("algorithms", "npgrad"))]
-        env = gymnasium.make("algorithms.common.register:npgrad/ShortCorridor-v0")
+        env = gymnasium.make("algorithms.exact.register:npgrad/ShortCorridor-v0")
         print(json.dumps([before, env.spec.id, env.reset(seed=0)[0]]))"""
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 from strategies import mdps, unichain_mdps
 
 from algorithms import policy_gradient_theorem as page
-from algorithms.common.average_reward import average_reward, differential_action_values
-from algorithms.common.mdp import (
+from algorithms.common.policy import Network
+from algorithms.exact.average_reward import average_reward, differential_action_values
+from algorithms.exact.mdp import (
     FiniteMDP,
     FiniteMDPEnv,
     action_values,
     advantages,
     expected_return,
 )
-from algorithms.common.optimal import optimal_policy
-from algorithms.common.policy import Network
-from algorithms.common.worlds import SHORT_CORRIDOR_OPTIMUM, chain, garnet, short_corridor
+from algorithms.exact.optimal import optimal_policy
+from algorithms.exact.worlds import SHORT_CORRIDOR_OPTIMUM, chain, garnet, short_corridor
 from algorithms.policy_gradient_theorem import (
     Config,
     State,
@@ -414,7 +414,7 @@ def test_init__refuses_what_has_no_exact_answers():
 
 
 def test_init__sees_through_gymnasiums_wrappers():
-    from algorithms.common.register import register
+    from algorithms.exact.register import register
 
     register()
     state = page.init(gymnasium.make("npgrad/ShortCorridor-v0"), Config(), 0)

@@ -4,10 +4,10 @@ import gymnasium
 import numpy as np
 import pytest
 
-import algorithms.common.register  # noqa: F401
-from algorithms.common.average_reward import average_reward, differential_action_values
-from algorithms.common.optimal import optimal_policy
-from algorithms.common.queueing import ACCEPT, PRIORITIES, REJECT, SERVERS, access_control
+import algorithms.exact.register  # noqa: F401
+from algorithms.exact.average_reward import average_reward, differential_action_values
+from algorithms.exact.optimal import optimal_policy
+from algorithms.exact.queueing import ACCEPT, PRIORITIES, REJECT, SERVERS, access_control
 
 STATES = (SERVERS + 1) * len(PRIORITIES)
 

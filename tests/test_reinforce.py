@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from strategies import mdps
 
 from algorithms import reinforce
-from algorithms.common.mdp import (
+from algorithms.common.policy import Network, make_policy, make_value
+from algorithms.exact.mdp import (
     FiniteMDPEnv,
     action_values,
     discounted_occupancy,
     expected_return,
     trajectories,
 )
-from algorithms.common.policy import Network, make_policy, make_value
 from algorithms.reinforce import (
     WEIGHTINGS,
     Config,

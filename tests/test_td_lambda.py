@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import distributions, mdps, policies
 
-import algorithms.common.register  # noqa: F401
+import algorithms.exact.register  # noqa: F401
 from algorithms import td_lambda
-from algorithms.common.mdp import (
+from algorithms.common.policy import Network, make_value
+from algorithms.exact.mdp import (
     FiniteMDP,
     FiniteMDPEnv,
     discounted_occupancy,
@@ -22,8 +23,7 @@ from algorithms.common.mdp import (
     state_values,
     trajectories,
 )
-from algorithms.common.policy import Network, make_value
-from algorithms.common.worlds import RANDOM_WALK_19_VALUES, garnet, random_walk_19
+from algorithms.exact.worlds import RANDOM_WALK_19_VALUES, garnet, random_walk_19
 from algorithms.td_lambda import Config, State, gradient, move_trace, update, value
 from npgrad import check_gradient, grad
 

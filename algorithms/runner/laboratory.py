@@ -1,22 +1,19 @@
 """The laboratory's table: what every estimator of ∇J expects and how it varies, exactly."""
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 from unicodedata import combining
 
 import numpy as np
 
 from algorithms import policy_gradient_theorem, reinforce
-from algorithms.common import laboratory as exact
-from algorithms.common.mdp import state_values
+from algorithms.exact import laboratory as exact
+from algorithms.referee.estimators import laboratory_table, open_study, sweeps
 from algorithms.runner import arguments, folder
 from algorithms.runner.errors import Outcome, UsageError, one_line, require
 from algorithms.runner.lookup import prepare
 from algorithms.runner.plot import COLOURS, FAINT, INK
 
-MOST_EPISODES = 10**5
 ROUNDING = 1e-12  # a bias below it, relative to |∇J|, is drawn as none
 
 
@@ -39,100 +36,6 @@ class Laboratory(arguments.Output):
         arguments._at_least(0, seed=self.seed, spread=self.spread)
         if self.out is not None and not self.out.endswith((".png", ".pdf", ".svg")):
             raise ValueError(f"--out = {self.out}: must end in .png, .pdf or .svg")
-
-
-class Row(NamedTuple):
-    """|E ĝ - ∇J|, tr Cov ĝ of one episode, and the cosine of E ĝ and ∇J (None if one is 0)."""
-
-    estimator: str
-    bias: float
-    variance: float
-    cosine: float | None
-
-
-def open_study(mdp, policy, theta, horizon=None) -> exact.Study:
-    """All episodes of a Policy with Softmax head, its scores by reinforce.gradient."""
-    if horizon is not None:
-        mdp = exact.finite_horizon(mdp, horizon)
-    x = np.eye(mdp.n_observations)[mdp.observation]
-    pi = np.exp(policy.head.log_probs(policy.model(theta, x)))
-    scores = exact.score_table(reinforce.gradient, theta, policy, x, pi.shape[1])
-    return exact.enumerate_episodes(mdp, pi, scores, MOST_EPISODES)
-
-
-def weigh(tau, b=None, *, gamma, weighting="reward_to_go", baseline=None, target=None):
-    """reinforce.weights of an episode; b (T,), or else the baseline (S,) where the episode was.
-
-    target(R, states) -> G (T,) stands for the returns, by default reinforce.returns.
-    """
-    R, states, T = tau.rewards, tau.states, len(tau.rewards)
-    G = reinforce.returns(R, gamma) if target is None else target(R, states)
-    b = baseline[states[:-1]] if b is None else b
-    return reinforce.weights(np.arange(T), G, b, gamma, weighting)
-
-
-def mean_return(study, weighting):
-    """What REINFORCE's running mean tends to: E G_0 for total, else E[Σ_t G_t] / E[T]."""
-    G = [reinforce.returns(tau.rewards, study.mdp.gamma) for tau in study.episodes]
-    G = [g[:1] for g in G] if weighting == "total" else G
-    Pr = np.array([tau.probability for tau in study.episodes])
-    return Pr @ [g.sum() for g in G] / (Pr @ [len(g) for g in G])
-
-
-def laboratory_table(study: exact.Study, critic=0.5) -> list[Row]:
-    """REINFORCE's weightings with every baseline; bootstrapped advantages with v̂ = critic · v."""
-    mdp, gamma = study.mdp, study.mdp.gamma
-    v = state_values(mdp, study.pi)
-    rows = []
-    for weighting in reinforce.WEIGHTINGS:
-        of = partial(weigh, gamma=gamma, weighting=weighting)
-        mean = np.full_like(v, mean_return(study, weighting))
-        best = exact.optimal_baseline(study, of)
-        for name, b in (("0", 0 * v), ("mean return", mean), ("v", v), ("b*", best)):
-            rows.append(_row(study, f"{weighting}, b = {name}", partial(of, baseline=b)))
-    wrong = f"v̂ = {critic:g} v"
-    rows.append(_row(study, "actor-critic, v̂ = v", n_step(v, gamma, 1)))
-    rows.append(_row(study, f"actor-critic, {wrong}", n_step(critic * v, gamma, 1)))
-    dropped = partial(n_step(critic * v, gamma, 1), weighting="undiscounted_state")
-    rows.append(_row(study, f"actor-critic without γ^t, {wrong}", dropped))
-    for n in (2, 4):
-        rows.append(_row(study, f"{n}-step, {wrong}", n_step(critic * v, gamma, n)))
-    for lam in (0.5, 0.9, 1.0):
-        rows.append(_row(study, f"λ-return, λ = {lam:g}, {wrong}", lam_(critic * v, gamma, lam)))
-    return rows
-
-
-def n_step(v_hat, gamma, n):
-    """The weights γ^t (G_t^(n) - v̂(S_t)); n = 1 is the one-step actor-critic."""
-    G = lambda R, states: exact.n_step_returns(R, v_hat[states], gamma, n)
-    return partial(weigh, gamma=gamma, baseline=v_hat, target=G)
-
-
-def lam_(v_hat, gamma, lam):
-    """The weights γ^t (G_t^λ - v̂(S_t))."""
-    G = lambda R, states: exact.lambda_returns(R, v_hat[states], gamma, lam)
-    return partial(weigh, gamma=gamma, baseline=v_hat, target=G)
-
-
-def sweeps(study: exact.Study, critic=0.5, points=21):
-    """{"n": rows, "λ": rows} of (value, |bias|², total variance): n up to the longest episode, λ
-    from 0 to 1, with v̂ = critic · v."""
-    gamma, v_hat = study.mdp.gamma, critic * state_values(study.mdp, study.pi)
-    longest = max(len(tau.rewards) for tau in study.episodes)
-    made = {"n": (n_step, range(1, longest + 1)), "λ": (lam_, np.linspace(0, 1, points).tolist())}
-    curves = {}
-    for name, (estimator, values) in made.items():
-        found = [exact.moments(study, estimator(v_hat, gamma, value)) for value in values]
-        curves[name] = [
-            (value, float(m.bias @ m.bias), m.total_variance) for value, m in zip(values, found)
-        ]
-    return curves
-
-
-def _row(study, name, weigh):
-    m = exact.moments(study, weigh)
-    cosine = None if np.isnan(m.cosine) else m.cosine
-    return Row(name, float(np.linalg.norm(m.bias)), m.total_variance, cosine)
 
 
 def text_table(rows) -> str:

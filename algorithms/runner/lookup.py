@@ -74,7 +74,7 @@ def prepare(method: Method, env_id: str, config, seed: int):
     """(environment, new State). Raises UsageError if the id or the spaces are not accepted."""
     import gymnasium
 
-    import algorithms.common.register  # noqa: F401  (the worlds of this project by their ids)
+    import algorithms.exact.register  # noqa: F401  (the worlds of this project by their ids)
 
     try:
         env = gymnasium.make(env_id)

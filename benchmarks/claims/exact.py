@@ -6,19 +6,19 @@ from functools import lru_cache, partial
 import gymnasium
 import numpy as np
 
-import algorithms.common.register  # noqa: F401
-from algorithms.common.laboratory import expectation, moments
-from algorithms.common.lqr import optimal_gain, spring
-from algorithms.common.mdp import (
+import algorithms.exact.register  # noqa: F401
+from algorithms.common.noise import Noise
+from algorithms.common.policy import Network, make_policy
+from algorithms.exact.laboratory import expectation, moments
+from algorithms.exact.lqr import optimal_gain, spring
+from algorithms.exact.mdp import (
     FiniteMDPEnv,
     discounted_occupancy,
     expected_return,
     state_values,
 )
-from algorithms.common.noise import Noise
-from algorithms.common.policy import Network, make_policy
-from algorithms.common.worlds import SHORT_CORRIDOR_OPTIMUM, chain, short_corridor_value
-from algorithms.runner.laboratory import n_step, open_study, weigh
+from algorithms.exact.worlds import SHORT_CORRIDOR_OPTIMUM, chain, short_corridor_value
+from algorithms.referee.estimators import n_step, open_study, weigh
 from benchmarks.entropy import bandit
 from benchmarks.laboratory import WORLDS
 from npgrad.optimizers import rmsprop, rmsprop_outside

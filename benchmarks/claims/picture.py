@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import EngFormatter
 
-from algorithms.common.worlds import SHORT_CORRIDOR_OPTIMUM
+from algorithms.exact.worlds import SHORT_CORRIDOR_OPTIMUM
 from algorithms.runner.plot import COLOURS
 from benchmarks.record import RESULTS
 

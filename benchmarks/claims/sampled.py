@@ -10,11 +10,11 @@ import numpy as np
 
 from algorithms import a2c, a3c, async_q, reinforce
 from algorithms.common.episode import play
-from algorithms.common.laboratory import moments
-from algorithms.common.mdp import state_values
 from algorithms.common.noise import Noise
 from algorithms.common.policy import make_policy, make_value
-from algorithms.runner.laboratory import weigh
+from algorithms.exact.laboratory import moments
+from algorithms.exact.mdp import state_values
+from algorithms.referee.estimators import weigh
 from benchmarks import entropy
 from benchmarks.claims.exact import ratios, study
 from benchmarks.claims.recorded import differ, result

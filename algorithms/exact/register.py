@@ -1,7 +1,7 @@
 """The worlds that gymnasium.make knows by name, once this module is imported.
 
 Gymnasium 1.0 dropped its plug-in entry points: an environment is registered by importing a module,
-here or through the id, gymnasium.make("algorithms.common.register:npgrad/ShortCorridor-v0").
+here or through the id, gymnasium.make("algorithms.exact.register:npgrad/ShortCorridor-v0").
 """
 
 from types import MappingProxyType
@@ -18,12 +18,12 @@ WORLDS = MappingProxyType(
         "npgrad/Garnet2-v0": ("garnet_env", {"seed": 2}),
     }
 )
-"""id: the function in algorithms.common.worlds that makes it, and its arguments."""
+"""id: the function in algorithms.exact.worlds that makes it, and its arguments."""
 
 ELSEWHERE = MappingProxyType(
     {
-        "npgrad/AccessControl-v0": "algorithms.common.queueing:access_control_env",
-        "npgrad/LQR-v0": "algorithms.common.lqr:lqr_env",
+        "npgrad/AccessControl-v0": "algorithms.exact.queueing:access_control_env",
+        "npgrad/LQR-v0": "algorithms.exact.lqr:lqr_env",
         "npgrad/ContinuingPendulum-v0": "gymnasium.envs.classic_control.pendulum:PendulumEnv",
     }
 )
@@ -35,7 +35,7 @@ def register() -> None:
     nothing."""
     for name, (function, arguments) in WORLDS.items():
         if name not in gymnasium.registry:
-            entry_point = f"algorithms.common.worlds:{function}"
+            entry_point = f"algorithms.exact.worlds:{function}"
             gymnasium.register(name, entry_point=entry_point, kwargs=dict(arguments))
     for name, entry_point in ELSEWHERE.items():
         if name not in gymnasium.registry:

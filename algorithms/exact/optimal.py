@@ -5,7 +5,7 @@
 
 import numpy as np
 
-from algorithms.common.mdp import FiniteMDP, action_values
+from algorithms.exact.mdp import FiniteMDP, action_values
 
 BETTER = 1e-9
 

@@ -15,7 +15,7 @@ from math import comb
 
 import numpy as np
 
-from algorithms.common.mdp import FiniteMDP, FiniteMDPEnv
+from algorithms.exact.mdp import FiniteMDP, FiniteMDPEnv
 
 SERVERS = 10
 PRIORITIES = (1, 2, 4, 8)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from algorithms.common.mdp import FiniteMDP, markov_chain
+from algorithms.exact.mdp import FiniteMDP, markov_chain
 
 SLOWEST_MIXING = 1e9
 

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from algorithms.common.mdp import (
+from algorithms.exact.mdp import (
     MOST_TRAJECTORIES,
     FiniteMDP,
     Trajectory,

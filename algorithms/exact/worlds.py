@@ -10,7 +10,7 @@ from math import sqrt
 
 import numpy as np
 
-from algorithms.common.mdp import FiniteMDP, FiniteMDPEnv
+from algorithms.exact.mdp import FiniteMDP, FiniteMDPEnv
 
 SHORT_CORRIDOR_OPTIMUM = (2 - sqrt(2), -(6 + 4 * sqrt(2)))
 """The best p and its value, about (0.586, -11.657)."""
