@@ -2,61 +2,58 @@
 
 Repeat until T > T_max:
 
-    act with π(·|s; θ) for n steps in each of N environments, which start again as they end
-    R_i ← r_i + γ R_{i+1} back to front, within an episode; of its last step
-          R_i ← r_i if it terminated, r_i + γ V(s'; θ) if it was truncated, s' its last state;
-          after the n-th step R ← V(s; θ)
-    dθ = Σ_i w_i [ ∇ln π(a_i|s_i; θ) (R_i − V(s_i; θ)) + β ∇H(π(·|s_i; θ))
-                    + c (R_i − V(s_i; θ)) ∇V(s_i; θ) ]                               (ascent)
-    θ ← θ + step(dθ);   T ← T + number of samples
+    for t = 0 ... n−1, in all N environments:  a_t ~ π(·|s_t; θ); take it, observe r_t and s'_t
+    for t = n−1 ... 0:  R_t = r_t                 if the episode terminated in step t
+                              r_t + γ V(s'_t; θ)  if the data stop there: truncated, or t = n−1
+                              r_t + γ R_{t+1}     otherwise
+    dθ = Σ w [ (R − V) ∇ln π(a|s; θ) + β ∇H(π(·|s; θ)) + c (R − V) ∇V(s; θ) ]            (ascent)
+    θ ← θ + step(dθ);   T ← T + number of steps
 
-The terms in brackets are A3C's (algorithms.a3c), R_i and, in the first, V being numbers. The weight
+The sum runs over all steps of all environments. R, and V in the first term, are numbers. Weights:
 
-    w_i = 1/N                      reduction "sum": summed over the steps, averaged over the
-                                   environments; with N = 1, A3C's gradient of the same segment
-    w_i = 1/number of samples      reduction "mean": averaged over both, as common code has it
+    w = 1/N                     reduction "sum": summed over the steps, averaged over environments;
+                                with N = 1 it is A3C's gradient of the same segment
+    w = 1/number of steps       reduction "mean": averaged over both, as common code has it
+    w = 0                       where an environment takes a step to reset itself (NEXT_STEP), which
+                                is no step of an episode
 
-Where the environments take a step to reset (autoreset mode NEXT_STEP), it is no sample: w_i = 0,
-and no return goes through it. α is `decay` here, ε `eps`, η `step_size`; optimisers are A3C's §4.5.
+α is `decay` here, ε `eps`, η `step_size`; optimisers are A3C's §4.5.
 
-Against A3C: where N of its workers add Σ_i Δ_i, each in its own time (the founding notes' 3.3.2),
-one update here makes 1/N Σ_i Δ_i of N segments at the same θ (with reduction "mean" over n, too).
+What it ascends: the expected update is not ∇J, J = E[Σ_t γ^t r_t], for γ < 1, for A3C's reasons: a
+step's weight lacks γ^t, the bootstrap is biased as far as V is wrong, and the entropy's gradient
+leaves out that actions lead to states of more or less entropy. Nothing is stale here: where N of
+A3C's workers each add their own gradient at a θ of their own, one update adds w Σ of all segments
+at the same θ.
 
-Departure: a State taken up again begins with new episodes, since an environment's inside cannot be
-saved.
+Departure: resuming a run starts new episodes.
 """
 
 from dataclasses import dataclass, field
-from math import isfinite
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
 import numpy as np
+from gymnasium.spaces import Box
 
-from algorithms.a3c import output_gradient
-from algorithms.common.metrics import Metrics
-from algorithms.common.policy import (
-    BELOW_1,
+from algorithms.a2c_scaling import Scaled, normalise
+from algorithms.common.config import (
     PRECISIONS,
-    TINY,
-    Network,
+    BelowOne,
+    Count,
+    Limit,
+    NonNegative,
+    Positive,
+    Precision,
+    Unit,
     check,
-    encoder,
-    make_actor_critic,
 )
-from algorithms.common.segment import Segment
-from algorithms.common.vector import (
-    VECTORIZATIONS,
-    Single,
-    Stream,
-    check_vector,
-    draw,
-    make,
-    noise_rows,
-    normalize,
-)
-from npgrad import OPTIMIZERS, Softmax
-from npgrad.memory import aligned, aligned_copy
+from algorithms.common.metrics import Metrics
+from algorithms.common.policy import Network, make_actor_critic
+from algorithms.common.spaces import encoder, one_hot, spaces
+from algorithms.common.world import check_finite
+from algorithms.common.worlds import Worlds, close, vectorized
+from npgrad import OPTIMIZERS, ActorCritic
+from npgrad.memory import aligned_copy
 from npgrad.optimizers import clip_norm
 
 SETTINGS = MappingProxyType({"sgd": (), "momentum": ("decay",), "rmsprop": ("decay", "eps")})
@@ -64,79 +61,73 @@ SETTINGS = MappingProxyType({"sgd": (), "momentum": ("decay",), "rmsprop": ("dec
 
 @dataclass(frozen=True)
 class Config:
-    environments: int = 8
-    """N, if the environment is not a vector of them already (common practice). At least 1."""
+    environments: Count = 8
+    """N, if the environment is not a vector of them already (common practice)."""
     vectorization: Literal["sync", "async", "vector_entry_point"] = "sync"
     """Gymnasium's ways: in turn, in processes, or the environment's own vectorised form."""
-    n_steps: int = 5
-    """n, steps of an update in each environment (A3C's t_max). At least 1."""
-    T_max: int = 1_000_000
-    """Environment steps in all, after which learning ends. At least 1."""
-    gamma: float = 0.99
-    """Discount γ (A3C's). In [0, 1]."""
-    beta: float = 0.01
-    """β, weight of the entropy (A3C's; 1e-4 for continuous actions). At least 0."""
-    value_coef: float = 1.0
-    """c, weight of (R − V) ∇V. At least 0."""
+    n_steps: Count = 5
+    """n, steps of an update in each environment (A3C's t_max)."""
+    T_max: Count = 1_000_000
+    """Environment steps in all, after which learning ends."""
+    gamma: Unit = 0.99
+    """Discount γ (A3C's)."""
+    beta: NonNegative = 0.01
+    """β, weight of the entropy (A3C's; 1e-4 for continuous actions)."""
+    value_coef: NonNegative = 1.0
+    """c, weight of (R − V) ∇V."""
     reduction: Literal["sum", "mean"] = "mean"
     """Over the n steps; over the environments it is the mean."""
     trunk: Literal["shared", "separate"] = "separate"
     """One network for policy and value, or a network each."""
-    step_size: float = 1e-3
-    """η at the start (tuned on CartPole-v1). At least 0."""
+    step_size: NonNegative = 1e-3
+    """η at the start (tuned on CartPole-v1)."""
     annealed: bool = False
     """η falls linearly, to 0 at T_max (as A3C's does)."""
     optimizer: Literal["sgd", "momentum", "rmsprop"] = "rmsprop"
     """How dθ becomes a step (A3C §4.5)."""
-    decay: float = 0.99
-    """α of momentum and RMSProp (A3C's). At least 0, below 1."""
-    eps: float = 1e-5
-    """ε of RMSProp, inside the root (common practice). Above 0."""
-    max_norm: float = np.inf
-    """Limit on the norm of dθ. Above 0."""
+    decay: BelowOne = 0.99
+    """α of momentum and RMSProp (A3C's)."""
+    eps: Positive = 1e-5
+    """ε of RMSProp, inside the root (common practice)."""
+    max_norm: Limit = np.inf
+    """Limit on the norm of dθ."""
     normalize_observations: bool = False
-    """Act on features less their running mean, over their running standard deviation."""
+    """Act on normalised features, (s − mean)/s.d., both running (algorithms.a2c_scaling)."""
     normalize_returns: bool = False
-    """Learn from rewards over the running standard deviation of Σ_k γ^k r_{t−k}, past rewards
+    """Learn from rewards divided by the running s.d. of Σ_k γ^k r_{t−k}, the past rewards
     discounted backwards from now (common practice)."""
-    precision: Literal["single", "double"] = "single"
+    precision: Precision = "single"
     """Floating-point numbers of θ and all that belongs to it. single is faster."""
     network: Network = field(default_factory=Network)
 
-    def __post_init__(self):
-        check(self, environments=(1, np.inf), n_steps=(1, np.inf), T_max=(1, np.inf))
-        check(self, gamma=(0.0, 1.0), beta=(0.0, np.inf), value_coef=(0.0, np.inf))
-        check(self, reduction=("sum", "mean"), trunk=("shared", "separate"))
-        check(self, step_size=(0.0, np.inf), optimizer=tuple(SETTINGS), decay=(0.0, BELOW_1))
-        check(self, eps=(TINY, np.inf), max_norm=(TINY, np.inf), precision=tuple(PRECISIONS))
-        check(self, vectorization=VECTORIZATIONS)
+    __post_init__ = check
 
 
-def objective(theta, policy, S, A, R, advantage, weight, beta, value_coef):
-    """Σ_i w_i [advantage_i ln π(a_i|s_i) + β H(π(·|s_i)) − ½ c (R_i − V(s_i))²], to be ascended.
+def objective(h, v, head, A, R, advantage, w, beta, c):
+    """Σ w [advantage ln π(A) + β H(π) − ½ c (R − v)²], to be ascended.
 
-    S (k, n), A (k, ...) of all environments; R, advantage = R − V(S) and weight (k,) are numbers.
+    h (k, size) and v (k,) are the networks' outputs in all k = n N steps. A (k, ...) are actions;
+    the returns R, advantage = R − v and the weights w (k,) are numbers.
     """
-    y, head = policy.model(theta, S), policy.head
-    h, v = y[:, :-1], y[:, -1]
-    gain = advantage * head.log_prob(h, A) + beta * head.entropy(h)
-    return np.sum(weight * (gain - 0.5 * value_coef * (R - v) ** 2))
+    pi = head(h)
+    gain = advantage * pi.log_prob(A) + beta * pi.entropy()
+    return np.sum(w * (gain - 0.5 * c * (R - v) ** 2))
 
 
-def gradient(theta, policy, S, A, R, advantage, weight, beta, value_coef):
-    """∇_θ objective: Σ_i w_i [advantage_i ∇ln π + β ∇H + c (R_i − V) ∇V]. Sum over i; ascent."""
-    y, pullback = policy.model.vjp(theta, S)
-    g_h, g_v = output_gradient(y[:, :-1], y[:, -1], policy, A, R, advantage, beta, value_coef)
-    return pullback(weight[:, None] * np.concatenate([g_h, g_v[:, None]], axis=1))[0]
+def gradient(h, v, head, A, R, advantage, w, beta, c):
+    """(∂/∂h, ∂/∂v) objective: w [advantage ∂ln π/∂h + β ∂H/∂h] (k, size) and w c (R − v) (k,).
+    Sum over all steps, with weights w; ascent."""
+    pi = head(h)
+    d_h = advantage[:, None] * pi.score(A) + beta * pi.entropy_gradient()
+    return w[:, None] * d_h, w * c * (R - v)
 
 
-def returns(r, discount, last, out=None):
-    """R_t = r_t + discount_t R_{t+1}, with R_n = last (N,); all (n, N). The discount is γ, or 0 in
-    the step that ends an episode."""
-    R = np.empty_like(r) if out is None else out
-    for t in range(len(r) - 1, -1, -1):
-        last = np.multiply(last, discount[t], R[t])
-        last += r[t]
+def returns(r, gamma, stops, v_next):
+    """R_t = r_t + γ (v_next_t where the data stop in step t, else R_{t+1}). All (n, N); the data
+    stop in every environment's last step. v_next is V(s'), or 0 where the episode terminated."""
+    R, goes_on = r + gamma * stops * v_next, gamma * ~stops
+    for t in reversed(range(len(r) - 1)):
+        R[t] += goes_on[t] * R[t + 1]
     return R
 
 
@@ -144,7 +135,7 @@ def returns(r, discount, last, out=None):
 class State:
     parameters: ClassVar[tuple[str, ...]] = ("theta", "seen")
     theta: np.ndarray
-    seen: np.ndarray  # moments of the features, if they are normalised (algorithms.common.vector)
+    seen: np.ndarray  # moments of the features, if they are normalised (algorithms.a2c_scaling)
     returned: np.ndarray  # moments of the discounted returns, if they are
     statistics: np.ndarray  # of the optimiser
     rng: np.random.Generator
@@ -156,145 +147,97 @@ class State:
 def init(env, config, seed):
     """The State before learning. Raises ValueError for spaces that have no policy here, and for
     environments that cannot be vectorised as config says."""
-    policy = make_actor_critic(Single(env), config.network, config.trunk)
-    check_vector(env, config.vectorization)
+    policy = policy_of(env, config)
+    close(vectorized(env, config.environments, config.vectorization), env)
     for_theta, rng = np.random.default_rng(seed).spawn(2)
     theta = aligned_copy(policy.model.init(for_theta), PRECISIONS[config.precision])
     statistics = aligned_copy(OPTIMIZERS[config.optimizer].statistics(theta))
-    n, _ = encoder(Single(env).observation_space)
+    n, _ = encoder(spaces(env).observation)
     return State(theta, np.zeros((3, n)), np.zeros((3, 1)), statistics, rng)
+
+
+def policy_of(env, config):
+    """π and v̂. Normalised features are numbers, whatever the observations are."""
+    found = spaces(env)
+    if config.normalize_observations:
+        n, _ = encoder(found.observation)
+        found = found._replace(observation=Box(-np.inf, np.inf, (n,), float))
+    return make_actor_critic(found, config.network, config.trunk)
 
 
 def actor(env, config):
     """act(parameters, observation, rng, greedy) -> action for env.step."""
-    policy = make_actor_critic(Single(env), config.network, config.trunk)
+    policy = policy_of(env, config)
+    if not config.normalize_observations:
+        return policy.act
+    n, encode = encoder(spaces(env).observation)
 
     def act(parameters, observation, rng, greedy=False):
-        s = policy.encode(observation)
-        if config.normalize_observations:
-            s = normalize(parameters["seen"], s)
-        h, head = policy.model(parameters["theta"], s)[:-1], policy.head
-        return policy.decode(head.mode(h) if greedy else head.sample(h, head.noise(rng, 1)[0]))
+        s = normalise(parameters["seen"], one_hot(encode(observation), n))
+        pi = policy.at(parameters["theta"], s)
+        return policy.decode(pi.mode() if greedy else pi.sample(policy.head.noise(rng, 1)[0]))
 
     return act
 
 
-def train(env, config, state, gradient=None):
-    """The loop above, as a generator that ends once T > T_max: yields Metrics after every update.
+def train(env, config, state, gradient=gradient):
+    """The loop above as a generator: yields Metrics after every update, and ends once T > T_max.
 
-    env is one environment, of which config.environments are made, or a VectorEnv as it is.
-    gradient defaults to the page's own, in memory set aside once.
+    env is an environment or a function that makes one, of which there will be config.environments;
+    or a VectorEnv, which is used as it is.
     """
-    envs = make(env, config.environments, config.vectorization)
+    envs = vectorized(env, config.environments, config.vectorization)
     try:
         yield from learn(envs, config, state, gradient)
     finally:
-        if envs is not env:
-            envs.close()
+        close(envs, env)
 
 
 def learn(envs, config, state, gradient):
-    """`train`, in environments that are there."""
-    policy = make_actor_critic(Single(envs), config.network, config.trunk)
-    n, N, dtype = config.n_steps, envs.num_envs, state.theta.dtype
-    segment = Segment(policy, state.theta, n, N)
-    seen = state.seen if config.normalize_observations else None
-    returned = state.returned if config.normalize_returns else None
-    stream = Stream(envs, n, dtype, seen, returned, config.gamma)
-    update = Update(config, state, policy, segment, stream, gradient)
-    noise = noise_rows(policy.head, state.rng, N, dtype)
-    stream.start(int(state.rng.integers(2**31)))
+    """`train` in environments that exist."""
+    policy = policy_of(envs, config)
+    worlds = Worlds(envs, seed=int(state.rng.integers(2**31)))
+    if config.normalize_observations or config.normalize_returns:
+        worlds = Scaled(worlds, config, state)
+    n, N, dtype, head = config.n_steps, worlds.N, state.theta.dtype, policy.head
+    net = ActorCritic(policy.model, state.theta)
+    S, S2 = np.empty((2, n, *worlds.s.shape), worlds.s.dtype)
+    r, v_next = np.empty((2, n, N), dtype)
+    terminated, truncated, real = np.empty((3, n, N), bool)
     while state.T <= config.T_max:
-        for t, a in enumerate(update.A):
-            draw(policy.head, segment.act(t, stream.s), next(noise), a)
-            stream.step(t, policy.decode(a))
-        ended = update()
+        A, noise = [], head.noise(state.rng, n * N).reshape(n, N, -1)
+        for t in range(n):
+            S[t] = worlds.s
+            A.append(head(net.act(S[t], t * N)).sample(noise[t]))
+            r[t], S2[t], terminated[t], truncated[t], real[t] = worlds.step(A[t])
+        stops = terminated | truncated
+        stops[-1] = True
+        bootstraps = stops & ~terminated
+        seen = np.concatenate([S.reshape(n * N, *S.shape[2:]), S2[bootstraps]])
+        h, v = net.evaluate(seen, n * N)
+        v_next[:] = 0.0
+        v, v_next[bootstraps] = v[: n * N], v[n * N :]
+        R = returns(r, config.gamma, stops, v_next).ravel()
+        steps = int(np.count_nonzero(real))
+        w = real.ravel() / dtype.type(N if config.reduction == "sum" else max(1, steps))
+        advantage, A = R - v, np.concatenate(A)  # numbers: nothing is differentiated through them
+        data = head, A, R, advantage, w, config.beta, config.value_coef
+        d = net.backward(*gradient(h, v, *data))
+        if steps:
+            ascend(config, state, d)
+        state.T += steps
+        ended = worlds.take_ended()
         state.episodes += len(ended)
-        yield Metrics(state.T, state.episodes, *(zip(*ended) if ended else ((), ())), {})
+        yield Metrics(state.T, state.episodes, *(tuple(zip(*ended)) or ((), ())), {})
 
 
-class Update:
-    """From a rollout to the next θ, in memory set aside once; A (n, N, ...) are its actions."""
-
-    def __init__(self, config, state, policy, segment, stream, gradient):
-        self.config, self.state, self.policy = config, state, policy
-        self.segment, self.stream, self.gradient = segment, stream, gradient
-        (n, N), theta, head = stream.r.shape, state.theta, policy.head
-        discrete = isinstance(head, Softmax)
-        self.A = np.empty((n, N), np.intp) if discrete else np.empty((n, N, head.d), theta.dtype)
-        self.R, self.advantage, self.weight, self.g_v = np.empty((4, n * N), theta.dtype)
-        self.step = aligned(theta.shape, theta.dtype)
-        self.discount, self.after = np.empty((n, N), theta.dtype), np.empty(N, theta.dtype)
-        self.ends = None if stream.final is None else Segment(policy, theta, 1, N)
-
-    def __call__(self):
-        """dθ, θ ← θ + step(dθ), T; returns (return, length) of each episode that ended.
-
-        Raises FloatingPointError, before θ moves, unless all that was observed and the norm of dθ
-        are finite.
-        """
-        config, state, stream = self.config, self.state, self.stream
-        (n, N), segment = stream.r.shape, self.segment
-        discount, S = self.discount, segment.states(n + 1)
-        with np.errstate(all="ignore"):
-            h, v = segment.evaluate(n, stream.s)
-            ended = stream.finish()
-            samples = int(np.count_nonzero(stream.real))
-            if not samples:
-                return ended
-            np.copyto(discount, config.gamma)
-            np.copyto(discount, 0.0, where=stream.over[1:])
-            if np.count_nonzero(stream.truncated):
-                self.bootstrap(v)
-            returns(stream.r, discount, v[n * N :], self.R.reshape(n, N))
-            np.subtract(self.R, v[: n * N], self.advantage)
-            np.copyto(self.weight, stream.real.reshape(-1))
-            self.weight /= N if config.reduction == "sum" else samples
-            d = self.total(h)
-            if not (isfinite(d.dot(d)) and isfinite(np.add.reduce(S, None))):
-                stream.check_finite(S)
-            ascend(config, state, d, self.step)
-        state.T += samples
-        return ended
-
-    def bootstrap(self, v):
-        """r ← r + γ V(s') where a step was truncated."""
-        N, final, truncated = self.stream.r.shape[1], self.stream.final, self.stream.truncated
-        for t in np.flatnonzero(truncated.any(1)):
-            after = v[(t + 1) * N :][:N] if final is None else self.ends.evaluate(0, final[t])[1]
-            np.multiply(after, self.config.gamma, self.after)
-            np.add(self.stream.r[t], self.after, self.stream.r[t], where=truncated[t])
-        if final is not None and not np.isfinite(final).all():
-            self.stream.check_finite(self.segment.states(len(final) + 1))
-
-    def total(self, h):
-        """dθ, from h, the policy's outputs."""
-        config, segment, advantage, weight = self.config, self.segment, self.advantage, self.weight
-        beta, c = config.beta, config.value_coef
-        A = self.A.reshape(len(self.R), *self.A.shape[2:])
-        if self.gradient is not None:
-            S = segment.states(len(self.A))
-            data = S, A, self.R, advantage, weight
-            return self.gradient(self.state.theta, self.policy, *data, beta, c)
-        g_h = self.policy.head.ascent(h, A, advantage, beta, segment.memory)
-        g_h *= weight[:, None]
-        np.multiply(advantage, c, self.g_v)  # at the rollout's θ, R − V is the advantage
-        self.g_v *= weight
-        return segment.backward(g_h, self.g_v)
-
-
-def ascend(config, state, d, out):
-    """θ ← θ + step(d), by way of `out`; d is clipped in place.
-
-    Raises FloatingPointError, before anything moves, unless the norm of d is finite.
-    """
-    norm = float(np.sqrt(d.dot(d)))
-    if not isfinite(norm):
-        raise FloatingPointError(f"theta has diverged: ‖dθ‖ = {norm} at T = {state.T}")
-    if config.max_norm < np.inf:
-        clip_norm(d, config.max_norm)
+def ascend(config, state, d):
+    """θ ← θ + step(dθ), dθ clipped to max_norm. Raises FloatingPointError before anything moves."""
+    check_finite(state.T, theta=d)
+    clip_norm(d, config.max_norm)
     eta = config.step_size * (max(0.0, 1.0 - state.T / config.T_max) if config.annealed else 1.0)
     settings = {name: getattr(config, name) for name in SETTINGS[config.optimizer]}
     state.updates += 1
     optimizer = OPTIMIZERS[config.optimizer].step
-    state.theta += optimizer(d, state.statistics, state.updates, eta, **settings, out=out)
+    state.theta += optimizer(d, state.statistics, state.updates, eta, **settings)
+    check_finite(state.T, theta=(state.theta, state.statistics))

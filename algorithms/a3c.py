@@ -24,9 +24,13 @@ annealed to 0 over T_max:
 
 α is `decay` here, ε `eps`, η `step_size`.
 
+What it ascends: the expected update is not ∇J, J = E[Σ_t γ^t r_t], for γ < 1. A step's weight lacks
+γ^t, as in REINFORCE's `undiscounted_state`; the bootstrap R ← V(s_k) is biased as far as V is
+wrong; the entropy's gradient leaves out that actions lead to states of more or less entropy; and an
+update computed at θ' lands on a θ that other workers have moved (staleness).
+
 Departures: T counts a step once its update is in, so that a worker that is killed takes the steps
-it had not yet turned into an update with it. A State taken up again begins with new episodes: an
-environment's inside cannot be saved.
+it had not yet turned into an update with it. Resuming a run starts new episodes.
 """
 
 from dataclasses import dataclass
@@ -44,63 +48,48 @@ from algorithms.common.asynchronous import (
     stepper,
     total,
 )
-from algorithms.common.episode import noise_rows
-from algorithms.common.policy import check, make_actor_critic
-from algorithms.common.segment import Segment
+from algorithms.common.config import Count, NonNegative
+from algorithms.common.policy import make_actor_critic
+from algorithms.common.returns import returns
+from algorithms.common.world import Position, World
+from npgrad import ActorCritic
 from npgrad.memory import aligned_copy
 
 
 @dataclass(frozen=True)
 class Config(Asynchronous):
-    t_max: int = 5
-    """Steps of a segment, at most (the paper's 5). At least 1."""
-    beta: float = 0.01
-    """β, weight of the entropy (the paper's; 1e-4 for continuous actions). At least 0."""
-    value_coef: float = 1.0
-    """c, weight of (R − V) ∇V. At least 0."""
+    t_max: Count = 5
+    """Steps of a segment, at most (the paper's 5)."""
+    beta: NonNegative = 0.01
+    """β, weight of the entropy (the paper's; 1e-4 for continuous actions)."""
+    value_coef: NonNegative = 1.0
+    """c, weight of (R − V) ∇V."""
     trunk: Literal["shared", "separate"] = "separate"
     """One network for policy and value, or a network each (the paper's for continuous actions)."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        check(self, t_max=(1, np.inf), beta=(0.0, np.inf), value_coef=(0.0, np.inf))
-        check(self, trunk=("shared", "separate"))
 
 
 State = Shared
 
 
-def objective(theta, policy, S, A, R, advantage, beta, value_coef):
-    """Σ_i advantage_i ln π(a_i|s_i) + β H(π(·|s_i)) − ½ c (R_i − V(s_i))², to be ascended.
+def objective(h, v, head, A, R, advantage, beta, value_coef):
+    """Σ_i advantage_i ln π(a_i|s_i) + β H(π(·|s_i)) − ½ c (R_i − v_i)², to be ascended.
 
-    S (k, n), A (k, ...); R (k,) returns and advantage (k,) = R − V(S; θ') are numbers.
+    h (k, size) and v (k,) are the networks' outputs at s_0 ... s_{k−1}. A (k, ...) are actions; the
+    returns R (k,) and advantage (k,) = R − v are numbers.
     """
-    y, head = policy.model(theta, S), policy.head
-    h, v = y[:, :-1], y[:, -1]
-    gain = advantage * head.log_prob(h, A) + beta * head.entropy(h)
+    pi = head(h)
+    gain = advantage * pi.log_prob(A) + beta * pi.entropy()
     return np.sum(gain - 0.5 * value_coef * (R - v) ** 2)
 
 
-def gradient(theta, policy, S, A, R, advantage, beta, value_coef):
-    """∇_θ objective: Σ_i advantage_i ∇ln π + β ∇H + c (R_i − V) ∇V. Sum over i; ascent."""
-    y, pullback = policy.model.vjp(theta, S)
-    g_h, g_v = output_gradient(y[:, :-1], y[:, -1], policy, A, R, advantage, beta, value_coef)
-    g = np.concatenate([g_h, g_v[:, None]], axis=1, dtype=theta.dtype)
-    return pullback(g)[0]
-
-
-def output_gradient(h, v, policy, A, R, advantage, beta, value_coef, memory=None):
-    """∂ objective/∂h (k, m), advantage · score + β · entropy_gradient, and ∂ objective/∂v (k,), to
-    be pulled back through the model."""
-    return policy.head.ascent(h, A, advantage, beta, memory), value_coef * (R - v)
-
-
-def returns(r, gamma, last):
-    """R_i = r_i + γ R_{i+1}, with R_k = last: of k rewards in a list, (k,)."""
-    R = np.empty(len(r))
-    for i in range(len(r) - 1, -1, -1):
-        R[i] = last = r[i] + gamma * last
-    return R
+def gradient(h, v, head, A, R, advantage, beta, value_coef):
+    """(∂/∂h, ∂/∂v) objective: advantage_i ∂ln π/∂h + β ∂H/∂h (k, size), and c (R_i − v_i) (k,).
+    Sum over i; ascent."""
+    pi = head(h)
+    return (
+        advantage[:, None] * pi.score(A) + beta * pi.entropy_gradient(),
+        value_coef * (R - v),
+    )
 
 
 def init(env, config, seed):
@@ -111,65 +100,41 @@ def init(env, config, seed):
 
 def actor(env, config):
     """act(parameters, observation, rng, greedy) -> action for env.step."""
-    policy = make_actor_critic(env, config.network, config.trunk)
-
-    def act(parameters, observation, rng, greedy=False):
-        h = policy.model(parameters["theta"], policy.encode(observation))[:-1]
-        head = policy.head
-        return policy.decode(head.mode(h) if greedy else head.sample(h, head.noise(rng, 1)[0]))
-
-    return act
+    return make_actor_critic(env, config.network, config.trunk).act
 
 
-def train(env, config, state, gradient=None, schedule=None):
+def train(env, config, state, gradient=gradient, schedule=None):
     """Algorithm S3 with config.workers workers, each in an environment like env, as a generator
     that ends once T > T_max: yields Metrics after every update, from threads and processes when
-    episodes ended (see algorithms.common.drivers, also for `schedule`).
-
-    gradient defaults to the page's own, in memory set aside once.
-    """
+    episodes ended (see algorithms.common.drivers, also for `schedule`)."""
     return drivers.train(worker, env, config, state, schedule, gradient=gradient)
 
 
-def worker(i, env, config, state, gradient=None):
+def worker(i, env, config, state, gradient):
     """Actor-learner i: Algorithm S3 from "repeat" to "until"."""
-    policy = make_actor_critic(env, config.network, config.trunk)
-    theta = aligned_copy(state.theta)
-    segment, step, over = Segment(policy, theta, config.t_max), stepper(config, state, i), True
+    policy, rng = make_actor_critic(env, config.network, config.trunk), begin(state, i)
+    world, ended = World(env, Position(int(rng.integers(2**31))), keep=False), ()
+    theta, head, step = aligned_copy(state.theta), policy.head, stepper(config, state, i)
+    net = ActorCritic(policy.model, theta)
     while total(state.T) <= config.T_max:
         seen = total(state.updates)
         theta[:] = state.theta
         yield "pulled", 0
-        if over:
-            observation, rng = begin(state, i, env)
-            s, noise = policy.encode(observation), noise_rows(policy.head, rng)
-            G, length, over = 0.0, 0, False
-        A, r = [], []
-        while len(r) < config.t_max and not over:
-            a = policy.head.sample(segment.act(len(r), s), next(noise))
-            observation, reward, terminated, truncated, _ = env.step(policy.decode(a))
-            s, over = policy.encode(observation), terminated or truncated
-            A.append(a), r.append(float(reward))
-        d = segment_gradient(config, policy, segment, theta, A, r, s, terminated, gradient)
-        yield "computed", len(r)
+        rng = begin(state, i) if ended else rng
+        S, A, r = [world.s], [], []
+        for noise in head.noise(rng, config.t_max):
+            A.append(head(net.act(world.s, len(r))).sample(noise))
+            reward, s, terminated, _ = world.step(A[-1])
+            r.append(reward)
+            S.append(s)
+            if world.ended:
+                break
+        k, A, ended = len(r), np.array(A), world.ended
+        h, v = net.evaluate(np.array(S), k)
+        R = returns(r, config.gamma, 0.0 if terminated else v[k])
+        advantage = R - v[:k]  # a number: nothing is differentiated through it
+        d = net.backward(*gradient(h, v[:k], head, A, R, advantage, config.beta, config.value_coef))
+        yield "computed", k
         state.theta += step(d)
-        landed(state, i, len(r), seen)
-        G, length = G + sum(r), length + len(r)
-        yield "pushed", ((G, length),) if over else ()
-
-
-def segment_gradient(config, policy, segment, theta, A, r, s, terminated, gradient=None):
-    """dθ of the k = len(r) steps that `segment` has seen, s being the features after them.
-
-    Raises FloatingPointError if the environment gave what is not finite.
-    """
-    k, A = len(r), np.array(A)
-    h, v = segment.evaluate(k, s)
-    segment.check_finite(k, r)
-    R = returns(r, config.gamma, 0.0 if terminated else float(v[k]))
-    advantage, v = R - v[:k], v[:k]
-    weights = config.beta, config.value_coef
-    if gradient is not None:
-        return gradient(theta, policy, segment.states(k), A, R, advantage, *weights)
-    memory = segment.memory
-    return segment.backward(*output_gradient(h, v, policy, A, R, advantage, *weights, memory))
+        landed(state, i, k, seen)
+        yield "pushed", ended

@@ -23,10 +23,14 @@ a final ε of its own, to which its ε falls linearly from 1 over the first `eps
 Optimisers (§4.5) and the annealing of η are A3C's (algorithms.a3c). `epsilon` is that of ε-greedy,
 `eps` that of RMSProp.
 
+What they descend: Σ (y − Q)² with y held fixed (a semi-gradient), over the states that ε-greedy
+policies visit. For a table Q the fixed point is q* (Q-learning) or q of the ε-greedy policy
+(Sarsa); for other approximators it need not minimise any error.
+
 Departures: T counts a step once its update is in, so that a worker that is killed takes the steps
 it had not yet turned into an update with it; θ⁻ is copied after that. n steps keep the ε of their
-first. In threads and processes θ may move between Q(s, ·; θ) and its gradient, as it may in the
-box. A State taken up again begins with new episodes: an environment's inside cannot be saved.
+first. In threads and processes θ may move between Q(s, ·; θ) and its gradient, as in the box.
+Resuming a run starts new episodes.
 """
 
 from dataclasses import dataclass
@@ -34,6 +38,7 @@ from math import isfinite
 from numbers import Real
 
 import numpy as np
+from gymnasium.spaces import Discrete
 
 from algorithms.common import drivers
 from algorithms.common.asynchronous import (
@@ -45,29 +50,31 @@ from algorithms.common.asynchronous import (
     stepper,
     total,
 )
-from algorithms.common.online import finite
-from algorithms.common.policy import check, make_policy
-from npgrad import Softmax
-from npgrad.rows import rows
+from algorithms.common.config import Count, check
+from algorithms.common.policy import make_policy
+from algorithms.common.returns import returns
+from algorithms.common.spaces import spaces
+from algorithms.common.world import Position, World
+from npgrad import at
 
 
 @dataclass(frozen=True)
 class Common(Asynchronous):
-    """What the three methods have in common."""
+    """Hyper-parameters of all three methods."""
 
-    I_target: int = 1000
-    """Steps of T between copies of the target (the paper's 40,000, for Atari). At least 1."""
+    I_target: Count = 1000
+    """Steps of T between copies of the target (the paper's 40,000, for Atari)."""
     final_epsilons: tuple[float, ...] = (0.1, 0.01, 0.5)
-    """What a worker's final ε is drawn from (the paper's). Each in [0, 1]."""
+    """A worker's final ε is drawn from these (the paper's). Each in [0, 1]."""
     epsilon_chances: tuple[float, ...] = (0.4, 0.3, 0.3)
     """With these probabilities (the paper's). One for each, summing to 1."""
-    epsilon_steps: int = 10_000
-    """Steps of T over which ε falls from 1 (the paper's 4 million, for Atari). At least 1."""
+    epsilon_steps: Count = 10_000
+    """Steps of T over which ε falls from 1 (the paper's 4 million, for Atari)."""
 
     def __post_init__(self):
-        super().__post_init__()
-        check(self, I_target=(1, np.inf), epsilon_steps=(1, np.inf))
+        check(self)
         finals, chances = self.final_epsilons, self.epsilon_chances
+        numbers = lambda x: isinstance(x, (tuple, list)) and all(isinstance(e, Real) for e in x)
         if not (numbers(finals) and finals and all(0.0 <= e <= 1.0 for e in finals)):
             raise ValueError(f"final_epsilons = {finals}: must be one or more numbers in [0, 1]")
         shares = numbers(chances) and len(chances) == len(finals) and min(chances) >= 0.0
@@ -77,20 +84,12 @@ class Common(Asynchronous):
             )
 
 
-def numbers(x):
-    return isinstance(x, (tuple, list)) and all(isinstance(e, Real) for e in x)
-
-
 @dataclass(frozen=True)
 class OneStepQ(Common):
     """Asynchronous one-step Q-learning: `async-q`."""
 
-    I_async_update: int = 5
-    """Steps of a worker between its updates (the paper's). At least 1."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        check(self, I_async_update=(1, np.inf))
+    I_async_update: Count = 5
+    """Steps of a worker between its updates (the paper's)."""
 
 
 @dataclass(frozen=True)
@@ -102,30 +101,30 @@ class OneStepSarsa(OneStepQ):
 class NStepQ(Common):
     """Asynchronous n-step Q-learning: `async-n-step-q`."""
 
-    t_max: int = 5
-    """Steps of a segment, at most (the paper's). At least 1."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        check(self, t_max=(1, np.inf))
+    t_max: Count = 5
+    """Steps of a segment, at most (the paper's)."""
 
 
-def objective(theta, model, S, A, y):
-    """Σ_i (y_i − Q(s_i, a_i; θ))², to be descended; y (k,) are numbers. S (k, n), A (k,)."""
-    return np.sum((y - model(theta, S)[np.arange(len(A)), A]) ** 2)
+def objective(q, A, y):
+    """Σ_i (y_i − Q(s_i, a_i))², to be descended. q (k, actions) are the network's outputs; A (k,)
+    are the actions taken; y (k,) are numbers."""
+    return np.sum((y - q[np.arange(len(A)), A]) ** 2)
 
 
-def gradient(theta, model, S, A, y):
-    """∇_θ objective = Σ_i −2 (y_i − Q(s_i, a_i)) ∇Q(s_i, a_i; θ). Sum over i; descent."""
-    q, pullback = model.vjp(theta, np.asarray(S, theta.dtype))
-    return pullback(output_gradient(q, A, y))[0]
-
-
-def output_gradient(q, A, y):
-    """∂ objective/∂q (k, actions): zero but for the actions that were taken."""
+def gradient(q, A, y):
+    """∂ objective/∂q (k, actions): −2 (y_i − Q(s_i, a_i)) for the action taken, 0 for the others.
+    Sum over i; descent."""
     g, taken = np.zeros_like(q), (np.arange(len(A)), A)
     g[taken] = -2.0 * (y - q[taken])
     return g
+
+
+def target(config, r, terminated, q2, a2):
+    """y = r + γ max_a' q2, or r + γ q2[a2] for Sarsa (a2 an action); r alone if s' is terminal.
+    q2 (actions,) are Q(s', ·; θ⁻)."""
+    if terminated:
+        return r
+    return r + config.gamma * (q2.max() if a2 is None else q2[a2])
 
 
 @dataclass
@@ -137,38 +136,32 @@ class State(Shared):
 
 def init(env, config, seed):
     """The State before learning. Raises ValueError unless the actions are Discrete."""
-    policy = make_policy(env, config.network)
-    if not isinstance(policy.head, Softmax):
-        raise ValueError(f"action_space = {env.action_space}: must be Discrete")
+    policy = discrete_policy(env, config)
     rng = np.random.default_rng(seed)
     fields = start(config, seed, policy.model.init(rng))
     final = rng.choice(config.final_epsilons, config.workers, p=config.epsilon_chances)
-    return State(
-        **fields,
-        theta_target=fields["theta"].copy(),
-        copied=np.zeros(1, np.int64),
-        final_epsilon=final,
-    )
+    copied = np.zeros(1, np.int64)
+    return State(**fields, theta_target=fields["theta"].copy(), copied=copied, final_epsilon=final)
+
+
+def discrete_policy(env, config):
+    """A Policy whose model is Q(s, ·). Raises ValueError unless the actions are Discrete."""
+    if not isinstance(spaces(env).action, Discrete):
+        raise ValueError(f"action_space = {spaces(env).action}: must be Discrete")
+    return make_policy(env, config.network)
 
 
 def actor(env, config):
     """act(parameters, observation, rng, greedy) -> argmax_a Q, for env.step; always greedy."""
-    policy = make_policy(env, config.network)
-
-    def act(parameters, observation, rng, greedy=False):
-        q = policy.model(parameters["theta"], policy.encode(observation))
-        return policy.decode(int(q.argmax()))
-
-    return act
+    act = discrete_policy(env, config).act
+    return lambda parameters, observation, rng, greedy=False: act(
+        parameters, observation, rng, True
+    )
 
 
-def train(env, config, state, gradient=None, schedule=None):
-    """Algorithm 1 or S2 with config.workers workers, each in an environment like env, as a
-    generator that ends once T > T_max: yields Metrics after every update, from threads and
-    processes when episodes ended (see algorithms.common.drivers, also for `schedule`).
-
-    gradient defaults to the page's own, in memory set aside once.
-    """
+def train(env, config, state, gradient=gradient, schedule=None):
+    """Algorithm 1 or S2 with config.workers workers as a generator that ends once T > T_max: yields
+    Metrics after every update (see algorithms.common.drivers, also for env and `schedule`)."""
     worker = n_step if isinstance(config, NStepQ) else one_step
     return drivers.train(worker, env, config, state, schedule, gradient=gradient)
 
@@ -180,8 +173,12 @@ def epsilon(config, state, i):
 
 
 def choose(q, chance, rng):
-    """ε-greedy: any action with probability ε = chance, else argmax q."""
-    return int(rng.integers(len(q))) if rng.random() < chance else int(q.argmax())
+    """ε-greedy: any action with probability ε = chance, else argmax q. Raises FloatingPointError
+    where q is not finite."""
+    a = int(q.argmax())
+    if not isfinite(q[a]):
+        raise FloatingPointError(f"theta has diverged: Q(s, ·) = {q}")
+    return int(rng.integers(len(q))) if rng.random() < chance else a
 
 
 def copy_target(config, state):
@@ -192,83 +189,59 @@ def copy_target(config, state):
         state.theta_target[:] = state.theta
 
 
-def observe(env, policy, a):
-    """Take a: (s', r, terminated, truncated). Raises FloatingPointError for what is not finite."""
-    observation, r, terminated, truncated, _ = env.step(policy.decode(a))
-    s = policy.encode(observation)
-    if not (isfinite(r) and finite(s.tolist())):
-        raise FloatingPointError(
-            f"the environment returned reward {r} and observation {s}: both must be finite"
-        )
-    return s, float(r), terminated, truncated
-
-
-def one_step(i, env, config, state, gradient=None):
+def one_step(i, env, config, state, gradient):
     """Actor-learner i: Algorithm 1, from "repeat" to "until"."""
-    policy, sarsa = make_policy(env, config.network), isinstance(config, OneStepSarsa)
-    model, d, over = policy.model, np.empty_like(state.theta), True
-    q_rows = rows(model, state.theta, np.empty_like(d), 1)
-    q_shared, q_target = model.bind(state.theta), model.bind(state.theta_target)
-    step = stepper(config, state, i)
+    model, sarsa = discrete_policy(env, config).model, isinstance(config, OneStepSarsa)
+    rng, step = begin(state, i), stepper(config, state, i)
+    world, ended, a = World(env, Position(int(rng.integers(2**31))), keep=False), (), None
+    Q, Q_target, d = (
+        at(model, state.theta),
+        at(model, state.theta_target),
+        np.zeros_like(state.theta),
+    )
     while total(state.T) <= config.T_max:
         d[:], k, due, seen = 0.0, 0, False, total(state.updates)
         while not due:
             yield "pulled", int(k > 0)
-            if over:
-                observation, rng = begin(state, i, env)
-                s, a, G, length = policy.encode(observation), None, 0.0, 0
-            q = q_rows.forward(0, s)
+            if ended:
+                rng, a = begin(state, i), None
+            q = Q.forward(world.s)
             if a is None:
                 a = choose(q, epsilon(config, state, i), rng)
-            s2, r, terminated, truncated = observe(env, policy, a)
-            a2 = choose(q_shared(s2), epsilon(config, state, i), rng) if sarsa else None
-            q2 = q_target(s2)
-            y = r + config.gamma * (0.0 if terminated else q2[a2] if sarsa else q2.max())
-            if gradient is None:
-                d += q_rows.backward(output_gradient(q[None], [a], np.array([y])), 1)
-            else:
-                d += gradient(state.theta, model, s[None], np.array([a]), np.array([y]))
-            over, k, s, a = terminated or truncated, k + 1, s2, a2
-            due = over or (state.T[i] + k) % config.I_async_update == 0  # T[i] + k is the box's t
-            G, length = G + r, length + 1
+            r, s2, terminated, _ = world.step(a)
+            a2 = choose(Q.forward(s2, 1), epsilon(config, state, i), rng) if sarsa else None
+            y = target(config, r, terminated, Q_target.forward(s2), a2)
+            d += Q.backward(gradient(q[None], np.array([a]), np.array([y])))
+            k, a, ended = k + 1, a2, world.ended
+            due = ended or (state.T[i] + k) % config.I_async_update == 0  # T[i] + k is the box's t
         yield "computed", 1
         state.theta -= step(d)
         landed(state, i, k, seen)
         copy_target(config, state)
-        yield "pushed", ((G, length),) if over else ()
+        yield "pushed", ended
 
 
-def n_step(i, env, config, state, gradient=None):
+def n_step(i, env, config, state, gradient):
     """Actor-learner i: Algorithm S2, from "repeat" to "until"."""
-    policy, theta, over = make_policy(env, config.network), state.theta.copy(), True
-    model = policy.model
-    q_rows = rows(model, theta, np.empty_like(theta), config.t_max)
-    q_target, step = model.bind(state.theta_target), stepper(config, state, i)
+    model, rng, theta = discrete_policy(env, config).model, begin(state, i), state.theta.copy()
+    world, ended = World(env, Position(int(rng.integers(2**31))), keep=False), ()
+    Q, Q_target, step = at(model, theta), at(model, state.theta_target), stepper(config, state, i)
     while total(state.T) <= config.T_max:
         seen = total(state.updates)
         theta[:] = state.theta
         yield "pulled", 0
-        if over:
-            observation, rng = begin(state, i, env)
-            s, G, length, over = policy.encode(observation), 0.0, 0, False
-        S, A, r, chance = [], [], [], epsilon(config, state, i)
-        while len(r) < config.t_max and not over:
-            a = choose(q_rows.forward(len(r), s), chance, rng)
-            S.append(s)
-            s, reward, terminated, truncated = observe(env, policy, a)
-            over = terminated or truncated
-            A.append(a), r.append(reward)
-        k, R = len(r), 0.0 if terminated else q_target(s).max()
-        y = np.empty(k)
-        for j in range(k - 1, -1, -1):
-            y[j] = R = r[j] + config.gamma * R
-        if gradient is None:
-            d = q_rows.backward(output_gradient(q_rows.outputs(k), A, y), k)
-        else:
-            d = gradient(theta, model, np.array(S), np.array(A), y)
+        rng = begin(state, i) if ended else rng
+        A, r, chance, ended = [], [], epsilon(config, state, i), ()
+        while len(r) < config.t_max and not ended:
+            A.append(choose(Q.forward(world.s, len(r)), chance, rng))
+            reward, s, terminated, _ = world.step(A[-1])
+            r.append(reward)
+            ended = world.ended
+        k, R = len(r), 0.0 if terminated else Q_target.forward(s).max()
+        y = returns(r, config.gamma, R)
+        d = Q.backward(gradient(Q.outputs(k), np.array(A), y))
         yield "computed", k
         state.theta -= step(d)
         landed(state, i, k, seen)
         copy_target(config, state)
-        G, length = G + sum(r), length + k
-        yield "pushed", ((G, length),) if over else ()
+        yield "pushed", ended

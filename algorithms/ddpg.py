@@ -14,118 +14,106 @@ truncated bootstraps like any other.
 Inside, actions are u = tanh(h) in [−1, 1], and Q is a function of (s, u); the environment is handed
 a = ½(low + high) + ½(high − low) u, which meets the bounds exactly at u = ±1, in any finite box.
 
-Departures from the paper: uniform actions in the first `warmup` steps, with the last of which (or
-the first that fills a batch) learning begins; Adam has the common β₁ .9, β₂ .999, ε 1e-8; the
-weight decay has a ½, where the paper is silent; with batch_norm the actor's output is not
-normalised, a normalised layer's b comes after normalisation (as its shift), and targets are
-normalised by running averages, which follow the online ones as θ⁻ follows θ; what decays towards 0
-is set to 0 before it is a denormal number (npgrad.optimizers.adam_onto; targets below 1e-16).
+What it ascends: by the deterministic policy-gradient theorem (Silver et al. 2014, Theorem 1),
+
+    ∇J(θ) = E_{s ~ ρ} [ ∇_a Q^μ(s, a)|_{a = μ(s)} ∇_θ μ(s, θ) ],   ρ(s) = Σ_t γ^t Pr(S_t = s | μ)
+
+The update has that integrand, but Q is learned, and s comes from the memory: from the noisy
+policies of the past, without γ^t. It is the gradient of no J.
+
+Departures from the paper: actions are uniform in the first `warmup` steps; learning begins when
+these are over and the memory holds a batch. Adam has the common β₁ .9, β₂ .999, ε 1e-8. The weight
+decay has a ½, where the paper is silent. With batch_norm the actor's output is not normalised, a
+normalised layer's b comes after normalisation (as its shift), and targets are normalised by running
+averages, which follow the online ones as θ⁻ follows θ. Numbers that decay towards 0 are set to 0
+before they become denormal (npgrad.optimizers.adam; parameters below 1e-16).
 """
 
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import numpy as np
-from gymnasium.spaces import Box
 
+from algorithms.common.config import (
+    PRECISIONS,
+    Count,
+    NonNegative,
+    Precision,
+    Unit,
+    WholeNumber,
+    check,
+)
 from algorithms.common.metrics import Metrics
-from algorithms.common.noise import Noise
-from algorithms.common.policy import PRECISIONS, check, encoder
-from algorithms.common.replay import Replay, empty_ring
-from npgrad.memory import aligned_copy, flush, parts
-from npgrad.networks import Batch, network
-from npgrad.optimizers import adam_onto, soft_update
-
-
-@dataclass(frozen=True)
-class Networks:
-    hidden: tuple[int, ...] = (400, 300)
-    """Widths of the hidden ReLU layers, of actor and critic (§7). Positive integers."""
-    action_layer: int = 2
-    """The critic's hidden layer that the action enters: 2 (§7), or 1. At most len(hidden)."""
-    batch_norm: bool = False
-    """Normalise states, hidden layers of the actor, and those of the critic before the action (§3,
-    optional)."""
-    norm_decay: float = 0.99
-    """Decay of the running averages by which batch_norm acts (the paper is silent). In [0, 1]."""
-
-    def __post_init__(self):
-        object.__setattr__(self, "hidden", tuple(self.hidden))
-        if not self.hidden or any(type(n) is not int or n < 1 for n in self.hidden):
-            raise ValueError(f"hidden = {self.hidden}: must be one or more positive integers")
-        check(self, norm_decay=(0.0, 1.0))
-        if not 1 <= self.action_layer <= len(self.hidden):
-            raise ValueError(
-                f"action_layer = {self.action_layer}: must be one of the hidden layers, 1 to "
-                f"{len(self.hidden)} with hidden = {self.hidden}"
-            )
+from algorithms.common.spaces import encoder, spaces
+from algorithms.common.world import BLOCK, Position, check_finite, entered
+from algorithms.ddpg_networks import Networks, models
+from algorithms.ddpg_noise import Noise
+from algorithms.ddpg_replay import Replay, empty_ring
+from npgrad import at
+from npgrad.memory import aligned_copy, flush
+from npgrad.optimizers import adam, soft_update
 
 
 @dataclass(frozen=True)
 class Config:
-    gamma: float = 0.99
-    """Discount γ (§7). In [0, 1]."""
-    step_size: float = 1e-4
-    """α^θ, the actor's step size (§7). At least 0."""
-    step_size_w: float = 1e-3
-    """α^w, the critic's step size (§7). At least 0."""
-    l2: float = 1e-2
-    """Weight decay of the critic: its loss has ½ l2 Σ W² (§7). At least 0."""
+    gamma: Unit = 0.99
+    """Discount γ (§7)."""
+    step_size: NonNegative = 1e-4
+    """α^θ, the actor's step size (§7)."""
+    step_size_w: NonNegative = 1e-3
+    """α^w, the critic's step size (§7)."""
+    l2: NonNegative = 1e-2
+    """Weight decay of the critic: its loss has ½ l2 Σ W² (§7)."""
     target: Literal["soft", "hard"] = "soft"
     """soft: targets move by tau at every update; hard: they are copied every copy_every updates."""
-    tau: float = 1e-3
-    """τ of soft targets (§7). In [0, 1]."""
-    copy_every: int = 1000
-    """C of hard targets, in updates (as DQN does; to compare). At least 1."""
-    batch: int = 64
-    """N, transitions in an update (§7). At least 1."""
-    replay: int = 1_000_000
+    tau: Unit = 1e-3
+    """τ of soft targets (§7)."""
+    copy_every: Count = 1000
+    """C of hard targets, in updates (as DQN does; to compare)."""
+    batch: Count = 64
+    """N, transitions in an update (§7)."""
+    replay: Count = 1_000_000
     """Transitions that the replay memory holds (§7). At least batch."""
-    warmup: int = 1000
-    """First steps, with uniform actions; learning begins with the last of them, or later with the
-    first that fills a batch (common practice). At least 0."""
-    precision: Literal["single", "double"] = "single"
+    warmup: WholeNumber = 1000
+    """First steps, with uniform actions (common practice)."""
+    precision: Precision = "single"
     """Floating-point numbers of everything learned and stored. single is 2.3 times faster."""
     networks: Networks = field(default_factory=Networks)
     noise: Noise = field(default_factory=Noise)
 
     def __post_init__(self):
-        check(self, gamma=(0.0, 1.0), step_size=(0.0, np.inf), step_size_w=(0.0, np.inf))
-        check(self, l2=(0.0, np.inf), tau=(0.0, 1.0), copy_every=(1, np.inf), warmup=(0, np.inf))
-        check(self, target=("soft", "hard"), precision=tuple(PRECISIONS), batch=(1, np.inf))
-        check(self, replay=(1, np.inf))
+        check(self)
         if self.batch > self.replay:
             raise ValueError(f"batch = {self.batch}: must be at most replay = {self.replay}")
         if self.networks.batch_norm and self.batch < 2:
             raise ValueError("batch = 1: must be at least 2 with batch_norm")
 
 
-def critic_objective(w, critic, S, U, y, l2):
-    """mean_i (y_i − Q(s_i, u_i, w))² + ½ l2 Σ W², to be descended; y (N,) are numbers."""
-    W = critic.model.weights(w)
-    return np.mean((y - critic(w, S, U)[:, 0]) ** 2) + 0.5 * l2 * np.sum(W**2)
+def critic_objective(q, y, W, l2):
+    """mean_i (y_i − q_i)² + ½ l2 Σ W², to be descended. q (N,) are the critic's outputs
+    Q(s_i, u_i); y (N,) are numbers; W are the critic's weight matrices."""
+    return np.mean((y - q) ** 2) + 0.5 * l2 * sum(np.sum(w**2) for w in W)
 
 
-def critic_gradient(w, critic, S, U, y, l2):
-    """∇_w critic_objective = −2/N Σ_i (y_i − Q_i) ∇_w Q_i + l2 W. Mean over the batch; descent."""
-    q = critic.forward(w, S, U)
-    d_w = critic.gradient((2.0 / len(y)) * (q - y[:, None]))
-    if l2 > 0.0:
-        d_W = critic.model.weights(d_w)
-        d_W += l2 * critic.model.weights(w)
-    return d_w
+def critic_gradient(q, y, W, l2):
+    """(∂/∂q, ∂/∂W) critic_objective: −2/N (y_i − q_i) (N,), and l2 W. Mean over i; descent."""
+    return (2.0 / len(y)) * (q - y), [l2 * w for w in W]
 
 
-def actor_objective(theta, actor, critic, w, S):
-    """mean_i Q(s_i, μ(s_i, θ), w), to be ascended."""
-    return np.mean(critic(w, S, actor(theta, S)))
+def actor_objective(q):
+    """mean_i q_i, to be ascended. q (N,) are the critic's outputs Q(s_i, μ(s_i, θ))."""
+    return np.mean(q)
 
 
-def actor_gradient(theta, actor, critic, w, S):
-    """∇_θ actor_objective = 1/N Σ_i ∇_u Q(s_i, u)|_{u = μ(s_i)} ∇_θ μ(s_i). Mean; ascent."""
-    critic.forward(w, S, actor.forward(theta, S))
-    mean = np.full((len(S), 1), 1.0 / len(S), theta.dtype)
-    return actor.gradient(critic.gradient_u(mean))
+def actor_gradient(q):
+    """∂ actor_objective/∂q (N,) = 1/N. Back through the critic to its input u it becomes
+    1/N ∇_u Q(s_i, u), and through the actor 1/N Σ_i ∇_u Q ∇_θ μ(s_i, θ). Mean; ascent."""
+    return np.full_like(q, 1.0 / len(q))
+
+
+def targets(config, r, terminated, q2):
+    """y = r + γ (1 − terminated) q2 (N,), q2 being Q(s', μ(s', θ⁻), w⁻)."""
+    return r + config.gamma * (1.0 - terminated) * q2
 
 
 @dataclass
@@ -140,26 +128,14 @@ class State:
     ring: np.ndarray  # the replay memory
     N: np.ndarray  # OU noise
     rng: np.random.Generator
+    world: Position
     updates: int = 0
     steps: int = 0  # one transition stored in each
     episodes: int = 0
 
     def filled(self):
-        """How many rows of an array there are to be saved, where it is not all of them."""
+        """{name: rows of that array that hold something}: only these need saving."""
         return {"ring": min(self.steps, len(self.ring))}
-
-
-def models(env, config):
-    """(actor, critic): networks μ(s) -> u (d,) and Q(s, u). Raises ValueError for other spaces."""
-    n, _ = encoder(env.observation_space)
-    space, nets = env.action_space, config.networks
-    flat = isinstance(space, Box) and len(space.shape) == 1 and space.dtype.kind == "f"
-    if not (flat and np.isfinite(space.low).all() and np.isfinite(space.high).all()):
-        raise ValueError(f"action_space = {space}: must be a flat Box of floats with finite bounds")
-    d, norm = space.shape[0], nets.batch_norm
-    actor = network((n, *nets.hidden, d), output="tanh", batch_norm=norm)
-    critic = network((n, *nets.hidden, 1), second=d, at=nets.action_layer, batch_norm=norm)
-    return actor, critic
 
 
 def init(env, config, seed):
@@ -167,12 +143,13 @@ def init(env, config, seed):
     memory that does not fit."""
     actor_model, critic_model = models(env, config)
     for_theta, for_w, rng = np.random.default_rng(seed).spawn(3)
-    dtype, (n, d) = PRECISIONS[config.precision], (actor_model.sizes[0], critic_model.second)
+    dtype, d = PRECISIONS[config.precision], critic_model.second
+    n = 1 if actor_model.one_hot else actor_model.sizes[0]
     ring = empty_ring(config.replay, n, d, dtype)
     parameters = actor_model.init(for_theta), critic_model.init(for_w)
     copies = [aligned_copy(x, dtype) for x in parameters * 2]
     moments = [aligned_copy(np.zeros((2, x.size)), dtype) for x in parameters]
-    return State(*copies, *moments, ring, np.zeros(d), rng)
+    return State(*copies, *moments, ring, np.zeros(d), rng, Position(int(rng.integers(2**31))))
 
 
 def scale(space):
@@ -180,9 +157,9 @@ def scale(space):
     low, high = space.low.astype(float), space.high.astype(float)
 
     def action(u):
-        share = 0.5 + 0.5 * u.astype(float)
+        share = 0.5 + 0.5 * u.astype(float).reshape(space.shape)
         a = (1.0 - share) * low + share * high
-        return np.minimum(np.maximum(a, low), high).astype(space.dtype)
+        return np.asarray(np.minimum(np.maximum(a, low), high), space.dtype)
 
     return action
 
@@ -190,91 +167,76 @@ def scale(space):
 def actor(env, config):
     """act(parameters, observation, rng, greedy) -> action for env.step; with or without greedy
     it is μ(s), for the policy is deterministic."""
-    _, encode = encoder(env.observation_space)
-    (mu, _), action = models(env, config), scale(env.action_space)
-
-    def act(parameters, observation, rng, greedy=False):
-        theta = parameters["theta"]
-        return action(mu(theta, encode(observation).astype(theta.dtype)))
-
-    return act
+    (_, encode), action = encoder(spaces(env).observation), scale(spaces(env).action)
+    mu, _ = models(env, config)
+    return lambda parameters, o, rng, greedy=False: action(mu(parameters["theta"], encode(o)))
 
 
 def train(env, config, state, critic_gradient=critic_gradient, actor_gradient=actor_gradient):
-    """Algorithm 1 as an endless generator: yields Metrics after every episode."""
-    _, encode = encoder(env.observation_space)
-    actor_model, critic_model = models(env, config)
-    dtype, action = state.theta.dtype, scale(env.action_space)
-    mu, q = (Batch(model, config.batch, dtype) for model in (actor_model, critic_model))
-    replay = Replay(state.ring, actor_model.sizes[0], critic_model.second, config.batch)
-    while True:
-        observation, _ = env.reset(seed=int(state.rng.integers(2**31)))
-        s, total, first, over = encode(observation).astype(dtype), 0.0, state.steps, False
-        if not np.isfinite(s).all():
-            raise FloatingPointError(f"the environment began with {observation}: must be finite")
-        state.N[:] = config.noise.ou_mean
-        while not over:
-            u = behave(config, state, actor_model, s)
-            observation, r, terminated, truncated, _ = env.step(action(u))
-            s2 = encode(observation)
-            replay.store(state.steps, s, u, r, s2, terminated, truncated)
-            state.steps += 1
-            if state.steps >= max(config.warmup, config.batch):
-                learn(config, state, replay, mu, q, critic_gradient, actor_gradient)
-            s, total, over = s2.astype(dtype), total + float(r), terminated or truncated
-        check_finite(state)
-        state.episodes += 1
-        yield Metrics(state.steps, state.episodes, (total,), (state.steps - first,), {})
+    """Algorithm 1 as an endless generator: yields Metrics after every episode and, within one,
+    after every BLOCK steps."""
+    mu, q = (at(*pair) for pair in zip(models(env, config), (state.theta, state.w)))
+    fixed = [at(mu.model, state.theta_target), at(q.model, state.w_target)]
+    replay = Replay(state.ring, q.model.second, config.batch, mu.model.one_hot)
+    with entered(env, state.world, decode=scale(spaces(env).action)) as world:
+        while True:
+            for _ in range(BLOCK):
+                if world.t == 0:
+                    state.N[:] = config.noise.ou_mean
+                s, u = world.s, behave(config, state, mu, world.s)
+                r, s2, terminated, _ = world.step(u)
+                replay.store(state.steps, s, u, r, s2, terminated)
+                state.steps += 1
+                if state.steps >= max(config.warmup, config.batch):
+                    learn(config, state, replay, mu, q, *fixed, critic_gradient, actor_gradient)
+                    check_finite(state.steps, w=state.w, theta=state.theta)
+                if world.ended:
+                    state.episodes += 1
+                    break
+            check_finite(state.steps, theta=state.theta_statistics, w=state.w_statistics)
+            yield Metrics.of(state, world.ended)
 
 
-def behave(config, state, actor_model, s):
+def behave(config, state, mu, s):
     """μ(s) + N within [−1, 1], or a uniform action while warming up."""
     if state.steps < config.warmup:
         return state.rng.uniform(-1.0, 1.0, len(state.N))
-    u = actor_model(state.theta, s)
-    if not np.isfinite(u).all():
-        check_finite(state)
-        raise FloatingPointError(f"theta has diverged: μ(s) = {u} at step {state.steps + 1}")
+    u = mu.forward(np.asarray(s))
+    check_finite(state.steps, theta=u)
     return config.noise.explore(u, state.N, state.steps, state.rng)
 
 
-def check_finite(state):
-    """Raise FloatingPointError naming what has diverged: w first, for it takes θ with it."""
-    for name in ("w", "theta"):
-        if not np.isfinite(getattr(state, name)).all():
-            raise FloatingPointError(f"{name} has diverged: not finite at step {state.steps}")
-
-
-def learn(config, state, replay, mu, q, critic_gradient, actor_gradient):
+def learn(config, state, replay, mu, q, mu_target, q_target, critic_gradient, actor_gradient):
     """The box from the sample on. w⁻ follows w at once: the actor's gradient does not need it."""
-    S, U, R, S2, terminated, _ = replay.sample(state.steps, state.rng)
-    u2 = mu.forward(state.theta_target, S2, running=True)
-    y = R + config.gamma * (1 - terminated) * q.forward(state.w_target, S2, u2, running=True)[:, 0]
+    S, U, r, S2, terminated = replay.sample(state.steps, state.rng)
+    q2 = q_target.forward(S2, u=mu_target.forward(S2))[:, 0]
+    y = targets(config, r, terminated, q2)
     state.updates += 1
-    t, norm_decay = state.updates, config.networks.norm_decay
-    d_w = critic_gradient(state.w, q, S, U, y, config.l2)
-    q.track(state.w, S, U, norm_decay)
-    move(state.w, d_w, state.w_statistics, state.w_target, config, t, -config.step_size_w)
-    d_theta = actor_gradient(state.theta, mu, q, state.w, S)
-    mu.track(state.theta, S, None, norm_decay)
-    moments, target = state.theta_statistics, state.theta_target
-    move(state.theta, d_theta, moments, target, config, t, config.step_size)
+    norm = config.networks.batch_norm
+    d_q, decay = critic_gradient(q.forward(S, u=U, minibatch=norm)[:, 0], y,
+                                 q.model.weights(state.w), config.l2)  # fmt: skip
+    d_w = q.backward(d_q[:, None])
+    for d, pull in zip(q.model.weights(d_w), decay):
+        d += pull
+    q.track(config.networks.norm_decay)
+    state.w -= adam(d_w, state.w_statistics, state.updates, config.step_size_w)
+    follow(state.w_target, state.w, config, state.updates)
+    q_mu = q.forward(S, u=mu.forward(S, minibatch=norm), minibatch=norm)[:, 0]
+    d_u = q.backward_u(actor_gradient(q_mu)[:, None])  # 1/N ∇_u Q(s, u) at u = μ(s)
+    d_theta = mu.backward(d_u)
+    mu.track(config.networks.norm_decay)
+    state.theta += adam(d_theta, state.theta_statistics, state.updates, config.step_size)
+    follow(state.theta_target, state.theta, config, state.updates)
 
 
-def move(theta, d, m, target, config, t, step_size):
-    """θ ← θ + step of Adam, then θ⁻ towards θ, in parts that stay in the processor's cache; d is
-    used up."""
-    for part in parts(theta):
-        adam_onto(theta[part], d[part], m[:, part], t, step_size)
-        follow(target[part], theta[part], d[part], config, t)
-
-
-def follow(target, theta, memory, config, updates):
+def follow(target, theta, config, updates):
     """Soft: θ⁻ ← θ⁻ + τ (θ − θ⁻); hard: θ⁻ ← θ at every C-th update."""
+    if updates % 100 == 0:
+        flush(theta, 1e-16)
     if config.target == "hard":
         if updates % config.copy_every == 0:
             target[:] = theta
-    else:
-        soft_update(target, theta, config.tau, memory)
-        if updates % 100 == 0:
-            flush(target, 1e-16)
+        return
+    soft_update(target, theta, config.tau)
+    if updates % 100 == 0:
+        flush(target, 1e-16)

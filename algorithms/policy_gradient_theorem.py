@@ -38,14 +38,17 @@ steps and as episodes, and J as their return.
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
+from algorithms.common.config import NonNegative, Range, check
 from algorithms.common.metrics import Metrics
-from algorithms.common.policy import Network, check, make_policy
+from algorithms.common.policy import Network, make_policy
+from algorithms.common.world import check_finite, opened
 from algorithms.exact.average_reward import differential_action_values, stationary_distribution
 from algorithms.exact.mdp import action_values, discounted_occupancy, markov_chain
+from npgrad import Softmax, at
 
 
 @dataclass(frozen=True)
@@ -54,48 +57,46 @@ class Config:
     """J: the discounted return from p0, or the average reward per step (PG99 §1)."""
     direction: Literal["gradient", "natural"] = "gradient"
     """gradient: Theorem 3; natural: along w, the natural gradient."""
-    step_size: float = 0.1
-    """α of α_k = α/(1 + k)^p, k the number of updates before (suits the short corridor). At least
-    0."""
-    decay: float = 0.1
-    """p of α_k. In (0, 1], so that α_k → 0 and Σ α_k = ∞."""
+    step_size: NonNegative = 0.1
+    """α of α_k = α/(1 + k)^p, k the number of updates before (suits the short corridor)."""
+    decay: Annotated[float, Range(0, 1, above=True)] = 0.1
+    """p of α_k, so that α_k → 0 and Σ α_k = ∞."""
     network: Network = field(default_factory=lambda: Network(approximator="linear"))
 
-    def __post_init__(self):
-        check(self, formulation=("start", "average"), direction=("gradient", "natural"))
-        check(self, step_size=(0.0, np.inf), decay=(0.0, 1.0))
-        if self.decay == 0:
-            raise ValueError(f"decay = {self.decay}: must be in (0, 1], or the steps never shrink")
+    __post_init__ = check
 
 
 class gibbs:
-    """π(a|s) = exp h_a / Σ_b exp h_b (S, A), h = model(θ, x): a policy, with ∂π/∂h by hand.
+    """π(a|s) = exp h_a / Σ_b exp h_b (S, A), h = model(θ, x): a policy.
 
-    With linear_preferences(n) as model and φ (S, A, n) as x it is the Gibbs policy of PG99 §3. A
-    policy here is whatever has policy(θ, x) -> π and policy.vjp(θ, x) -> (π, pullback), as
-    npgrad.from_function makes of any function (θ, x) -> π (S, A) in plain NumPy.
+    With linear_preferences(n) as model and φ (S, A, n) as x it is the Gibbs policy of PG99 §3. Any
+    npgrad model whose outputs are probabilities (S, A) is a policy here, also npgrad.from_function
+    of a function (θ, x) -> π in plain NumPy.
     """
 
     def __init__(self, model):
-        self.model = model
+        self.model, self.layout, self.init = model, model.layout, model.init
+        self.axes = model.axes
 
     def __call__(self, theta, x):
-        return self._softmax(self.model(theta, x))
+        return Softmax(self.model(theta, x)).probs()
 
-    def vjp(self, theta, x):
-        """(π, pullback): pullback(g) = (Σ g ∂π/∂θ, Σ g ∂π/∂x), by ∂π_a/∂h_b = π_a (1_ab − π_b).
 
-        Σ_a g_a ∂π_a/∂h_b = π_b Σ_a π_a (g_b − g_a): in differences, so that what is left of the
-        gradient of a nearly deterministic policy is right to relative rounding error.
-        """
-        h, pullback = self.model.vjp(theta, x)
-        pi = self._softmax(h)
-        apart = lambda g: (g[..., :, None] - g[..., None, :]) @ pi[..., None]
-        return pi, lambda g: pullback(pi * apart(g)[..., 0])
+class Gibbs:
+    """A gibbs policy at θ: its backward pass goes through ∂π/∂h (npgrad.Softmax) and the model."""
 
-    def _softmax(self, h):
-        e = np.exp(h - h.max(-1, keepdims=True))
-        return e / e.sum(-1, keepdims=True)
+    def __init__(self, policy, theta, d_theta):
+        self.net, self.d_theta = at(policy.model, theta, d_theta), d_theta
+
+    def forward(self, x, row=0):
+        self.pi = Softmax(np.array(self.net.forward(x, row)))
+        return self.pi.probs()
+
+    def backward(self, g):
+        return self.net.backward(self.pi.mean_gradient(g))
+
+
+gibbs.network = Gibbs
 
 
 def performance(theta, mdp, policy, x, formulation="start"):
@@ -120,32 +121,38 @@ def evaluate(mdp, pi, formulation="start"):
     return d @ markov_chain(mdp, pi)[1], d, q
 
 
-def objective(theta, policy, x, d, q):
-    """Σ_s d(s) Σ_a π(a|s,θ) q(s,a), to be ascended; d and q are numbers."""
-    return np.sum(d[:, None] * policy(theta, x) * q)
+def objective(pi, d, q):
+    """Σ_s d(s) Σ_a π(a|s) q(s,a), to be ascended. π (S, A) are the policy's outputs; d (S,) and q
+    (S, A) are numbers."""
+    return np.sum(d[:, None] * pi * q)
 
 
-def gradient(theta, policy, x, d, q):
-    """∇_θ objective = Σ_s d(s) Σ_a ∇π(a|s) q(s,a): (2), or with f_w (S, A) for q, (5). Ascent."""
-    _, pullback = policy.vjp(theta, x)
-    return pullback(d[:, None] * q)[0]
+def gradient(pi, d, q):
+    """∂ objective/∂π (S, A) = d(s) q(s,a). Through ∂π/∂θ it is (2); with f_w for q, (5). Ascent."""
+    return d[:, None] * q
 
 
-def exact_gradient(theta, mdp, policy, x, formulation="start"):
+def exact_gradient(theta, mdp, policy, x, formulation="start", gradient=gradient):
     """∇J by Theorem 1."""
-    _, d, q = evaluate(mdp, policy(theta, x), formulation)
-    return gradient(theta, policy, x, d, q)
+    net = at(policy, theta)
+    pi = net.forward(x)
+    _, d, q = evaluate(mdp, pi, formulation)
+    return net.backward(gradient(pi, d, q))
 
 
 def score(theta, policy, x):
     """∇π(a|s)/π(a|s) (S, A, n), the compatible features of (4). 0 where π(a|s) = 0: such an action
     enters (3) with weight 0, and ∇π = 0 there, at the least a probability can be."""
-    pi, pullback = policy.vjp(theta, x)
-    one = np.zeros_like(pi)
-    psi = np.zeros((*pi.shape, theta.size))
+    net = at(policy, theta)
+    return scores(net, net.forward(x))
+
+
+def scores(net, pi):
+    """`score` of the policy that went forward through `net` and gave π."""
+    one, psi = np.zeros_like(pi), np.zeros((*pi.shape, net.d_theta.size))
     for s, a in np.argwhere(pi > 0):
         one[s, a] = 1.0
-        psi[s, a] = pullback(one)[0] / pi[s, a]
+        psi[s, a] = net.backward(one) / pi[s, a]
         one[s, a] = 0.0
     return psi
 
@@ -176,14 +183,14 @@ class State:
 
 
 def world(env, config):
-    """(mdp, policy, x): the arrays behind env, and what its agent sees of each state, one-hot."""
-    mdp = getattr(env.unwrapped, "mdp", None)
+    """(mdp, policy, x): the arrays behind env, and what its agent sees of each state."""
+    with opened(env) as made:
+        mdp = getattr(made.unwrapped, "mdp", None)
     if mdp is None:
         raise ValueError(
             "the environment has no exact answers: must be a finite MDP, such as npgrad/Chain-v0"
         )
-    x = np.eye(mdp.n_observations)[mdp.observation]
-    return mdp, gibbs(make_policy(env, config.network).model), x
+    return mdp, gibbs(make_policy(env, config.network).model), mdp.observation
 
 
 def init(env, config, seed):
@@ -197,14 +204,7 @@ def init(env, config, seed):
 
 def actor(env, config):
     """act(parameters, observation, rng, greedy) -> action for env.step."""
-    policy = make_policy(env, config.network)
-
-    def act(parameters, observation, rng, greedy=False):
-        h = policy.model(parameters["theta"], policy.encode(observation))
-        head = policy.head
-        return policy.decode(head.mode(h) if greedy else head.sample(h, head.noise(rng, 1)[0]))
-
-    return act
+    return make_policy(env, config.network).act
 
 
 def train(env, config, state, gradient=gradient):
@@ -214,14 +214,17 @@ def train(env, config, state, gradient=gradient):
 
 def iterate(mdp, policy, x, config, state, gradient=gradient):
     """Theorem 3 for any policy. Metrics of update k tell J(θ_k) and ‖∇J(θ_k)‖, before its step."""
+    net = at(policy, state.theta)
     while True:
-        pi = policy(state.theta, x)
+        pi = net.forward(x)
+        check_finite(state.updates, theta=pi)
         J, d, q = evaluate(mdp, pi, config.formulation)
-        psi = score(state.theta, policy, x)
+        psi = scores(net, pi)
         state.w[:] = fit(psi, pi, d, q - (pi * q).sum(1, keepdims=True))
-        ascent = gradient(state.theta, policy, x, d, psi @ state.w)
+        ascent = net.backward(gradient(pi, d, psi @ state.w))
         step_size = config.step_size / (1 + state.updates) ** config.decay
         state.theta += step_size * (state.w if config.direction == "natural" else ascent)
+        check_finite(state.updates + 1, theta=state.theta)
         state.updates += 1
         yield Metrics(
             steps=state.updates,

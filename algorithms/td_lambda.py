@@ -18,6 +18,10 @@ episode at the w of its start; with accumulating traces the sum of its updates i
 λ-return, Σ_t α (G^λ_t − v̂(S_t, w)) ∇v̂(S_t, w). True online TD(λ) equals the online λ-return
 algorithm (§12.4) at every step.
 
+What it approaches: with λ = 1 and a small α, the w of least Σ_s d(s) (v^π(s) − v̂(s, w))², d being
+how often s is visited. With λ < 1 it is the fixed point of the λ-return (§12.8 and 9.4), whose
+error is larger by a factor of at most (1 − γλ)/(1 − γ).
+
 Departures from the boxes: a truncated episode ends with δ going on from v̂ of its last observation.
 """
 
@@ -29,24 +33,29 @@ from typing import ClassVar, Literal
 import numpy as np
 from gymnasium.spaces import Discrete
 
+from algorithms.common.config import NonNegative, Unit, check
 from algorithms.common.metrics import Metrics
-from algorithms.common.policy import Network, check, encoder, make_value
+from algorithms.common.policy import Network, make_value
+from algorithms.common.spaces import encoder, spaces
+from algorithms.common.world import BLOCK, Position, check_finite, entered
 from algorithms.exact.mdp import ROW_SUM_ERROR
+from npgrad import at
+from npgrad.memory import flush
 
 
 @dataclass(frozen=True)
 class Config:
-    gamma: float = 1.0
+    gamma: Unit = 1.0
     """Discount γ (Sutton & Barto's random walks have 1; where episodes are only truncated, v^π is
-    finite for γ < 1 alone). In [0, 1]."""
-    lam: float = 0.8
-    """Trace decay λ (the best of figure 12.6). 0 is TD(0), 1 Monte Carlo. In [0, 1]."""
+    finite for γ < 1 alone)."""
+    lam: Unit = 0.8
+    """Trace decay λ (the best of figure 12.6). 0 is TD(0), 1 Monte Carlo."""
     trace: Literal["accumulating", "replacing", "dutch"] = "accumulating"
     """z: accumulating (12.5), replacing (12.12; binary features), dutch (12.11; linear v̂)."""
     updates: Literal["online", "offline"] = "online"
     """online: w moves at every step, as in the boxes; offline: at the episode's end (not dutch)."""
-    step_size: float = 0.1
-    """α (common practice; in figure 12.6, of 10 episodes, 0.3 is best for λ = 0.8). At least 0."""
+    step_size: NonNegative = 0.1
+    """α (common practice; in figure 12.6, of 10 episodes, 0.3 is best for λ = 0.8)."""
     policy: tuple[float, ...] = ()
     """π(a|o), the policy to evaluate, row by row: O · A probabilities, or an array (O, A).
     Empty: uniformly random actions."""
@@ -55,23 +64,21 @@ class Config:
 
     def __post_init__(self):
         object.__setattr__(self, "policy", tuple(np.ravel(self.policy).tolist()))
-        check(self, gamma=(0.0, 1.0), lam=(0.0, 1.0), step_size=(0.0, np.inf))
-        check(self, trace=("accumulating", "replacing", "dutch"), updates=("online", "offline"))
+        check(self)
         if self.trace != "accumulating" and self.network.approximator != "linear":
             raise ValueError(f"trace = {self.trace!r}: must be accumulating unless v̂ is linear")
         if self.trace == "dutch" and self.updates == "offline":
             raise ValueError("trace = 'dutch': must be another for offline updates")
 
 
-def value(w, model, s):
-    """v̂(s, w), a number, of one observation's features s (n,)."""
-    return model(w, s)[0]
+def objective(v):
+    """v̂(S, w), of which the update moves w along a multiple. v (1,) is the network's output."""
+    return v[0]
 
 
-def gradient(w, model, s):
-    """∇_w v̂(s, w), by hand through the model; for a linear v̂ the features x(s)."""
-    v, pullback = model.vjp(w, s)
-    return pullback(np.ones(v.shape))[0]
+def gradient(v):
+    """∂ objective/∂v (1,) = 1; through the network it is ∇v̂(S, w), for a linear v̂ the x(S)."""
+    return np.ones_like(v)
 
 
 @dataclass
@@ -79,8 +86,12 @@ class State:
     parameters: ClassVar[tuple[str, ...]] = ("w",)
     w: np.ndarray
     z: np.ndarray
+    w_start: np.ndarray  # w as the episode began; empty if updates are online
     rng: np.random.Generator
+    world: Position
     v_old: float = 0.0
+    v_start: float = 0.0  # v̂(S_0) as the episode began
+    abs_delta: float = 0.0  # Σ |δ| in the episode
     steps: int = 0
     episodes: int = 0
 
@@ -90,20 +101,21 @@ def init(env, config, seed):
     policy_table(env, config)
     for_w, rng = np.random.default_rng(seed).spawn(2)
     w = make_value(env, config.network).init(for_w)
-    return State(w, np.zeros_like(w), rng)
+    w_start = w.copy() if config.updates == "offline" else np.empty(0)
+    return State(w, np.zeros_like(w), w_start, rng, Position(int(rng.integers(2**31))))
 
 
 def policy_table(env, config):
     """π as an array (O, A), or (1, A) for one row that serves all observations."""
-    space = env.action_space
+    observations, space = spaces(env)
     if not isinstance(space, Discrete):
         raise ValueError(f"action_space = {space}: must be Discrete")
     A = int(space.n)
     if not config.policy:
         return np.full((1, A), 1 / A)
-    if not isinstance(env.observation_space, Discrete):
-        raise ValueError(f"policy must be empty: observation_space = {env.observation_space}")
-    O = int(env.observation_space.n)
+    if not isinstance(observations, Discrete):
+        raise ValueError(f"policy must be empty: observation_space = {observations}")
+    O = int(observations.n)
     if len(config.policy) != O * A:
         raise ValueError(f"policy has {len(config.policy)} entries: must have O · A = {O} · {A}")
     pi = np.reshape(config.policy, (O, A))
@@ -114,69 +126,66 @@ def policy_table(env, config):
     return pi
 
 
+def drawer(env, config):
+    """draw(s, rng) -> a ~ π(·|s), an index, for features s."""
+    below = policy_table(env, config).cumsum(1)
+    rows = (below / below[:, -1:]).tolist()  # ending at 1: what has probability 0 is never drawn
+    if config.policy:
+        return lambda s, rng: bisect(rows[s], rng.random())
+    return lambda s, rng: bisect(rows[0], rng.random())
+
+
 def actor(env, config):
     """act(parameters, observation, rng, greedy) -> action for env.step, drawn from π.
 
     π is given, not learned: parameters and greedy change nothing.
     """
-    below = policy_table(env, config).cumsum(1)
-    rows = (below / below[:, -1:]).tolist()  # ending at 1: what has probability 0 is never drawn
-    first_action = int(env.action_space.start)
-    first = int(env.observation_space.start) if config.policy else None
-
-    def act(parameters, observation, rng, greedy=False):
-        row = rows[observation - first] if config.policy else rows[0]
-        return first_action + bisect(row, rng.random())
-
-    return act
+    (_, encode), draw = encoder(spaces(env).observation), drawer(env, config)
+    first = int(spaces(env).action.start)
+    return lambda parameters, o, rng, greedy=False: first + draw(encode(o), rng)
 
 
 def train(env, config, state, gradient=gradient):
-    """The boxes as an endless generator: yields Metrics after each episode.
+    """The boxes as an endless generator: yields Metrics after each episode and, within one, after
+    every BLOCK steps.
 
-    Scalars: v_start is v̂(S_0) as the episode began, mean_abs_delta the mean of its |δ|.
+    Scalars: v_start is v̂(S_0) as the episode began, mean_abs_delta the mean of its |δ|. Raises
+    FloatingPointError where δ or w is not finite.
     """
-    model, act = make_value(env, config.network), actor(env, config)
-    while True:
-        R, delta, v_start = learn_episode(env, config, state, model, act, gradient)
-        state.steps += len(R)
-        state.episodes += 1
-        yield Metrics(
-            steps=state.steps,
-            episodes=state.episodes,
-            returns=(float(np.sum(R)),),
-            lengths=(len(R),),
-            scalars={"v_start": v_start, "mean_abs_delta": float(np.mean(np.abs(delta)))},
-        )
+    model, draw = make_value(env, config.network), drawer(env, config)
+    offline = config.updates == "offline"
+    net = at(model, state.w_start if offline else state.w)
+    with entered(env, state.world) as world:
+        while True:
+            for _ in range(BLOCK):
+                begins = world.t == 0
+                if begins:
+                    state.z[:], state.v_old, state.abs_delta = 0.0, 0.0, 0.0
+                    state.w_start[:] = state.w if offline else state.w_start
+                S = world.s
+                R, S2, terminated, _ = world.step(draw(S, state.rng))
+                v_next = 0.0 if terminated else float(net.forward(S2)[0])
+                v = net.forward(S)
+                x = net.backward(gradient(v))
+                state.v_start = float(v[0]) if begins else state.v_start
+                delta = update(state, config, x, R, float(v[0]), v_next)
+                state.abs_delta += abs(delta)
+                state.steps += 1
+                if state.steps % 100 == 0:  # before what decays in it becomes denormal
+                    flush(state.z)
+                if world.ended:
+                    break
+            check_finite(state.steps, w=state.w)
+            yield report(state, world.ended)
 
 
-def learn_episode(env, config, state, model, act, gradient):
-    """Play an episode and learn at every step. Returns its R, δ and v̂(S_0) as it began.
-
-    Raises FloatingPointError at a reward, an observation or a δ that is not finite.
-    """
-    _, encode = encoder(env.observation_space)
-    observation, _ = env.reset(seed=int(state.rng.integers(2**31)))
-    w = state.w.copy() if config.updates == "offline" else state.w
-    v = model.bind(w)
-    state.z[:], state.v_old = 0.0, 0.0
-    s = encode(observation)
-    v_start = float(v(s)[0])
-    rewards, deltas, over = [], [], False
-    while not over:
-        observation, R, terminated, truncated, _ = env.step(act({}, observation, state.rng))
-        s_next = encode(observation)
-        if not (isfinite(R) and np.isfinite(s_next).all()):
-            raise FloatingPointError(
-                f"the environment returned reward {R} and observation {s_next} at step "
-                f"{len(rewards) + 1} of an episode: both must be finite"
-            )
-        v_next = 0.0 if terminated else v(s_next)[0]
-        delta = update(state, config, gradient(w, model, s), R, v(s)[0], v_next)
-        rewards.append(R)
-        deltas.append(delta)
-        s, over = s_next, terminated or truncated
-    return rewards, deltas, v_start
+def report(state, ended):
+    """Metrics, with the scalars of the episode that ended, if one did."""
+    if not ended:
+        return Metrics.of(state, ())
+    state.episodes += 1
+    mean = state.abs_delta / ended[0][1]
+    return Metrics.of(state, ended, {"v_start": state.v_start, "mean_abs_delta": mean})
 
 
 def update(state, config, x, R, v, v_next):
@@ -185,8 +194,8 @@ def update(state, config, x, R, v, v_next):
     delta = R + config.gamma * v_next - v
     if not isfinite(delta):
         raise FloatingPointError(
-            f"δ = {delta} from R = {R}, v̂(S') = {v_next}, v̂(S) = {v}: must be finite (v̂ diverges "
-            f"where step_size = {config.step_size} is too large)"
+            f"w has diverged: δ = {delta} from R = {R}, v̂(S') = {v_next}, v̂(S) = {v} (step_size = "
+            f"{config.step_size} may be too large)"
         )
     z, alpha = state.z, config.step_size
     move_trace(z, x, config)

@@ -13,7 +13,6 @@ copy of benchmarks/results/; command, seconds and exit status of each part to al
 printed to logs/. The exit status is 1 if that of any part is not 0.
 """
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -21,6 +20,8 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from benchmarks import study
 
 RECORDED = Path(__file__).parent / "results"
 THREADS = dict(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
@@ -46,10 +47,7 @@ ALONE = (
     ("laboratory", "laboratory"),
     ("speed --rounds 7", "speed --quick"),
 )
-READING = (
-    ("traces", "traces"),
-    ("claims --seeds 3 --jobs 2", "claims --quick"),
-)
+READING = (("traces", "traces"), ("claims --seeds 3 --jobs 2", "claims --quick"))
 
 
 def run(part, folder):
@@ -71,9 +69,7 @@ def run_all(parts, folder, at_once):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a little of everything")
-    quick = parser.parse_args().quick
+    quick = study.options(__doc__, quick=False).quick
     folder = Path(os.environ.get("NPGRAD_RESULTS") or f"runs/{'quick' if quick else 'benchmarks'}")
     if folder.resolve() != RECORDED.resolve():
         shutil.copytree(RECORDED, folder, dirs_exist_ok=True)
@@ -85,10 +81,10 @@ def main():
         chosen = [part[quick] for part in parts if part[quick]]
         rows += run_all(chosen, folder, 2 if quick else at_once)
     minutes, failed = (time.perf_counter() - start) / 60, sum(code != 0 for *_, code in rows)
-    lines = ["| command | seconds | exit status |", "|---|---|---|"]
-    lines += [f"| `{command}` | {seconds:.0f} | {code} |" for command, seconds, code in rows]
+    cells = [[f"`{command}`", f"{seconds:.0f}", str(code)] for command, seconds, code in rows]
     total = f"{len(rows)} parts in {minutes:.1f} minutes, {failed} failed."
-    (folder / "all.md").write_text("\n".join([*lines, "", total, ""]))
+    text = study.table(("command", "seconds", "exit status"), cells)
+    (folder / "all.md").write_text(f"{text}\n{total}\n")
     print(total)
     sys.exit(failed > 0)
 

@@ -3,19 +3,18 @@
     python -m benchmarks.actor_critic [queue] [corridor] [cartpole] [pendulum] [--seeds 10] [--draw]
 
 queue      access-control queue (a job may finish in the step that accepts it), continuing: exact
-           average reward of the policy learned, against the optimum, 2.7476; both policies drawn
+           average reward of the policy learned, beside the optimum, 2.7476; both policies are drawn
 corridor   short corridor, one-step and traces, γ = 1: exact value of the policy after each episode,
-           against the best, −11.657. All its states look alike, so v̂(S') = v̂(S) until the end: what
-           a method bootstraps from is wrong, the less so the longer its traces
-cartpole   CartPole-v1, traces with the shipped defaults, online: the mean of the last 100 training
-           episodes reaches 475; and 100 episodes played with the policy at the end
-pendulum   swing-up without resets, continuing: the share of steps spent within 18° of upright
+           beside the best, −11.657. All its states look alike, so v̂(S') = v̂(S) until the end: the
+           methods bootstrap from a wrong value, and the longer their traces, the less they use it
+cartpole   CartPole-v1, traces with the shipped defaults: when the mean of the last 100 training
+           episodes reaches 475; and 100 episodes with the policy learned, 100 with its mode
+pendulum   swing-up without resets, continuing: the share of steps within 18° of upright
 
-Step sizes were tuned on seeds from 100 up; reported are seeds 0, 1, .... Each part writes
-results/actor_critic_PART.json and .png; --draw draws the .png again from the .json as it is.
+Step sizes were tuned on seeds from 100 up; the results are of seeds 0, 1, .... Each part writes
+results/actor_critic_PART.json and .png; --draw draws the .png again from the .json.
 """
 
-import argparse
 import json
 from itertools import islice
 from types import MappingProxyType
@@ -23,11 +22,10 @@ from types import MappingProxyType
 import gymnasium
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import EngFormatter
 
 import algorithms.exact.register  # noqa: F401
 from algorithms import actor_critic
-from algorithms.actor_critic import Continuing, OneStep, State, Traces
+from algorithms.actor_critic import Continuing, OneStep, Traces
 from algorithms.common.policy import Network, make_policy
 from algorithms.exact.average_reward import (
     average_reward,
@@ -37,9 +35,8 @@ from algorithms.exact.average_reward import (
 from algorithms.exact.optimal import optimal_policy
 from algorithms.exact.queueing import ACCEPT, PRIORITIES, SERVERS, access_control
 from algorithms.exact.worlds import SHORT_CORRIDOR_OPTIMUM, short_corridor_value
-from algorithms.runner.lookup import Method
 from algorithms.runner.plot import COLOURS
-from benchmarks import learning
+from benchmarks import study
 from benchmarks.record import RESULTS, save
 
 LINEAR = Network(approximator="linear")
@@ -78,11 +75,6 @@ PENDULUM_STEPS, UPRIGHT = 100_000, np.cos(np.radians(18))
 CARTPOLE_STEPS, THRESHOLD = 100_000, 475.0
 
 
-def probabilities(policy, theta, S):
-    """π(a|s) for features S (n, d)."""
-    return np.exp(policy.head.log_probs(policy.model(theta, S)))
-
-
 def queue(seeds):
     """Exact average reward of the learned policy as it goes; the policies at the end."""
     mdp = access_control()
@@ -92,8 +84,8 @@ def queue(seeds):
         env = gymnasium.make("npgrad/AccessControl-v0")
         state, policy = actor_critic.init(env, QUEUE, seed), make_policy(env, QUEUE.network)
         curve = []
-        for metrics in actor_critic.train(env, QUEUE, state):
-            pi = probabilities(policy, state.theta, np.eye(len(mdp.p0)))
+        for metrics in study.episodes(actor_critic.train(env, QUEUE, state)):
+            pi = policy.at(state.theta, np.arange(len(mdp.p0))).probs()
             curve.append(average_reward(mdp, pi))
             if metrics.steps >= QUEUE_STEPS:
                 break
@@ -130,7 +122,7 @@ def draw_queue(record):
     ax.axhline(0.98 * best, color="grey", ls=":", lw=1, label="2 % below")
     ax.set(xlabel="steps", ylabel="exact average reward", ylim=(0.93 * best, 1.005 * best))
     ax.set_xticks(np.linspace(0, record["steps"], 4))
-    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    study.in_steps(ax.xaxis)
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, loc="lower right")
     learned, optimal = record["policy_of_median_seed"], record["optimal_policy"]
@@ -166,8 +158,9 @@ def corridor_run(config, seed):
     state, policy = actor_critic.init(env, config, seed), make_policy(env, config.network)
     state.theta[:] = 1.47, -1.47  # left, right
     values = []
-    for _ in islice(actor_critic.train(env, config, state), CORRIDOR_EPISODES):
-        p = probabilities(policy, state.theta, np.ones((1, 1)))[0, 1]
+    training = study.episodes(actor_critic.train(env, config, state))
+    for _ in islice(training, CORRIDOR_EPISODES):
+        p = policy.at(state.theta, 0).probs()[1]
         values.append(short_corridor_value(p) if 0 < p < 1 else -np.inf)
         if values[-1] < STUCK:
             break
@@ -194,7 +187,7 @@ def corridor(seeds):
 def draw_corridor(record):
     """How far the median value is below the best, on a logarithmic scale."""
     best = record["best_value"]
-    fig, ax = plt.subplots(figsize=(8, 4.8), layout="constrained")
+    fig, ax = study.subplots()
     for colour, (name, method) in zip(COLOURS, record["methods"].items()):
         gap = best - np.array(method["median"], float)
         seeds, stuck = len(method["value_at_end"]), method["runs_stuck"]
@@ -202,18 +195,17 @@ def draw_corridor(record):
         ax.semilogy(np.arange(1, len(gap) + 1), gap, color=colour, label=label)
     ax.set(xlabel="episode", ylabel=f"−{-best:.3f} minus the exact value, median of {seeds}")
     ax.set_ylim(bottom=2e-4)
-    ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False)
     fig.savefig(RESULTS / "actor_critic_corridor.png", dpi=150)
 
 
 def cartpole(seeds):
-    method = Method(Traces, State, actor_critic.init, actor_critic.train, actor_critic.actor)
-    runs = []
+    runs, env = [], gymnasium.make("CartPole-v1")
     for seed in range(seeds):
-        runs.append(learning.learn(method, "CartPole-v1", CARTPOLE_STEPS, seed, THRESHOLD))
-        print({name: x for name, x in runs[-1].items() if name != "curve"}, flush=True)
-    text = learning.markdown(runs, THRESHOLD)
+        state, run = study.learn(actor_critic, env, Traces(), seed, THRESHOLD, CARTPOLE_STEPS)
+        run |= study.evaluate(actor_critic, env, Traces(), state)
+        runs.append(study.show("cartpole", run))
+    text = study.by_seed(runs, THRESHOLD)
     (RESULTS / "actor_critic_cartpole.md").write_text(text)
     reached = sum(run["steps_until_reached"] is not None for run in runs)
     print(text, f"{reached} of {seeds} reached {THRESHOLD} in training", sep="\n")
@@ -222,7 +214,7 @@ def cartpole(seeds):
 
 def draw_cartpole(record):
     title = "actor-critic-traces on CartPole-v1, shipped defaults"
-    learning.draw(record["runs"], title, THRESHOLD, RESULTS / "actor_critic_cartpole.png")
+    study.draw(record["runs"], title, THRESHOLD, RESULTS / "actor_critic_cartpole.png")
 
 
 class Angles(gymnasium.Wrapper):
@@ -244,7 +236,7 @@ def pendulum(seeds):
     for seed in range(seeds):
         env, rewards = Angles(gymnasium.make("npgrad/ContinuingPendulum-v0")), []
         state = actor_critic.init(env, PENDULUM, seed)
-        for metrics in actor_critic.train(env, PENDULUM, state):
+        for metrics in study.episodes(actor_critic.train(env, PENDULUM, state)):
             rewards.append(metrics.scalars["average_reward"])
             if metrics.steps >= PENDULUM_STEPS:
                 break
@@ -259,7 +251,7 @@ def pendulum(seeds):
 
 def draw_pendulum(record):
     runs = record["runs"]
-    fig, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+    fig, axes = study.subplots(1, 2, (10, 3.8))
     steps = np.linspace(0, record["steps"], len(runs[0]["rewards"]) + 1)[1:]
     labels = dict(uprights="share within 18° of upright", rewards="average reward")
     for ax, (key, label) in zip(axes, labels.items()):
@@ -267,8 +259,7 @@ def draw_pendulum(record):
         middle = np.median([run[key] for run in runs], 0)
         ax.plot(steps, middle, color=COLOURS[0], lw=2, label=f"median of {len(runs)} seeds")
         ax.set(xlabel="steps, never reset", ylabel=f"{label}, per {int(steps[0]):,} steps")
-        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-        ax.spines[["top", "right"]].set_visible(False)
+        study.in_steps(ax.xaxis)
     axes[0].legend(frameon=False, loc="lower right")
     fig.savefig(RESULTS / "actor_critic_pendulum.png", dpi=150)
 
@@ -284,20 +275,13 @@ PARTS = MappingProxyType(
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("parts", nargs="*", help=", ".join(PARTS) + "; all of them by default")
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--draw", action="store_true", help="draw what is recorded, learn nothing")
-    arguments = parser.parse_args()
-    unknown = set(arguments.parts) - set(PARTS)
-    if unknown:
-        parser.error(f"{', '.join(sorted(unknown))}: must be of {', '.join(PARTS)}")
+    given = study.options(__doc__, PARTS, seeds=10, draw=False)
     RESULTS.mkdir(exist_ok=True)
-    for name in arguments.parts or PARTS:
+    for name in given.parts:
         learn, draw = PARTS[name]
         path = RESULTS / f"actor_critic_{name}.json"
-        if not arguments.draw:
-            path = save(path.stem, "benchmarks.actor_critic", learn(arguments.seeds))
+        if not given.draw:
+            path = save(path.stem, "benchmarks.actor_critic", learn(given.seeds))
         draw(json.loads(path.read_text()))
 
 

@@ -2,26 +2,24 @@
 
     python -m benchmarks.asynchrony [--seeds 10] [--again WORDS] [--quick] [--draw]
 
-costs     seconds of an environment step (acting with it), of a segment's gradient (with the pull)
-          and of a push, of one worker alone: medians
-clock     1 to 64 workers that really learn, under drivers.virtual_clock with SECONDS for costs and
-          the workers' paces spread over ± 5 %: environment steps per simulated second, histograms
-          of staleness, and the time until the mean of the last 100 training episodes reaches 475.
-          Speed-up: the median time of one worker over that of N
+costs     median seconds of an environment step (with acting), of a segment's gradient (with the
+          pull) and of a push, of one worker alone
+clock     1 to 64 workers that learn in simulated time (drivers.virtual_clock). The costs are
+          SECONDS, the workers' paces are spread over ± 5 %. Environment steps per simulated second,
+          histograms of staleness, and the time until the mean of the last 100 training episodes
+          reaches 475. Speed-up: the median time of one worker over that of N
 bus       the same, but pushes wait for one another
 serial    the same N workers, one at a time: pull, compute, push. No staleness, as many environments
-processes staleness in real runs of 2 and 4 processes, once all of them have begun
+processes staleness in real runs of 2 and 4 processes, after all of them have begun
 
-Staleness of an update: how many of others came between its pull and its push. Table 2 of Mnih et
-al. 2016: A3C's time to a reference score, mean of seven Atari games, 1 thread over N.
+The staleness of an update is the number of other updates between its pull and its push. Table 2 of
+Mnih et al. 2016: A3C's time to a reference score, 1 thread over N, mean of seven Atari games.
 
-Runs are recorded one by one, and those that results/asynchrony.json has already, of the same
-settings, are run again only if --again asks for them ("processes"). --quick runs little of
-everything and records nothing; --draw draws what is recorded, of a run that was stopped too. Writes
-results/asynchrony.json, .md and .png.
+Writes results/asynchrony.json after each run, .md and .png. A run that is recorded there with the
+same settings is not run again, unless --again names its first words ("processes"). --quick runs a
+little of everything and records nothing; --draw draws what is recorded.
 """
 
-import argparse
 import json
 import os
 import time
@@ -29,32 +27,27 @@ from contextlib import ExitStack, closing
 from unittest import mock
 
 import gymnasium
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import EngFormatter
 
 from algorithms import a3c
 from algorithms.common import drivers
 from algorithms.common.asynchronous import LAST, total
 from algorithms.runner.plot import COLOURS
-from benchmarks.entropy import gather, show
+from benchmarks import study
 from benchmarks.record import RESULTS, save
+from npgrad import ActorCritic
 
 SECONDS = {5: (34e-6, 170e-6, 60e-6), 20: (25e-6, 210e-6, 53e-6)}  # t_max: step, gradient, push
 SPREAD, WORKERS, FEW = 0.05, (1, 2, 4, 8, 16, 32, 64), (16, 64)
 CARTPOLE = dict(step_size=2e-3, eps=1e-5, T_max=150_000)
 THRESHOLD, MIDWAY, WINDOW, SHORT = 475.0, 75_000, 100, 15_000
-KINDS = {
-    "clock": "parallel",
-    "serial": "one at a time",
-    "bus": "parallel, pushes in line",
-}
+KINDS = {"clock": "parallel", "serial": "one at a time", "bus": "parallel, pushes in line"}
 TABLE_2 = {1: 1.0, 2: 2.1, 4: 3.7, 8: 6.9, 16: 12.5}
-DIFFERENCE = """Times faster than one worker, median of the seeds. The paper's are times on 16 cores
-until a reference score, over seven Atari games; these are simulated, on CartPole-v1: a step costs
-the same however many workers there are, so that the throughput grows as told, up to 1/push where
-pushes wait for one another. What the time to 475 loses against the throughput is what staleness
-costs in steps; the paper's also has in it what a real machine loses."""
+DIFFERENCE = """Times faster than one worker, median of the seeds. The paper measured times on 16
+cores until a reference score, over seven Atari games. These times are simulated, on CartPole-v1: a
+step costs the same for any number of workers, so that the throughput grows with their number, up to
+1/push where pushes wait for one another. Where the time to 475 shrinks less than the throughput
+grows, staleness costs steps; in the paper's times a real machine's losses are included."""
 SETTINGS = dict(
     seconds=SECONDS, spread=SPREAD, config=CARTPOLE, t_max=20, short=SHORT, midway=MIDWAY
 )
@@ -63,25 +56,24 @@ SETTINGS = dict(
 def costs(t_max, T_max=20_000):
     """Median seconds of a step, a gradient and a push, over the segments of t_max steps."""
     env, config = gymnasium.make("CartPole-v1"), a3c.Config(workers=1, t_max=t_max, T_max=T_max)
-    state, rows, spent, now = a3c.init(env, config, 0), [], [0.0], time.perf_counter
-    original = a3c.segment_gradient
+    state, rows, now = a3c.init(env, config, 0), [], time.perf_counter
+    last = {"pushed": now()}
 
-    def timed(*arguments):
-        start = now()
-        d = original(*arguments)
-        spent[0] = now() - start
-        return d
+    class Timed(ActorCritic):
+        def evaluate(self, S, k):  # acting is over: the gradient begins
+            last["acted"] = now()
+            return super().evaluate(S, k)
 
-    with mock.patch.object(a3c, "segment_gradient", timed):
-        last = {"pushed": now()}
-        for event, what in a3c.worker(0, env, config, state):
+    with mock.patch.object(a3c, "ActorCritic", Timed):
+        for event, what in a3c.worker(0, env, config, state, a3c.gradient):
             last[event] = now()
             if event == "pulled":
                 pull = last["pulled"] - last["pushed"]
             elif event == "computed":
-                k, acting = what, last["computed"] - last["pulled"] - spent[0]
+                k, acting = what, last["acted"] - last["pulled"]
+                gradient = last["computed"] - last["acted"] + pull
             elif k == t_max:
-                rows.append((acting / k, spent[0] + pull, last["pushed"] - last["computed"]))
+                rows.append((acting / k, gradient, last["pushed"] - last["computed"]))
     return dict(zip(("step", "gradient", "push"), np.median(rows, 0).tolist()))
 
 
@@ -90,7 +82,7 @@ def clock(config, envs, state, bus):
     episodes that ended)."""
     N = config.workers
     pace = np.linspace(1 - SPREAD, 1 + SPREAD, N + 2)[1:-1]
-    workers = [a3c.worker(i, envs[i], config, state) for i in range(N)]
+    workers = [a3c.worker(i, envs[i], config, state, a3c.gradient) for i in range(N)]
     updates, seen = 0, np.zeros(N, int)
     seconds = (x * pace for x in SECONDS[config.t_max])
     for now, i, event, what in drivers.virtual_clock(workers, *seconds, bus):
@@ -225,52 +217,44 @@ def speed_up(found, kind, N):
     return [None if None in (one, x) else one / x for x in times[::-1]]
 
 
+HEAD = "workers", "paper, Table 2", "steps per second", "the same, bus", "time to 475"
+HEAD += "time to 475, bus", "seeds that reach 475", "steps until then"
+HEAD += "return at 75,000 steps", "mean staleness"
+
+
 def markdown(runs, found):
-    show = lambda x, form="{:,.0f}": "–" if x is None else form.format(x)
-    head = (
-        "workers",
-        "paper, Table 2",
-        "steps per second",
-        "the same, bus",
-        "time to 475",
-        "time to 475, bus",
-    )
-    head += "seeds that reach 475", "steps until then", "return at 75,000 steps", "mean staleness"
-    lines, rates = [head, ["---"] * len(head)], [throughput(runs, k, 20) for k in ("clock", "bus")]
+    rows, rates = [], [throughput(runs, kind, 20) for kind in ("clock", "bus")]
     for k, N in enumerate(WORKERS):
         row = found["clock"][str(N)]
         bus = speed_up(found, "bus", N)[1] if str(N) in found.get("bus", {}) else None
-        low, middle, high = row["steps"]
-        lines.append(
+        low, middle, high = map(study.maybe, row["steps"])
+        rows.append(
             [
                 str(N),
-                show(TABLE_2.get(N), "{:.1f}"),
+                study.maybe(TABLE_2.get(N), ".1f"),
                 *(f"{rate[k]:.1f}" for rate in rates),
-                show(speed_up(found, "clock", N)[1], "{:.1f}"),
-                show(bus, "{:.1f}"),
+                study.maybe(speed_up(found, "clock", N)[1], ".1f"),
+                study.maybe(bus, ".1f"),
                 f"{row['reached']} of {row['seeds']}",
-                f"{show(middle)} ({show(low)} to {show(high)})",
-                show(row["score_midway"]),
+                f"{middle} ({low} to {high})",
+                study.maybe(row["score_midway"]),
                 f"{row['mean_staleness']:.1f}",
             ]
         )
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{table}\n\n{DIFFERENCE}\n\n{others(found)}\n{measured(runs)}"
+    return f"{study.table(HEAD, rows)}\n{DIFFERENCE}\n\n{others(found)}\n{measured(runs)}"
 
 
 def others(found):
     """Steps until 475 at the same number of workers, with less staleness and with more."""
-    lines = ["| workers, kind | seeds that reach 475 | steps until then | mean staleness |"]
-    lines.append("|---|---|---|---|")
-    for N in FEW:
+    rows = []
+    for N in map(str, FEW):
         for kind in KINDS:
-            if row := found.get(kind, {}).get(str(N)):
-                middle = "–" if row["steps"][1] is None else f"{row['steps'][1]:,.0f}"
-                lines.append(
-                    f"| {N}, {kind} | {row['reached']} of {row['seeds']} | {middle} "
-                    f"| {row['mean_staleness']:.1f} |"
-                )
-    return "\n".join(lines) + "\n"
+            if row := found.get(kind, {}).get(N):
+                reached = f"{row['reached']} of {row['seeds']}"
+                steps = study.maybe(row["steps"][1])
+                rows.append([f"{N}, {kind}", reached, steps, f"{row['mean_staleness']:.1f}"])
+    head = "workers, kind", "seeds that reach 475", "steps until then", "mean staleness"
+    return study.table(head, rows)
 
 
 def measured(runs):
@@ -296,27 +280,24 @@ def measured(runs):
 
 
 def draw(runs, found):
-    fig, axes = plt.subplots(2, 2, figsize=(12.5, 9), layout="constrained")
+    fig, axes = study.subplots(2, 2, (12.5, 9))
     draw_speed_up(axes[0, 0], runs, found)
     draw_steps(axes[0, 1], runs)
     draw_simulated(axes[1, 0], runs)
     draw_measured(axes[1, 1], runs)
-    for ax in axes.flat:
-        ax.spines[["top", "right"]].set_visible(False)
     fig.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
     fig.savefig(RESULTS / "asynchrony.png", dpi=150)
 
 
 def draw_speed_up(ax, runs, found):
     ax.plot(WORKERS, WORKERS, color="grey", ls=":", lw=1, label="as many times as workers")
-    ax.plot(
-        WORKERS, throughput(runs, "clock", 20), color=COLOURS[0], lw=1.5, label="steps per second"
-    )
-    for t_max, ls in ((20, "--"), (5, "-.")):
-        label = f"the same, pushes in line, t_max {t_max}"
-        ax.plot(
-            WORKERS, throughput(runs, "bus", t_max), color=COLOURS[0], ls=ls, lw=1.5, label=label
-        )
+    for kind, t_max, ls, label in (
+        ("clock", 20, "-", "steps per second"),
+        ("bus", 20, "--", "the same, pushes in line, t_max 20"),
+        ("bus", 5, "-.", "the same, pushes in line, t_max 5"),
+    ):
+        rates = throughput(runs, kind, t_max)
+        ax.plot(WORKERS, rates, color=COLOURS[0], ls=ls, lw=1.5, label=label)
     for kind, colour, text in (("clock", COLOURS[1], ""), ("bus", COLOURS[4], ", in line")):
         rows = {int(N): speed_up(found, kind, N) for N in found.get(kind, {})}
         rows = {N: row for N, row in rows.items() if row[1] is not None}
@@ -324,15 +305,8 @@ def draw_speed_up(ax, runs, found):
             N, (low, middle, high) = list(rows), np.array(list(rows.values()), float).T
             low = np.where(np.isnan(low), 0.5, low)  # below the axis
             label = f"time until 475, quartiles{text}"
-            ax.errorbar(
-                N,
-                middle,
-                (middle - low, high - middle),
-                fmt="o-",
-                color=colour,
-                capsize=3,
-                label=label,
-            )
+            style = dict(fmt="o-", color=colour, capsize=3, label=label)
+            ax.errorbar(N, middle, (middle - low, high - middle), **style)
     ax.plot(*zip(*TABLE_2.items()), "ks--", ms=5, lw=1, label="time to a score, Atari (the paper)")
     ax.set_xscale("log", base=2)
     ax.set_yscale("log", base=2)
@@ -361,15 +335,14 @@ def draw_steps(ax, runs):
                 middles[k + shift] = np.quantile(y, 0.5, method="inverted_cdf")
         if kind == "clock":
             ax.plot(middles.keys(), middles.values(), color=colour, lw=1.5)
-        ax.plot(
-            middles.keys(), middles.values(), "_", color=colour, ms=16, mew=2.5, label=KINDS[kind]
-        )
+        style = dict(color=colour, ms=16, mew=2.5, label=KINDS[kind])
+        ax.plot(middles.keys(), middles.values(), "_", **style)
     ax.axhline(CARTPOLE["T_max"], color="grey", ls=":", lw=1)
     ax.set_xticks(range(len(WORKERS)), WORKERS)
     ax.set(
         xlabel="workers", ylabel="environment steps until 475", ylim=(0, 1.1 * CARTPOLE["T_max"])
     )
-    ax.yaxis.set_major_formatter(EngFormatter(sep=""))
+    study.in_steps(ax.yaxis)
     ax.set_title("Steps it takes (×: more than were made)", loc="left", fontsize=11)
     ax.legend(frameon=False, loc="lower left", ncols=2, fontsize=8.5)
 
@@ -381,9 +354,8 @@ def shares(histogram):
 def draw_simulated(ax, runs):
     for N, colour in zip(WORKERS[1:], COLOURS):
         share = shares(runs[f"short clock {N} 20"]["staleness"])
-        ax.stairs(
-            share, np.arange(len(share) + 1) - 0.5, color=colour, lw=1.5, label=f"{N} workers"
-        )
+        edges = np.arange(len(share) + 1) - 0.5
+        ax.stairs(share, edges, color=colour, lw=1.5, label=f"{N} workers")
     ax.set(xlabel="staleness, updates", ylabel="share of the updates")
     ax.set_title("Simulated, t_max 20", loc="left", fontsize=11)
     ax.legend(frameon=False, ncols=2)
@@ -393,11 +365,8 @@ def draw_measured(ax, runs):
     most = 10
     for j, N in enumerate((2, 4)):
         for k, (kind, alpha) in enumerate((("processes {} 20", 0.9), ("short clock {} 20", 0.35))):
-            share = shares(runs[kind.format(N)]["staleness"])
-            share = (
-                np.append(share, np.zeros(most))[: most + 1]
-                + np.eye(most + 1)[most] * share[most + 1 :].sum()
-            )
+            share = np.append(shares(runs[kind.format(N)]["staleness"]), np.zeros(most))
+            share = np.append(share[:most], share[most:].sum())
             x = np.arange(most + 1) + 0.2 * (2 * j + k - 1.5)
             label = f"{N} {('processes, measured', 'workers, simulated')[k]}"
             ax.bar(x, share, 0.2, color=COLOURS[j], alpha=alpha, label=label)
@@ -408,21 +377,16 @@ def draw_measured(ax, runs):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--quick", action="store_true", help="a little of everything, not recorded")
-    parser.add_argument("--draw", action="store_true", help="draw what is recorded, run nothing")
-    parser.add_argument("--again", help="run again what begins with these words, recorded or not")
-    arguments = parser.parse_args()
+    given = study.options(__doc__, seeds=10, again="", quick=False, draw=False)
     do = lambda part, *job: PARTS[part](*job)
-    if arguments.quick:
+    if given.quick:
         todo = [("costs", 20, 2000), ("processes", 2, 20, 5000)]
         todo += [("run", kind, N, 0, 20, 3000) for kind in KINDS for N in (1, 4)]
-        return [show(" ".join(map(str, job)), do(*job)) for job in todo]
-    if arguments.draw:
+        return [study.show(" ".join(map(str, job)), do(*job)) for job in todo]
+    if given.draw:
         runs = json.loads((RESULTS / "asynchrony.json").read_text())["runs"]
     else:
-        runs = gather("asynchrony", SETTINGS, jobs(arguments.seeds), do, arguments.again)
+        runs = study.gather("asynchrony", SETTINGS, jobs(given.seeds), do, given.again)
         record = dict(settings=SETTINGS, summary=summary(runs), runs=runs)
         save("asynchrony", "benchmarks.asynchrony", record)
     text = markdown(runs, summary(runs))

@@ -1,6 +1,6 @@
 """Sutton & Barto's figures 13.1 and 13.2: REINFORCE, and with baseline, on the short corridor.
 
-    python -m benchmarks.corridor [--runs 100] [--episodes 1000] [--processes 2]
+    python -m benchmarks.corridor [--runs 100] [--episodes 1000] [--jobs 2]
 
 The box to the letter (form "moving", γ = 1, sgd), linear softmax, v̂(s, w) = w. The parameters start
 at 1.47 for left and −1.47 for right, so that p = π(right) = 0.05. Drawn, averaged over the runs:
@@ -11,18 +11,18 @@ A run sticks once v(p) < −10,000: p is so near to 0 or 1 that an episode takes
 average, or never ends. It is stopped there and counted; the averages are over the other runs.
 """
 
-import argparse
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 
 import gymnasium
-import matplotlib.pyplot as plt
 import numpy as np
 
 import algorithms.exact.register  # noqa: F401
 from algorithms import reinforce
 from algorithms.common.policy import Network, make_policy
 from algorithms.exact.worlds import SHORT_CORRIDOR_OPTIMUM, short_corridor_value
+from algorithms.runner.plot import COLOURS
+from benchmarks import study
 from benchmarks.record import RESULTS, save
 
 LEFT, RIGHT = 0, 1
@@ -47,11 +47,6 @@ REACHED = -12.5
 STUCK = -1e4
 
 
-def p_right(policy, theta):
-    log_pi = policy.head.log_probs(policy.model(theta, policy.encode(0)))
-    return float(np.exp(log_pi[RIGHT]))
-
-
 def one_run(label, seed, episodes):
     """Return of each episode and exact value of the policy after it, NaN from where it sticks.
     Two arrays (episodes,)."""
@@ -59,11 +54,12 @@ def one_run(label, seed, episodes):
     config = reinforce.Config(**BOX, **CURVES[label])
     state = reinforce.init(env, config, seed)
     policy = make_policy(env, config.network)
+    p_right = lambda: float(policy.at(state.theta, 0).probs()[RIGHT])
     state.theta[[LEFT, RIGHT]] = 1.47, -1.47
-    assert abs(p_right(policy, state.theta) - 0.05) < 1e-3
-    returns, values = np.full(episodes, np.nan), np.full(episodes, np.nan)
-    for k, metrics in zip(range(episodes), reinforce.train(env, config, state)):
-        p = p_right(policy, state.theta)
+    assert abs(p_right() - 0.05) < 1e-3
+    returns, values = np.full((2, episodes), np.nan)
+    for k, metrics in zip(range(episodes), study.episodes(reinforce.train(env, config, state))):
+        p = p_right()
         if not 0 < p < 1 or short_corridor_value(p) < STUCK:
             break
         (returns[k],) = metrics.returns
@@ -102,13 +98,8 @@ def summary(returns, values):
 
 def draw(figure, curves, runs):
     best = SHORT_CORRIDOR_OPTIMUM[1]
-    fig, ax = plt.subplots(figsize=(8, 4.8), layout="constrained")
-    colors = {
-        "α = 2⁻¹²": "tab:blue",
-        WITHOUT: "tab:red",
-        "α = 2⁻¹⁴": "tab:orange",
-        WITH: "tab:green",
-    }
+    fig, ax = study.subplots()
+    colors = dict(zip(CURVES, COLOURS))
     for label, curve in curves.items():
         episode = np.arange(1, len(curve["mean_return"]) + 1)
         ax.plot(episode, curve["mean_return"], color=colors[label], alpha=0.3, linewidth=0.7)
@@ -130,18 +121,13 @@ def draw(figure, curves, runs):
         fontsize=10,
     )
     ax.legend(frameon=False, loc="lower right")
-    ax.spines[["top", "right"]].set_visible(False)
     fig.savefig(RESULTS / f"corridor_{figure}.png", dpi=150)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--runs", type=int, default=100)
-    parser.add_argument("--episodes", type=int, default=1000)
-    parser.add_argument("--processes", type=int, default=2)
-    arguments = parser.parse_args()
+    arguments = study.options(__doc__, runs=100, episodes=1000, jobs=2)
     jobs = list(product(CURVES, range(arguments.runs)))
-    with ProcessPoolExecutor(arguments.processes) as pool:
+    with ProcessPoolExecutor(arguments.jobs) as pool:
         labels, seeds = zip(*jobs)
         results = pool.map(one_run, labels, seeds, [arguments.episodes] * len(jobs), chunksize=5)
         data = np.array(list(results)).reshape(len(CURVES), arguments.runs, 2, -1)

@@ -26,11 +26,8 @@ among --jobs processes. With --keep, variants of comparisons that are on record 
 settings are tabled and drawn, not run again. Set OMP_NUM_THREADS=1.
 """
 
-import argparse
 import json
-import os
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import NamedTuple
@@ -38,14 +35,14 @@ from typing import NamedTuple
 import gymnasium
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import EngFormatter
 
 import algorithms.exact.register  # noqa: F401
 from algorithms import ddpg
-from algorithms.common.noise import Noise
 from algorithms.ddpg import Config, Networks
+from algorithms.ddpg_noise import Noise
 from algorithms.exact.lqr import LQREnv, optimal_gain, performance, spring
 from algorithms.runner.plot import COLOURS, bootstrap_band
+from benchmarks import study
 from benchmarks.record import RESULTS, save
 
 SMALL = Config(
@@ -141,29 +138,15 @@ NOTES = {
 }
 
 
-def play(env, config, state, episodes):
-    """Returns of episodes played with μ, on seeds of their own."""
-    act, returns = ddpg.actor(env, config), np.zeros(episodes)
-    for k in range(episodes):
-        observation, _ = env.reset(seed=10**6 + k)
-        over = False
-        while not over:
-            observation, r, terminated, truncated, _ = env.step(
-                act(dict(theta=state.theta), observation, None)
-            )
-            returns[k] += r
-            over = terminated or truncated
-    return returns
-
-
-def learn(task, seed, final=100, minutes=np.inf, each=lambda run, state: None):
+def learn(task, seed, final=study.EPISODES, minutes=np.inf, each=lambda run, state: None):
     """(run, state) of one seed: the curve of evaluations, the evaluation at the end, and seconds of
     training alone (processor time). `each` is told after every point of the curve."""
     env, test_env = (gymnasium.make(task.env) for _ in range(2))
     state = ddpg.init(env, task.config, seed)
+    mu = study.player(ddpg, env, task.config, state, greedy=True)
     curve, recent, seconds = dict(steps=[], returns=[], training=[]), [], 0.0
     run = dict(seed=seed, curve=curve)
-    training = ddpg.train(env, task.config, state)
+    training = study.episodes(ddpg.train(env, task.config, state))
     while state.steps < task.steps and seconds < 60 * minutes:
         start = time.process_time()
         metrics = next(training)
@@ -171,11 +154,11 @@ def learn(task, seed, final=100, minutes=np.inf, each=lambda run, state: None):
         recent += metrics.returns
         if state.steps >= task.every * (len(curve["steps"]) + 1) or state.steps >= task.steps:
             curve["steps"].append(state.steps)
-            curve["returns"].append(mean(play(test_env, task.config, state, task.points)))
+            curve["returns"].append(mean(study.play(test_env, mu, task.points)))
             curve["training"].append(mean(recent))
             recent = []
             each(run | dict(seconds=round(seconds, 1)), state)
-    evaluation = mean(play(test_env, task.config, state, final))
+    evaluation = mean(study.play(test_env, mu, final))
     return run | dict(seconds=round(seconds, 1), evaluation=evaluation), state
 
 
@@ -183,39 +166,21 @@ def mean(x):
     return round(float(np.mean(x)), 2)
 
 
-def regulator_ratio(config, seed, steps, episodes=100):
+def regulator_ratio(config, seed, steps):
     """A run, with the discounted cost of the learned μ over that of K*, on the same starts and
     noise."""
-    lqr = spring()
+    lqr, K = spring(), optimal_gain(spring())
     run, state = learn(TASKS["regulator"]._replace(config=config, steps=steps), seed, final=1)
-    act, K, costs = ddpg.actor(gymnasium.make("npgrad/LQR-v0"), config), optimal_gain(lqr), []
-    learned = lambda s: act(dict(theta=state.theta), s, None)
-    for policy in (learned, lambda s: np.clip(-K @ s, -4.0, 4.0)):
-        env, cost = LQREnv(lqr, 4.0, horizon=300), 0.0
-        for k in range(episodes):
-            s, _ = env.reset(seed=10**6 + k)
-            for t in range(300):
-                s, r, *_ = env.step(policy(s))
-                cost -= lqr.gamma**t * r / episodes
-        costs.append(cost)
-    return run | dict(evaluation=-costs[0], cost=costs[0], optimal=costs[1],
-                      ratio=costs[0] / costs[1])  # fmt: skip
+    env = LQREnv(lqr, 4.0, horizon=300)
+    both = study.player(ddpg, env, config, state, True), lambda S: np.clip(-S @ K.T, -4.0, 4.0)
+    cost, optimal = (-float(study.play(env, act, gamma=lqr.gamma).mean()) for act in both)
+    return run | dict(evaluation=-cost, cost=cost, optimal=optimal, ratio=cost / optimal)
 
 
 def one_seed(task, final, seed):
     if task.env == "npgrad/LQR-v0":
         return regulator_ratio(task.config, seed, task.steps)
     return learn(task, seed, final)[0]
-
-
-def each_seed(task, seeds, jobs, final=100):
-    """The runs of seeds 0, 1, ..., in order, as they end."""
-    run = partial(one_seed, task, final)
-    if jobs == 1:
-        yield from map(run, range(seeds))
-        return
-    with ProcessPoolExecutor(jobs) as pool:
-        yield from pool.map(run, range(seeds))
 
 
 @lru_cache
@@ -233,26 +198,23 @@ def on_record():
 def compared(task, seeds, jobs, keep):
     """The runs of a variant; several comparisons share the one that they vary."""
     known = on_record().get((task.env, task.steps, repr(task.config)), []) if keep else []
-    return known if len(known) == seeds else list(each_seed(task, seeds, jobs, final=50))
+    if len(known) == seeds:
+        return known
+    return list(study.each_seed(partial(one_seed, task, 50), seeds, jobs))
 
 
-def curves(ax, runs, colour, label):
-    """Mean of the runs' evaluations with its bootstrap band."""
+def curves(ax, runs, colour, label, thin=False):
+    """The mean of the runs' evaluations with its band."""
     least = min(len(run["curve"]["steps"]) for run in runs)
     at = np.median([run["curve"]["steps"][:least] for run in runs], 0)
     values = np.array([run["curve"]["returns"][:least] for run in runs])
-    if len(runs) > 1:
-        band = bootstrap_band(values, np.random.default_rng(0))
-        ax.fill_between(at, *band, color=colour, alpha=0.15, linewidth=0)
-    ax.plot(at, values.mean(0), color=colour, linewidth=2, label=label)
-    return at, values
+    study.band(ax, at, values, colour, label, thin)
 
 
 def finish(ax, name, task, legend="lower right"):
     ax.set(xlabel="environment steps", ylabel="return of μ")
     ax.set_title(f"DDPG on {task.env}", loc="left")
-    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-    ax.spines[["top", "right"]].set_visible(False)
+    study.in_steps(ax.xaxis)
     ax.margins(x=0.01)
     ax.legend(frameon=False, loc=legend)
     ax.figure.savefig(RESULTS / f"ddpg_{name}.png", dpi=150)
@@ -266,9 +228,8 @@ def record(name, task, **results):
 def solve(name, seeds, jobs):
     """One of TASKS on seeds 0, 1, ...."""
     task, runs = TASKS[name], []
-    for run in each_seed(task, seeds, jobs):
-        runs.append(run)
-        print(name, {k: x for k, x in run.items() if k != "curve"}, flush=True)
+    for run in study.each_seed(partial(one_seed, task, study.EPISODES), seeds, jobs):
+        runs.append(study.show(name, run))
         scores = np.array([run["evaluation"] for run in runs])
         summary = dict(median=float(np.median(scores)), worst=float(scores.min()))
         if name == "regulator":
@@ -281,9 +242,8 @@ def solve(name, seeds, jobs):
             summary |= dict(threshold=task.threshold,
                             reached=int(np.sum(scores >= task.threshold)))  # fmt: skip
         record(name, task, config=repr(task.config), summary=summary, runs=runs)
-    _, ax = plt.subplots(figsize=(8, 4.8), layout="constrained")
-    at, values = curves(ax, runs, COLOURS[0], f"mean of {seeds} seeds, 95 % band; thin: each seed")
-    ax.plot(at, values.T, color=COLOURS[0], alpha=0.3, linewidth=0.8)
+    _, ax = study.subplots()
+    curves(ax, runs, COLOURS[0], f"mean of {seeds} seeds, 95 % band; thin: each seed", thin=True)
     if np.isfinite(task.threshold):
         label = f"threshold, {task.threshold:g}"
         ax.axhline(task.threshold, color="black", ls="--", lw=1, label=label)
@@ -294,7 +254,7 @@ def compare(name, seeds, jobs, keep):
     """One of COMPARISONS on seeds 0, 1, ...: the final evaluation, and how soon it is good."""
     base, variants = COMPARISONS[name]
     table, every = {}, {}
-    _, ax = plt.subplots(figsize=(8, 4.8), layout="constrained")
+    _, ax = study.subplots()
     for colour, (label, config) in zip(COLOURS, variants.items()):
         task = base._replace(config=config)
         runs = compared(task, seeds, jobs, keep)
@@ -302,13 +262,12 @@ def compare(name, seeds, jobs, keep):
         final = np.array([run["evaluation"] for run in runs])
         soon = [next((s for s, r in zip(c["steps"], c["returns"]) if r >= task.threshold), None)
                 for c in (run["curve"] for run in runs)]  # fmt: skip
-        middle = np.median([np.inf if s is None else s for s in soon])
         table[label] = dict(
             average=mean([np.mean(run["curve"]["returns"]) for run in runs]),
             median=float(np.median(final)),
             worst=float(final.min()),
             training=float(np.median([np.mean(run["curve"]["training"]) for run in runs])),
-            steps_until_reached=float(middle) if np.isfinite(middle) else None,
+            steps_until_reached=study.median(soon),
             reached=sum(s is not None for s in soon),
         )
         every[label] = dict(config=repr(config), runs=runs)
@@ -322,16 +281,21 @@ def compare(name, seeds, jobs, keep):
 
 
 def markdown(task, table, seeds):
-    head = (f"| {task.env}, {task.steps:,} steps, {seeds} seeds | return of μ, mean of the curve "
-            "| at the end, median | worst | return in training, median "
-            f"| first evaluation ≥ {task.threshold:g}, median steps | seeds |")  # fmt: skip
-    rows = [head, "|---|---|---|---|---|---|---|"]
+    head = (
+        f"{task.env}, {task.steps:,} steps, {seeds} seeds",
+        "return of μ, mean of the curve",
+        "at the end, median",
+        "worst",
+        "return in training, median",
+        f"first evaluation ≥ {task.threshold:g}, median steps",
+        "seeds",
+    )
+    rows = []
     for label, row in table.items():
-        steps = row["steps_until_reached"]
-        cells = [label, *(f"{row[k]:.0f}" for k in ("average", "median", "worst", "training"))]
-        rows.append(f"| {' | '.join(cells)} | {'–' if steps is None else f'{steps:,.0f}'} "
-                    f"| {row['reached']} |")  # fmt: skip
-    return "\n".join(rows) + "\n"
+        scores = [f"{row[k]:.0f}" for k in ("average", "median", "worst", "training")]
+        steps = study.maybe(row["steps_until_reached"])
+        rows.append([label, *scores, steps, str(row["reached"])])
+    return study.table(head, rows)
 
 
 def finding(every, named):
@@ -361,7 +325,7 @@ def halfcheetah(minutes):
         record("halfcheetah", task._replace(steps=state.steps), config=repr(task.config),
                published_at_1M_steps=PUBLISHED, replay_megabytes=state.ring.nbytes / 1e6,
                runs=[run])  # fmt: skip
-        _, ax = plt.subplots(figsize=(8, 4.8), layout="constrained")
+        _, ax = study.subplots()
         curves(ax, [run], COLOURS[0], "seed 0")
         for colour, (label, score) in zip(COLOURS[1:], PUBLISHED.items()):
             ax.axhline(score, color=colour, ls="--", lw=1, label=f"{label}, at 1M steps: {score}")
@@ -372,24 +336,15 @@ def halfcheetah(minutes):
 
 def main():
     parts = [*TASKS, *COMPARISONS]
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("parts", nargs="*", help=", ".join(parts) + "; all of them by default")
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
-    parser.add_argument("--minutes", type=float, default=60.0, help="of training, for halfcheetah")
-    parser.add_argument("--keep", action="store_true", help="run no variant that is on record")
-    arguments = parser.parse_args()
-    unknown = set(arguments.parts) - set(parts)
-    if unknown:
-        parser.error(f"{', '.join(sorted(unknown))}: must be of {', '.join(parts)}")
+    given = study.options(__doc__, parts, seeds=10, jobs=2, minutes=60.0, keep=False)
     RESULTS.mkdir(exist_ok=True)
-    for name in arguments.parts or parts:
+    for name in given.parts:
         if name == "halfcheetah":
-            halfcheetah(arguments.minutes)
+            halfcheetah(given.minutes)
         elif name in TASKS:
-            solve(name, arguments.seeds, arguments.jobs)
+            solve(name, given.seeds, given.jobs)
         else:
-            compare(name, arguments.seeds, arguments.jobs, arguments.keep)
+            compare(name, given.seeds, given.jobs, given.keep)
 
 
 if __name__ == "__main__":

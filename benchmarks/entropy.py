@@ -9,36 +9,31 @@ variance  tr Cov ĝ of one episode, exactly, by enumeration, while a policy is f
           from sharp (κ > 1) to uniform (κ = 0). A bandit whose policy is [0.9, 0.05, 0.05] at κ = 1
           and favours the best or a bad arm; two MDPs, θ ~ N(0, 1) of seed 0. ĝ: reward-to-go, b = v
 gaussian  the same of one normal action: r(a) = −(a − a*)² + noise, exactly, by Gauss–Hermite
-segments  tr Cov of A3C's segment gradients on CartPole-v1 (β = 0) with respect to the preferences,
-          that is, to their biases, for policies that learned 15,000 steps; v̂ is the one learned
-          at κ = 1: what the advantages grow by away from it is none of the policy's
+segments  tr Cov of A3C's segment gradients on CartPole-v1 (β = 0) with respect to the preferences'
+          biases, for policies that learned 15,000 steps. v̂ is always that of κ = 1; for other κ it
+          is wrong, which makes advantages larger
 cartpole  A3C with two workers, five β: the mean of the last 100 training episodes, the entropy of
-          the policy where the workers are, and 20 greedy episodes at the end
+          the policy in the states that the workers visit, and 20 greedy episodes at the end
 
-Runs on CartPole are recorded one by one, and those that results/entropy.json has already, of the
-same settings, are run again only if --again asks for them ("cartpole 0.1"). --quick runs little of
-everything and records nothing; --draw draws what is recorded. Writes results/entropy.json, .md and
-.png.
+Writes results/entropy.json after each run, .md and .png. A run on CartPole that is recorded there
+with the same settings is not run again, unless --again names its first words ("cartpole 0.1").
+--quick runs a little of everything and records nothing; --draw draws what is recorded.
 """
 
-import argparse
 import json
 from functools import partial
 
 import gymnasium
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import EngFormatter
 
 from algorithms import a3c
-from algorithms.common.episode import noise_rows
 from algorithms.common.policy import Network, make_actor_critic, make_policy
-from algorithms.common.segment import Segment
 from algorithms.exact.laboratory import expectation, moments
 from algorithms.exact.mdp import FiniteMDP, FiniteMDPEnv, discounted_occupancy, state_values
 from algorithms.exact.worlds import chain, garnet
 from algorithms.referee.estimators import open_study, weigh
 from algorithms.runner.plot import COLOURS, at_steps, bootstrap_band, running_mean
+from benchmarks import study
 from benchmarks.record import RESULTS, save
 from npgrad import Softmax
 
@@ -53,34 +48,13 @@ HALFWAY, SEGMENTS = 15_000, 300
 SETTINGS = dict(cartpole=CARTPOLE, T_max=T_MAX, grid=GRID, halfway=HALFWAY, segments=SEGMENTS)
 
 
-def gather(name, settings, jobs, run, again=None):
-    """{words of a job: run(*job)} for all jobs, each recorded in results/NAME.json as it ends. What
-    is there already, of the same settings, is not run again unless its first words are `again`."""
-    path, runs = RESULTS / f"{name}.json", {}
-    if path.exists():
-        record = json.loads(path.read_text())
-        if record["settings"] == json.loads(json.dumps(settings)):
-            runs = record["runs"]
-    for job in jobs:
-        key = " ".join(map(str, job))
-        if key not in runs or (again and f"{key} ".startswith(f"{again} ")):
-            runs[key] = show(key, run(*job))
-            save(name, f"benchmarks.{name}", dict(settings=settings, runs=runs))
-    return runs
-
-
-def show(key, found):
-    print(key, {name: x for name, x in found.items() if not isinstance(x, list)}, flush=True)
-    return found
-
-
 def follow(advantage, beta, h, eta, duration):
     """π (updates + 1, A) along h += η ∂(adv·π + βH)/∂h, ascent, each update exact."""
-    head, h, path = Softmax(len(h)), h.copy(), []
+    h, path = h.copy(), []
     for _ in range(round(duration / eta) + 1):
-        pi = np.exp(head.log_probs(h))
-        path.append(pi)
-        h += eta * (pi * (advantage - advantage @ pi) + beta * head.entropy_gradient(h))
+        pi = Softmax(h)
+        path.append(pi.probs())
+        h += eta * (pi.mean_gradient(advantage) + beta * pi.entropy_gradient())
     return np.array(path)
 
 
@@ -101,7 +75,7 @@ def path():
     table = {}
     for beta in BETAS_EXACT:
         ends = follow(ADVANTAGE, beta, h, 0.5, 4000.0)[-1]
-        stationary = np.exp(Softmax(3).log_probs(ADVANTAGE / beta)) if beta else ADVANTAGE
+        stationary = Softmax(ADVANTAGE / beta).probs() if beta else ADVANTAGE
         table[f"{beta:g}"] = dict(
             stationary=stationary.tolist(),
             miss=float(np.abs(ends - stationary).max()),
@@ -148,12 +122,12 @@ def variance():
 
 
 def flattened(mdp, policy, theta, horizon):
-    study = open_study(mdp, policy, theta, horizon)
-    mdp, pi = study.mdp, study.pi
+    opened = open_study(mdp, policy, theta, horizon)
+    mdp, pi = opened.mdp, opened.pi
     v, d = state_values(mdp, pi), discounted_occupancy(mdp, pi)
     H = -(pi * np.log(pi)).sum(1)
-    found = moments(study, partial(weigh, gamma=mdp.gamma, baseline=v))
-    signal = float(np.sum(expectation(study) ** 2))
+    found = moments(opened, partial(weigh, gamma=mdp.gamma, baseline=v))
+    signal = float(np.sum(expectation(opened) ** 2))
     return dict(entropy=float(d @ H / d.sum()), variance=found.total_variance, signal=signal)
 
 
@@ -181,12 +155,11 @@ def learned(beta, T_max, seed, until, watch=None):
     config = a3c.Config(**CARTPOLE, T_max=T_max, beta=beta)
     state, episodes, seen = a3c.init(env, config, seed), [], []
 
-    def gradient(theta, policy, S, *rest):
-        h = policy.model(theta, S)[:, :-1]
-        seen.append((policy.head.entropy(h).sum(), len(S)))
-        return a3c.gradient(theta, policy, S, *rest)
+    def gradient(h, v, head, *rest):
+        seen.append((head(h).entropy().sum(), len(h)))
+        return a3c.gradient(h, v, head, *rest)
 
-    for metrics in a3c.train(env, config, state, gradient if watch else None):
+    for metrics in a3c.train(env, config, state, gradient if watch else a3c.gradient):
         episodes += [(metrics.steps, G) for G in metrics.returns]
         if watch:
             watch(metrics.steps, seen)
@@ -209,21 +182,14 @@ def cartpole(beta, seed, T_max=T_MAX):
     env, config, state, episodes = learned(beta, T_max, seed, T_max, watch)
     at, returns = np.array(episodes).T
     mean = running_mean(returns)
-    reached = np.flatnonzero((mean >= 475) & (np.arange(len(mean)) >= 99))
-    act, rng, greedy = a3c.actor(env, config), np.random.default_rng(10**6), []
-    for k in range(20):
-        s, over = env.reset(seed=10**6 + k)[0], False
-        greedy.append(0.0)
-        while not over:
-            s, r, terminated, truncated, _ = env.step(act({"theta": state.theta}, s, rng, True))
-            greedy[-1] += r
-            over = terminated or truncated
+    k = study.episodes_until(returns, 475)
+    mode = study.player(a3c, env, config, state, greedy=True)
     return dict(
         score=float(mean[-1]),
         best_score=float(mean.max()),
-        greedy=float(np.mean(greedy)),
+        greedy=float(study.play(env, mode, 20).mean()),
         final_entropy=float(np.mean(entropies[-5:])),
-        steps_until_475=int(at[reached[0]]) if reached.size else None,
+        steps_until_475=k and int(at[k - 1]),
         scores=at_steps(np.array(steps), at, mean).round(1).tolist(),
         entropies=entropies,
     )
@@ -233,15 +199,14 @@ def segments(seed, n=SEGMENTS):
     """For each κ: mean entropy, tr Cov and |mean|² of n segment gradients (less the noise in it),
     and the mean squared advantage."""
     env, config, state, _ = learned(0.01, T_MAX, seed, HALFWAY)
-    policy = make_actor_critic(env, config.network, config.trunk)
-    one, _ = policy.model.layout.views(state.theta)
-    last = policy.model.first.layout.views(one)[-2:]
-    start, rows = [x.copy() for x in last], []
+    model = make_actor_critic(env, config.network, config.trunk).model
+    one, _ = model.layout.views(state.theta)
+    *_, (W, b, *_) = model.first.layers(one)
+    last, start, rows = (W, b), (W.copy(), b.copy()), []
     for kappa in KAPPAS:
         for x, x0 in zip(last, start):
             x[...] = kappa * x0
-        rng = np.random.default_rng([seed, 1])
-        g, H, squares = map(np.array, zip(*several(env, config, policy, state.theta, rng, n)))
+        g, H, squares = map(np.array, zip(*held(state.theta, seed, 1, n, of_segment)))
         spread = g.var(0, ddof=1).sum()
         signal = (g.mean(0) ** 2).sum() - spread / n
         row = dict(entropy=H.mean(), variance=spread, signal=signal, squares=squares.mean())
@@ -249,24 +214,26 @@ def segments(seed, n=SEGMENTS):
     return dict(kappas=rows)
 
 
-def several(env, config, policy, theta, rng, n):
-    """n segments of A3C: (Σ_t advantage_t ∂ln π_t/∂h (m,), mean entropy, mean advantage²)."""
-    segment, over = Segment(policy, theta, config.t_max), True
-    for _ in range(n):
-        if over:
-            s, over = policy.encode(env.reset(seed=int(rng.integers(2**31)))[0]), False
-            noise = noise_rows(policy.head, rng)
-        A, r = [], []
-        while len(r) < config.t_max and not over:
-            A.append(policy.head.sample(segment.act(len(r), s), next(noise)))
-            observation, reward, terminated, truncated, _ = env.step(policy.decode(A[-1]))
-            s, over = policy.encode(observation), terminated or truncated
-            r.append(float(reward))
-        h, v = segment.evaluate(len(r), s)
-        R = a3c.returns(r, config.gamma, 0.0 if terminated else float(v[-1]))
-        advantage = R - v[:-1]
-        g = advantage @ policy.head.score(h, np.array(A))
-        yield g, policy.head.entropy(h).mean(), (advantage**2).mean()
+def of_segment(h, head, A, advantage):
+    """(Σ_t advantage_t ∂ln π_t/∂h (m,), mean entropy, mean advantage²)."""
+    pi = head(h)
+    return advantage @ pi.score(A), pi.entropy().mean(), (advantage**2).mean()
+
+
+def held(theta, seed, workers, n, see, env=None):
+    """[see(h, head, A, advantage) of n segments of A3C on CartPole-v1], θ being held."""
+    config = a3c.Config(**CARTPOLE | dict(workers=workers, step_size=0.0, T_max=10**9))
+    env, found = env or gymnasium.make("CartPole-v1"), []
+
+    def gradient(h, v, head, A, R, advantage, *rest):
+        found.append(see(h, head, A, advantage))
+        return np.zeros_like(h), np.zeros_like(v)
+
+    state = a3c.init(env, config, seed)
+    state.theta[:] = theta
+    for _ in a3c.train(env, config, state, gradient):
+        if len(found) >= n:
+            return found
 
 
 def over_runs(runs, beta):
@@ -370,36 +337,29 @@ def gap(runs, beta, name):
     x, without = ([run[name] for run in over_runs(runs, b)] for b in (beta, 0.0))
     gaps = np.subtract(x, without)
     (low,), (high,) = bootstrap_band(gaps[:, None], np.random.default_rng(0))
-    return f"{gaps.mean():+.0f} [{low:+.0f}, {high:+.0f}]".replace("-", "−")
+    return study.minus(f"{gaps.mean():+.0f} [{low:+.0f}, {high:+.0f}]")
 
 
 def markdown(record):
     head = "the notes, 3.2.3", "verdict", "what is so", "measured"
-    lines = [head, ("---",) * 4, *table(record)]
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    names = ("score", ".0f"), ("greedy", ".0f"), ("final_entropy", ".3f")
-    lines = [
-        "| β | last 100 training episodes | 20 greedy episodes | entropy, nats | 475 reached |"
-    ]
-    lines.append("|---|---|---|---|---|")
+    names, rows = (("score", ".0f"), ("greedy", ".0f"), ("final_entropy", ".3f")), []
     for beta in BETAS:
-        rows = over_runs(record["runs"], beta)
-        cells = " | ".join(plus_minus(rows, *name) for name in names)
-        reached = sum(run["steps_until_475"] is not None for run in rows)
-        lines.append(f"| {beta:g} | {cells} | {reached} of {len(rows)} |")
-    count = f"A3C on CartPole-v1 after {T_MAX:,} steps, mean ± s.d. of {len(rows)} seeds:"
-    return "\n".join([text, "", count, "", *lines]) + "\n"
+        runs = over_runs(record["runs"], beta)
+        reached = sum(run["steps_until_475"] is not None for run in runs)
+        cells = [plus_minus(runs, *name) for name in names]
+        rows.append([f"{beta:g}", *cells, f"{reached} of {len(runs)}"])
+    count = f"A3C on CartPole-v1 after {T_MAX:,} steps, mean ± s.d. of {len(runs)} seeds:"
+    names = "β", "last 100 training episodes", "20 greedy episodes", "entropy, nats", "475 reached"
+    return f"{study.table(head, table(record))}\n{count}\n\n{study.table(names, rows)}"
 
 
 def draw(record):
-    fig, axes = plt.subplots(2, 3, figsize=(15, 8.6), layout="constrained")
+    fig, axes = study.subplots(2, 3, (15, 8.6))
     draw_simplex(axes[0, 0], record["path"])
     draw_stationary(axes[0, 1], record["path"])
     draw_variance(axes[0, 2], axes[1, 0], record)
     draw_scores(axes[1, 1], record["runs"])
     draw_entropies(axes[1, 2], record["runs"])
-    for ax in axes.flat[1:]:
-        ax.spines[["top", "right"]].set_visible(False)
     fig.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
     fig.savefig(RESULTS / "entropy.png", dpi=150)
 
@@ -479,37 +439,30 @@ def draw_entropies(ax, runs):
 
 
 def draw_bands(ax, runs, name):
-    """For each β, the mean over seeds with its bootstrap interval; returns the number of seeds."""
+    """For each β, the mean over seeds with its bootstrap band; returns the number of seeds."""
     steps = np.arange(GRID, T_MAX + 1, GRID)
     for beta, colour in zip(BETAS, COLOURS):
         curves = np.array([run[name] for run in over_runs(runs, beta)])
-        ends = bootstrap_band(curves, np.random.default_rng(0))
-        ax.fill_between(steps, *ends, color=colour, alpha=0.15, lw=0)
-        ax.plot(steps, curves.mean(0), color=colour, lw=1.8, label=f"β = {beta:g}")
+        study.band(ax, steps, curves, colour, f"β = {beta:g}")
     ax.set_xlabel("environment steps")
-    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    study.in_steps(ax.xaxis)
     return len(curves)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--quick", action="store_true", help="a little of everything, not recorded")
-    parser.add_argument("--draw", action="store_true", help="draw what is recorded, run nothing")
-    parser.add_argument("--again", help="run again what begins with these words, recorded or not")
-    arguments = parser.parse_args()
-    if arguments.quick:
-        show("segments", segments(0, 20))
+    given = study.options(__doc__, seeds=10, again="", quick=False, draw=False)
+    if given.quick:
+        study.show("segments", segments(0, 20))
         for beta in BETAS:
-            show(f"β = {beta:g}", cartpole(beta, 0, 4000))
-        return show("exact", dict(path(), **variance()))
-    if arguments.draw:
+            study.show(f"β = {beta:g}", cartpole(beta, 0, 4000))
+        return study.show("exact", dict(path(), **variance()))
+    if given.draw:
         record = json.loads((RESULTS / "entropy.json").read_text())
     else:
-        jobs = [("segments", k) for k in range(arguments.seeds)]
-        jobs += [("cartpole", beta, k) for k in range(arguments.seeds) for beta in BETAS]
+        jobs = [("segments", k) for k in range(given.seeds)]
+        jobs += [("cartpole", beta, k) for k in range(given.seeds) for beta in BETAS]
         run = lambda part, *job: dict(segments=segments, cartpole=cartpole)[part](*job)
-        runs = gather("entropy", SETTINGS, jobs, run, arguments.again)
+        runs = study.gather("entropy", SETTINGS, jobs, run, given.again)
         exact = dict(path=path(), variance=variance(), gaussian=gaussian())
         record = dict(settings=SETTINGS, **exact, runs=runs)
         save("entropy", "benchmarks.entropy", record)

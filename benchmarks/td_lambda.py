@@ -13,13 +13,11 @@ episodes and the repetitions; all values start at 0, γ = 1. Drawn against α, a
 G^λ_t of the off-line algorithm is taken at the w that moves. The book leaves it open, but says that
 its λ = 0 is that of the online algorithm, and so it is with this reading only.
 
-π is fixed, so what is learned does not change what is seen: every λ and α learns from the same
-walks, which the page's own `train` made, all at once. Some of it is done again by `train`, one λ
-and α at a time, and must come out the same bit for bit; the off-line algorithm must agree with its
-definition.
+π is fixed, so learning does not change the walks. All λ and α learn at once from the same walks,
+which the page's `train` made. Some runs are made again by `train`, one λ and α at a time, and must
+be the same bit for bit; the off-line algorithm must agree with its definition.
 """
 
-import argparse
 from itertools import islice
 
 import gymnasium
@@ -28,7 +26,9 @@ import numpy as np
 
 import algorithms.exact.register  # noqa: F401
 from algorithms import td_lambda
+from algorithms.exact.laboratory import lambda_returns
 from algorithms.exact.worlds import RANDOM_WALK_19_VALUES
+from benchmarks import study
 from benchmarks.record import RESULTS, save
 
 LAMBDAS = np.array([0.0, 0.4, 0.8, 0.9, 0.95, 0.975, 0.99, 1.0])
@@ -65,31 +65,33 @@ def train(env, seed, **options):
     """w after each episode (EPISODES, STATES), by the page."""
     config = td_lambda.Config(gamma=1.0, **options)
     state = td_lambda.init(env, config, seed)
-    return np.array([state.w.copy() for _ in islice(td_lambda.train(env, config, state), EPISODES)])
+    training = study.episodes(td_lambda.train(env, config, state))
+    return np.array([state.w.copy() for _ in islice(training, EPISODES)])
 
 
 def walks(seed):
     env = Recorder(gymnasium.make("npgrad/RandomWalk19-v0"))
     train(env, seed, step_size=0.0)
-    return env.episodes
+    return env.episodes[:EPISODES]  # the next one has begun
 
 
-def learn_online(w, states, rewards, trace):
-    """One episode of TD(λ) for all λ and α at once: w (λ, α, STATES) moves in place."""
+def learn_online(w, states, rewards, trace, decays, alphas, gamma):
+    """Learn from one episode with TD(λ), for all decays γλ and all α at once. w (γλ, α, STATES)
+    moves in place."""
     z, v_old = np.zeros_like(w), 0.0
     for s, s2, R in zip(states, states[1:], rewards):
         v, v_next = w[..., s].copy(), w[..., s2].copy()
-        delta = R + v_next - v
-        z *= LAMBDAS[:, None, None]
+        delta = R + gamma * v_next - v
+        z *= decays[:, None, None]
         if trace == "dutch":
-            z[..., s] += 1.0 - ALPHAS * z[..., s]
+            z[..., s] += 1.0 - alphas * z[..., s]
             change = v - v_old
-            step = (ALPHAS * (delta + change))[..., None] * z
-            step[..., s] -= ALPHAS * change
+            step = (alphas * (delta + change))[..., None] * z
+            step[..., s] -= alphas * change
             w += step
         else:
             z[..., s] = z[..., s] + 1.0 if trace == "accumulating" else 1.0
-            w += (ALPHAS * delta)[..., None] * z
+            w += (alphas * delta)[..., None] * z
         v_old = v_next
 
 
@@ -107,33 +109,29 @@ def learn_offline(w, states, rewards):
         w[..., s] += ALPHAS * (G - w[..., s])
 
 
-def learn(episodes, kind):
-    """w after each episode, for all λ and α: (EPISODES, λ, α, STATES)."""
-    w, path = np.zeros((len(LAMBDAS), len(ALPHAS), STATES)), []
+def learn(episodes, kind, decays=LAMBDAS, alphas=ALPHAS, gamma=1.0):
+    """w after each episode, for all decays and all α: (EPISODES, γλ, α, STATES)."""
+    w, path = np.zeros((len(decays), len(alphas), STATES)), []
     with np.errstate(over="ignore", invalid="ignore"):  # some diverge
         for states, rewards in episodes:
             if kind == "offline":
                 learn_offline(w, states, rewards)
             else:
-                learn_online(w, states, rewards, kind)
+                learn_online(w, states, rewards, kind, decays, alphas, gamma)
             path.append(w.copy())
     return np.array(path)
 
 
-def rms_error(path):
-    """Over the 19 states, averaged over the episodes: (λ, α)."""
+def rms_error(path, v=RANDOM_WALK_19_VALUES):
+    """Over the 19 states, averaged over the episodes: (γλ, α)."""
     with np.errstate(over="ignore", invalid="ignore"):
-        squares = (path[..., :19] - RANDOM_WALK_19_VALUES) ** 2
-        return np.sqrt(squares.mean(-1)).mean(0)
+        return np.sqrt(((path[..., : len(v)] - v) ** 2).mean(-1)).mean(0)
 
 
 def by_definition(w, states, rewards, alpha, lam):
-    """The same sweep for one λ and α, from (12.1) and (12.3) with their sums."""
-    T = len(rewards)
-    for t in range(T):
-        n_step = [sum(rewards[t : t + n]) + w[states[t + n]] for n in range(1, T - t + 1)]
-        weights = [(1 - lam) * lam**n for n in range(T - t - 1)] + [lam ** (T - t - 1)]
-        w[states[t]] += alpha * (np.dot(weights, n_step) - w[states[t]])
+    """The same sweep as `learn_offline` for one λ and α, each G^λ_t anew at the present w."""
+    for t, s in enumerate(states[:-1]):
+        w[s] += alpha * (lambda_returns(rewards, w[states], 1.0, lam)[t] - w[s])
 
 
 def check(seed, count=8):
@@ -202,9 +200,7 @@ def statements(errors):
 
 
 def draw(curves, start, repetitions):
-    fig, axes = plt.subplots(
-        2, 2, figsize=(10, 7.6), sharex=True, sharey=True, layout="constrained"
-    )
+    fig, axes = study.subplots(2, 2, (10, 7.6), sharex=True, sharey=True)
     colors = plt.get_cmap("turbo")(np.linspace(0.05, 0.95, len(LAMBDAS)))
     for ax, (kind, title) in zip(axes.flat, TITLES.items()):
         for (lam, row), color in zip(curves[kind].items(), colors):
@@ -213,7 +209,6 @@ def draw(curves, start, repetitions):
             ax.plot(row["best_step_size"], row["rms_error"], "o", color=color, markersize=3.5)
         ax.set_title(title, fontsize=10)
         ax.set(xlim=(0, 1), ylim=(0.24, start))
-        ax.spines[["top", "right"]].set_visible(False)
     lines = axes[0, 0].get_legend_handles_labels()
     fig.legend(*lines, frameon=False, ncols=len(LAMBDAS), loc="outside upper center", fontsize=9)
     fig.supxlabel("α", fontsize=11)
@@ -222,12 +217,10 @@ def draw(curves, start, repetitions):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--repetitions", type=int, default=100)
-    arguments = parser.parse_args()
-    compared = check(arguments.repetitions)
+    repetitions = study.options(__doc__, repetitions=100).repetitions
+    compared = check(repetitions)
     runs = {kind: [] for kind in TITLES}
-    for seed in range(arguments.repetitions):
+    for seed in range(repetitions):
         episodes = walks(seed)
         for kind in TITLES:
             runs[kind].append(rms_error(learn(episodes, kind)))
@@ -239,12 +232,12 @@ def main():
             print(f"  λ = {lam:5}  best α = {row['best_step_size']:.4f}", end="  ")
             print(f"RMS error {row['rms_error']:.4f} ± {row['standard_error']:.4f}")
     start = float(np.sqrt(np.mean(np.square(RANDOM_WALK_19_VALUES))))
-    draw(curves, start, arguments.repetitions)
+    draw(curves, start, repetitions)
     save(
         "td_lambda",
         "benchmarks.td_lambda",
         dict(
-            repetitions=arguments.repetitions,
+            repetitions=repetitions,
             episodes=EPISODES,
             error_at_the_start=start,
             runs_equal_to_the_page_bit_for_bit=compared,

@@ -2,8 +2,8 @@
 
     python -m benchmarks.traces
 
-The notes set TD(λ)'s trace, "visit count + decay", beside actor–critic's, "gradient accumulation +
-decay". Each row: what they say, whether it is so, what was measured.
+The notes contrast TD(λ)'s trace, "visit count + decay", with actor–critic's, "gradient accumulation
++ decay". Each row: what they say, whether it is right, what was measured.
 
 same        actor_critic's z^w and td_lambda's z, both pages learning from the same ten walks, and
             the count e(s) ← γλ e(s) + 1{s = S} written out
@@ -21,13 +21,11 @@ actor       the expectation of an episode's update Σ_t δ_t z^θ_t, every episo
 Writes results/traces.json, .md and .png. Takes seconds.
 """
 
-import argparse
 import json
 from dataclasses import replace
-from itertools import islice
+from itertools import cycle, islice
 
 import gymnasium
-import matplotlib.pyplot as plt
 import numpy as np
 
 import algorithms.exact.register  # noqa: F401
@@ -38,8 +36,9 @@ from algorithms.exact.mdp import FiniteMDP, FiniteMDPEnv, expected_return, state
 from algorithms.exact.worlds import chain, random_walk_19
 from algorithms.policy_gradient_theorem import exact_gradient, score, world
 from algorithms.runner.plot import COLOURS
+from benchmarks import study
 from benchmarks.record import RESULTS, save
-from benchmarks.td_lambda import EPISODES, ONLINE, STATES, walks
+from benchmarks.td_lambda import EPISODES, ONLINE, STATES, learn, rms_error, walks
 
 GAMMA, LAM, SEEDS, TUNING = 0.9, 0.8, range(10), range(100, 120)
 LAMBDAS = np.array([0.8, 0.9, 1.0])
@@ -57,13 +56,13 @@ def lure() -> FiniteMDP:
 
 
 class Replay(gymnasium.Env):
-    """Plays recorded episodes again, whatever the agent does."""
+    """Plays recorded episodes again and again, whatever the agent does."""
 
     observation_space = gymnasium.spaces.Discrete(STATES)
     action_space = gymnasium.spaces.Discrete(2)
 
     def __init__(self, episodes):
-        self.episodes = iter(episodes)
+        self.episodes = cycle(episodes)
 
     def reset(self, *, seed=None, options=None):
         states, rewards = next(self.episodes)
@@ -98,7 +97,7 @@ def watch(env, page, config, trace, reports):
     env = Watched(env)
     state = page.init(env, config, 0)
     env.trace = lambda: getattr(state, trace)
-    for _ in islice(page.train(env, config, state), reports):
+    for _ in islice(study.episodes(page.train(env, config, state)), reports):
         pass
     return np.array(env.states), np.array(env.traces)
 
@@ -162,36 +161,16 @@ def forward():
     return gaps
 
 
-def learn(episodes, decays):
-    """w after each episode, for all decays of the accumulating trace and all α: (EPISODES, decay,
-    α, STATES)."""
-    w, path = np.zeros((len(decays), len(ALPHAS), STATES)), []
-    with np.errstate(over="ignore", invalid="ignore"):  # some diverge
-        for states, rewards in episodes:
-            z = np.zeros((len(decays), 1, STATES))
-            for s, s2, R in zip(states, states[1:], rewards):
-                delta = R + GAMMA * w[..., s2] - w[..., s]
-                z *= decays[:, None, None]
-                z[..., s] += 1.0
-                w += (ALPHAS * delta)[..., None] * z
-            path.append(w.copy())
-    return np.array(path)
-
-
 def discount():
     """RMS error (10 seeds) for each λ, decay γλ and decay λ; and the error of v̂ = 0."""
     mdp = replace(random_walk_19(), gamma=GAMMA)
     v = state_values(mdp, np.full((STATES, 2), 0.5))[: STATES - 1]
     decays = np.append(GAMMA * LAMBDAS, LAMBDAS)
-
-    def errors(seeds):
-        paths = np.stack([learn(walks(seed), decays)[..., : STATES - 1] for seed in seeds])
-        with np.errstate(over="ignore", invalid="ignore"):
-            return np.sqrt(((paths - v) ** 2).mean(-1)).mean(1)
-
+    trained = lambda seed: learn(walks(seed), "accumulating", decays, ALPHAS, GAMMA)
+    errors = lambda seeds: np.array([rms_error(trained(seed), v) for seed in seeds])
     mean = errors(TUNING).mean(0)
     tuned = np.where(np.isfinite(mean), mean, np.inf).argmin(-1)
-    check_learn(decays, tuned)
+    check_learn(decays, tuned, trained(0))
     found = errors(SEEDS)[:, np.arange(len(decays)), tuned]
     rows = [
         dict(step_size=float(ALPHAS[j]), rms_error=e.tolist(), mean=e.mean(), sd=e.std(ddof=1))
@@ -204,16 +183,16 @@ def discount():
     return dict(gamma=GAMMA, error_of_zero=float(np.sqrt((v**2).mean())), by_lambda=table)
 
 
-def check_learn(decays, chosen):
-    """Assert that `learn` does what td_lambda's page does: with γλ; and with decay λ ≤ γ, as TD of
-    λ/γ."""
-    path = learn(walks(0), decays)
+def check_learn(decays, chosen, path):
+    """Assert that the path of w over the walks of seed 0 is that of td_lambda's page: with γλ; and
+    with decay λ ≤ γ, as TD of λ/γ."""
     for i, (decay, j) in enumerate(zip(decays, chosen)):
         if decay <= GAMMA:
             config = td_lambda.Config(gamma=GAMMA, lam=decay / GAMMA, step_size=ALPHAS[j])
             env = Replay(walks(0))
             state = td_lambda.init(env, config, 0)
-            for w, _ in zip(path[:, i, j], td_lambda.train(env, config, state)):
+            training = study.episodes(td_lambda.train(env, config, state))
+            for w, _ in zip(path[:, i, j], training):
                 np.testing.assert_allclose(w, state.w, rtol=0, atol=1e-12)
 
 
@@ -240,7 +219,8 @@ def continuing():
 
 
 def expected_update(mdp, theta, with_I):
-    """(E Σ_t δ_t z^θ_t, ∇J): λ = 0.8, exact v^π, θ fixed; the page's box adds the update up."""
+    """(E Σ_t δ_t z^θ_t, ∇J): λ = 0.8, exact v^π, π at this θ. The page's box adds the update up in
+    the State's own θ, which starts at 0 and on which nothing here depends."""
     env = FiniteMDPEnv(mdp)
     config = actor_critic.Traces(
         network=LINEAR, optimizer="sgd", step_size=1.0, gamma=mdp.gamma, lambda_theta=LAM
@@ -250,14 +230,12 @@ def expected_update(mdp, theta, with_I):
     v, total = state_values(mdp, pi), np.zeros_like(theta)
     for tau in enumerate_episodes(mdp, pi, scores).episodes:
         state = actor_critic.init(env, config, 0)
-        update = np.zeros_like(theta)
-        ascend = lambda z_theta, z_w, delta, update=update: np.add(update, delta * z_theta, update)
         for s, s2, a, R in zip(tau.states, tau.states[1:], tau.actions, tau.rewards):
             dv, dlogpi = lambda c: 0.0, lambda c, x=scores[s, a]: c * x
-            actor_critic.traces(config, state, R, v[s], v[s2], dv, dlogpi, ascend)
+            actor_critic.traces(config, state, R, v[s], v[s2], dv, dlogpi)
             if not with_I:
                 state.I = 1.0
-        total += tau.probability * update
+        total += tau.probability * state.theta
     return total, exact_gradient(theta, mdp, policy, x)
 
 
@@ -360,13 +338,8 @@ def table(found):
     ]
 
 
-def markdown(rows):
-    lines = [("the notes, 2.1.1", "verdict", "what is so", "measured"), ("---",) * 4, *rows]
-    return "\n".join(f"| {' | '.join(row)} |" for row in lines) + "\n"
-
-
 def draw(found):
-    fig, axes = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
+    fig, axes = study.subplots(2, 2, (11, 8))
     draw_visits(axes[0, 0], found["revisited"])
     draw_kinds(axes[0, 1], found["kinds"])
     draw_discount(axes[1, 0], found["discount"])
@@ -377,8 +350,6 @@ def draw(found):
     ax.set(xlabel="expected updates of the box", ylabel="J", ylim=(-0.01, 0.27))
     ax.set_title("Actor's trace, where two steps look alike (γ = ½)", loc="left", fontsize=11)
     ax.legend(frameon=False, loc="center right")
-    for ax in axes.flat:
-        ax.spines[["top", "right"]].set_visible(False)
     fig.savefig(RESULTS / "traces.png", dpi=150)
 
 
@@ -418,11 +389,11 @@ def draw_discount(ax, discount):
 
 
 def main():
-    argparse.ArgumentParser(description=__doc__.split("\n")[0]).parse_args()
+    study.options(__doc__)
     parts = (same, revisited, forward, discount, kinds, continuing, actor)
     found = {part.__name__: part() for part in parts}
     rows = table(found)
-    text = markdown(rows)
+    text = study.table(("the notes, 2.1.1", "verdict", "what is so", "measured"), rows)
     print(text)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "traces.md").write_text(text)

@@ -1,17 +1,29 @@
-"""The calculus: automatic differentiation of plain NumPy, models, distributions, optimisers."""
+"""The calculus: automatic differentiation of plain NumPy, networks, distributions, optimisers."""
 
 from npgrad.autodiff import grad, jacobian, value_and_grad, vjp
 from npgrad.check import central_differences, check_gradient, check_grads, complex_step
-from npgrad.distributions import Gaussian, Softmax
-from npgrad.models import beside, from_function, linear, linear_preferences, mlp
+from npgrad.distributions import Gaussian, Head, Product, Softmax, gaussian, product, softmax
+from npgrad.networks import (
+    ActorCritic,
+    at,
+    beside,
+    from_function,
+    linear,
+    linear_preferences,
+    mlp,
+)
 from npgrad.optimizers import OPTIMIZERS, clip_norm, soft_update
 from npgrad.parameters import Layout
 
 __all__ = [
     "OPTIMIZERS",
+    "ActorCritic",
     "Gaussian",
+    "Head",
     "Layout",
+    "Product",
     "Softmax",
+    "at",
     "beside",
     "central_differences",
     "check_gradient",
@@ -19,12 +31,15 @@ __all__ = [
     "clip_norm",
     "complex_step",
     "from_function",
+    "gaussian",
     "grad",
     "jacobian",
     "linear",
     "linear_preferences",
     "mlp",
+    "product",
     "soft_update",
+    "softmax",
     "value_and_grad",
     "vjp",
 ]

@@ -1,19 +1,20 @@
 """Reverse-mode automatic differentiation of plain NumPy code.
 
-A function under differentiation is called with `Node`s in place of arrays. NumPy hands every ufunc
-and function that meets one back to it (`__array_ufunc__`, `__array_function__`), so user code keeps
-its `import numpy as np`; the node computes the value, and the derivative's own tape remembers
-function and arguments. Read backwards, each entry hands the gradient ȳ of its output y on to its
-arguments by the function's rule (`rules.py`):
+A function under differentiation is called with `Node`s in place of arrays. NumPy passes every ufunc
+and function that meets a Node to the Node (`__array_ufunc__`, `__array_function__`), so user code
+keeps its `import numpy as np`. The Node computes the value, and the tape of this derivative records
+the function and its arguments. Then the tape is read backwards: each entry passes the gradient ȳ of
+its output y to its arguments by the function's rule (`rules.py`):
 
     x̄ = Σ_{y made from x}  (∂y/∂x)ᵀ ȳ .
 
-A nested derivative needs no second machinery: in it the values are Nodes of the enclosing
-derivative, and the rules, being NumPy code, are remembered by that one's tape. Each tape belongs
-to one call: derivatives in several threads do not meet.
+Nested derivatives need no extra mechanism. In an inner derivative the values are Nodes of the
+enclosing derivative, and the rules, which are NumPy code, are recorded by the enclosing tape. Each
+tape belongs to one call, so derivatives in several threads are independent.
 
-What has no rule raises. The function may change its own plain arrays in place, but not the arrays
-it is differentiated with respect to: these are read again on the way back.
+A function without a rule raises TypeError. The differentiated function may change its own plain
+arrays in place, but not the arrays it is differentiated with respect to: the backward pass reads
+these again.
 """
 
 import math
@@ -27,11 +28,11 @@ from npgrad.rules import add_at, part, scatter, unbroadcast
 
 
 class _Trace:
-    """f at args, with variables in place of args[i], i in argnums.
+    """Record of one call of f at args, with variables in place of args[i], i in argnums.
 
     value      of f: an array or float, or a Node of an enclosing derivative
-    node       our Node of that value; None if f does not depend on the variables
-    entries    what the tape remembered
+    node       this record's Node of that value; None if f does not depend on the variables
+    entries    the entries of the tape
     """
 
     __slots__ = ("entries", "node", "shape", "value", "variables")
@@ -66,7 +67,7 @@ class _Trace:
         self.shape = _shape(value) if self.node is None else value.shape
 
     def pull(self, g):
-        """The gradients of the variables, given the gradient g of the value."""
+        """Return the gradients of the variables, given the gradient g of the value."""
         gradients = {} if self.node is None else self._backward(g)
         results = []
         given = {id(g)}
@@ -76,7 +77,7 @@ class _Trace:
             if d is None:
                 d = np.zeros_like(value)
             elif d.base is not None or id(d) in given:
-                d = d.copy()  # a rule may hand on g itself, or a view of it
+                d = d.copy()  # a rule may return g itself or a view of it
             if d.dtype is not value.dtype:
                 d = d.astype(value.dtype)
             given.add(id(d))
@@ -84,9 +85,9 @@ class _Trace:
         return results
 
     def _backward(self, g):
-        """{node: gradient}, from the value back to the variables."""
+        """Return {node: gradient}, computed from the value back to the variables."""
         gradients = {self.node: g}
-        buffers = set()  # nodes whose gradient is an array made here: it may be added to
+        buffers = set()  # nodes whose gradient is an array made here, which may be changed in place
         for node, function, args, values in reversed(self.entries):
             g = gradients.pop(node, None)
             if g is None:
@@ -99,7 +100,7 @@ class _Trace:
                 continue
             y = node.value
             rules = RULES[function]
-            if len(args) == 1:  # one or two arguments spelled out: quicker, and most are such
+            if len(args) == 1:  # one and two arguments, the common cases, are written out: faster
                 x = args[0]
                 d = rules[0](g, y, values[0])
                 gradients[x] = gradients[x] + d if x in gradients else d
@@ -127,7 +128,7 @@ class _Trace:
 
 
 def _send_piece(gradients, buffers, x, index, g):
-    """Add g to the gradient of x at [index]: all pieces into one array, not each into its own."""
+    """Add g to the gradient of x at [index]; all pieces of x share one array."""
     if x in buffers and type(g) is not Node:
         add_at(gradients[x], index, g)
     elif x in gradients:
@@ -141,7 +142,7 @@ def _send_piece(gradients, buffers, x, index, g):
 
 
 def _shape(value):
-    """The shape of what the function returned, where that does not depend on the variables."""
+    """Return the shape of a function value that does not depend on the variables."""
     if isinstance(value, (Node, np.ndarray, np.generic)) and value.dtype.kind in "fiub":
         return value.shape
     if isinstance(value, (float, int)):
@@ -150,7 +151,7 @@ def _shape(value):
 
 
 def _differentiable(x, position, tape):
-    """The argument x as the value of a variable of this tape."""
+    """Check the argument x and return it as the value of a variable of this tape."""
     if type(x) is float:
         return np.float64(x)
     if type(x) is Node and x.tape is tape:
@@ -173,15 +174,15 @@ def _indices(argnums):
 
 
 def _like(argnums, results):
-    """One result for one argnum, a tuple for a tuple."""
+    """Return one result if argnums is an int, a tuple of results if it is a tuple."""
     return tuple(results) if isinstance(argnums, (tuple, list, range)) else results[0]
 
 
 def value_and_grad(f, argnums=0):
-    """(f, ∇f) of a scalar function: a function of the same arguments.
+    """Return a function of f's arguments that computes (f, ∇f) of the scalar function f.
 
     argnums   an int, or a tuple for a tuple of gradients; each has its argument's shape and dtype
-    Raises TypeError where f is not scalar or does something that has no rule.
+    The function raises TypeError if f is not scalar or uses an operation without a rule.
     """
     indices = _indices(argnums)
 
@@ -199,7 +200,7 @@ def value_and_grad(f, argnums=0):
 
 
 def grad(f, argnums=0):
-    """∇f of a scalar function; arguments and errors as in `value_and_grad`."""
+    """Return a function that computes ∇f; arguments and errors as in `value_and_grad`."""
     both = value_and_grad(f, argnums)
 
     def gradient(*args, **kwargs):
@@ -209,7 +210,7 @@ def grad(f, argnums=0):
 
 
 def vjp(f, *args, argnums=None):
-    """(f(*args), pullback), where pullback(g) = (Jᵀg for each argument).
+    """Return (f(*args), pullback), where pullback(g) = (Jᵀg for each argument).
 
     g         has the shape of f's output
     argnums   None: the pullback returns a tuple over all args; an int: one array; a tuple: a tuple
@@ -231,7 +232,7 @@ def vjp(f, *args, argnums=None):
 
 
 def jacobian(f, argnums=0):
-    """∂f_i/∂x_j, of shape f's shape + x's shape; f may have any shape."""
+    """Return a function for ∂f_i/∂x_j, of shape f's shape + x's shape; f may have any shape."""
     indices = _indices(argnums)
 
     def jacobian_of_f(*args, **kwargs):

@@ -1,13 +1,13 @@
-"""Gradients against numbers: the third of the five legs every gradient here stands on.
+"""Comparison of gradients with numerical derivatives: one of the five checks of every gradient.
 
-complex step          ∂f/∂x_j = Im f(x + i h e_j) / h, h = 2⁻⁷⁰: no subtraction, so exact to
-                      rounding; but f must be analytic and written in functions that take complex
+complex step          ∂f/∂x_j = Im f(x + i h e_j) / h, h = 2⁻⁷⁰: no subtraction, so exact up to
+                      rounding; but f must be analytic and use only functions that accept complex
                       numbers (Squire & Trapp 1998)
 central differences   (f(x + h e_j) − f(x − h e_j)) / 2h for h = h₀, h₀/2, ..., extrapolated to
-                      h = 0 (Richardson; the table and its error estimate are Ridders' 1982)
+                      h = 0 (Richardson; table and error estimate by Ridders 1982)
 
-np.abs, np.maximum and comparisons of complex numbers give wrong complex steps without a word, so a
-complex step is only believed where it agrees with the differences to within their error.
+np.abs, np.maximum and comparisons of complex numbers give wrong complex steps without an error. A
+complex step is therefore used only if it agrees with the differences to within their error.
 """
 
 import inspect
@@ -23,10 +23,10 @@ LEVELS = 12
 
 
 def complex_step(f, x):
-    """∂f/∂x by complex steps, of shape f's shape + x's shape.
+    """Return ∂f/∂x by complex steps, of shape f's shape + x's shape.
 
-    x a float or an array. Raises TypeError where f(complex) is not complex. The caller answers for
-    f being analytic: `check_gradient` compares first.
+    x is a float or an array. f must be analytic: this function does not check it, `check_gradient`
+    does, by differences. Raises TypeError if f(complex) is not complex.
     """
     x = np.asarray(x, dtype=float)
     columns = []
@@ -41,25 +41,27 @@ def complex_step(f, x):
 
 
 def central_differences(f, x):
-    """∂f/∂x by extrapolated central differences, of shape f's shape + x's shape.
+    """Return ∂f/∂x by extrapolated central differences, of shape f's shape + x's shape.
 
-    x a float or an array; f is evaluated within x_j ± max(1, |x_j|)/16 at most. Where differences
-    do not converge (a kink, noise) the best of them is returned; `check_gradient` raises there.
+    x is a float or an array; f is evaluated within x_j ± max(1, |x_j|)/16 at most. If the
+    differences do not converge (a kink, noise), the best of them is returned; `check_gradient`
+    raises in this case.
     """
     return _differences(f, x, 0.0)[0]
 
 
 def check_grads(f, *args, order=1, argnums=None, layout=None, rtol=1e-8, atol=1e-15):
-    """Assert that npgrad's derivatives of f at args agree with numbers, entry by entry.
+    """Assert that npgrad's derivatives of f at args agree with numerical ones, entry by entry.
 
     f         of any shape; plain NumPy code
     order     2: the derivatives of npgrad's gradient are checked too (all of the Hessian)
     argnums   an int or a tuple; None: every float or float array in args
-    layout    names the entries of the first of them, by `layout.name_of(i)`; or {argnum: layout}
-    rtol      allowed relative error of an entry, besides the numbers' own uncertainty
-    atol      rounding error to expect of values and gradients that are a small rest of terms
-              which cancel; make it smaller to check gradients far below 1
-    Raises AssertionError naming argument, parameter and index, with both numbers.
+    layout    names the entries of the first argument checked, by `layout.name_of(i)`; or a dict
+              {argnum: layout}
+    rtol      allowed relative error of an entry, in addition to the numerical uncertainty
+    atol      rounding error to expect in values and gradients whose terms nearly cancel; make it
+              smaller to check gradients far below 1
+    Raises AssertionError that names the argument, the parameter and the index, with both numbers.
     """
     argnums = _float_arguments(args) if argnums is None else _positions(args, argnums)
     args = _widened(args, argnums)
@@ -75,11 +77,11 @@ def check_grads(f, *args, order=1, argnums=None, layout=None, rtol=1e-8, atol=1e
 
 
 def check_gradient(f, gradient, *args, argnums=0, layout=None, rtol=1e-8, atol=1e-15):
-    """Assert that gradient(*args), written by hand, is ∂f/∂args[argnums], entry by entry.
+    """Assert that the hand-written gradient(*args) is ∂f/∂args[argnums], entry by entry.
 
     f, gradient   functions of the same arguments; f need not be NumPy code. gradient returns an
                   array of f's shape + the argument's shape (a tuple of them for a tuple argnums)
-    Others and errors as in `check_grads`.
+    The other arguments and the errors are as in `check_grads`.
     """
     several = np.iterable(argnums)
     indices = _positions(args, argnums)
@@ -105,7 +107,7 @@ def _compare(f, gradient, args, i, layout, argnums, tolerance, who):
     if np.isnan(uncertainty).any():
         index = np.argwhere(np.isnan(uncertainty))[0][y.ndim :]
         raise AssertionError(
-            f"{what}, cannot be checked: the differences by "
+            f"{what}, cannot be checked: the differences with respect to "
             f"{_parameter(layout, i, argnums, index, np.shape(x))} do not converge "
             "(a kink, a jump, noise or nan)"
         )
@@ -123,9 +125,10 @@ def _compare(f, gradient, args, i, layout, argnums, tolerance, who):
 
 
 def _numbers(f, x, y, atol):
-    """(∂f/∂x, its uncertainty, the method): complex step if believable, else differences.
+    """Return (∂f/∂x, its uncertainty, the method).
 
-    The uncertainty broadcasts to ∂f/∂x; it is nan where the differences do not converge.
+    The method is the complex step if it agrees with the differences, else the differences. The
+    uncertainty broadcasts to ∂f/∂x; it is nan where the differences do not converge.
     """
     differences, error = _differences(f, x, atol)
     eps = np.finfo(y.dtype if y.dtype.kind == "f" else float).eps
@@ -136,28 +139,29 @@ def _numbers(f, x, y, atol):
         with warnings.catch_warnings():
             warnings.simplefilter("error", np.exceptions.ComplexWarning)
             exact = complex_step(f, x)
-    except Exception:  # whatever f does with numbers it was not written for
+    except Exception:  # f may not accept complex numbers and may raise any exception
         exact = np.full(differences.shape, np.nan)
     if np.all(np.abs(exact - differences) <= 10 * error):
-        return exact, 64 * eps * scale + atol, "complex step"  # of the gradient's own rounding
+        return exact, 64 * eps * scale + atol, "complex step"  # rounding of the checked gradient
     converged = 10 * error <= np.maximum(1e-6 * scale, 1e5 * atol)
     return differences, np.where(converged, 10 * error, np.nan), "central differences"
 
 
 def _differences(f, x, atol):
-    """(∂f/∂x, error) by Ridders' table for each entry of x."""
+    """Return (∂f/∂x, error), by Ridders' table for each entry of x."""
     x = np.asarray(x, dtype=float)
     columns = [_ridders(f, x, j, atol) for j in np.ndindex(x.shape)]
     return tuple(_columns([column[k] for column in columns], f, x) for k in (0, 1))
 
 
 def _ridders(f, x, j, atol):
-    """(∂f/∂x_j, error).
+    """Return (∂f/∂x_j, error).
 
     T[k, 0] is the difference with step h₀ 2⁻ᵏ; T[k, m] = T[k, m−1] + (T[k, m−1] − T[k−1, m−1])
-    / (4ᵐ − 1) cancels the error's h²ᵐ term. The entry with the least error wins: its distance from
-    the two it is made of, and f's rounding over the step. Later entries cannot win once that
-    rounding alone exceeds the best error.
+    / (4ᵐ − 1) cancels the error's h²ᵐ term. The error of an entry is its distance from the two
+    entries it is computed from, plus f's rounding error divided by the step. The entry with the
+    smallest error is returned. Once the rounding part alone exceeds the smallest error, later
+    entries cannot be better, and the loop ends.
     """
     step = FIRST_STEP * 2.0 ** np.ceil(np.log2(max(1.0, abs(x[j]))))
     shape = np.shape(f(x[()]))
@@ -201,7 +205,7 @@ def _positions(args, argnums):
 
 
 def _widened(args, argnums):
-    """args with those to be differentiated in double precision."""
+    """Return args; those to be differentiated are converted to double precision."""
     args = list(args)
     for i in argnums:
         args[i] = np.array(args[i], dtype=float)[()]

@@ -1,9 +1,9 @@
-"""NumPy's functions, in NumPy's own signatures, made of what `rules.py` can differentiate.
+"""NumPy's functions, with NumPy's own signatures, built from the functions of `rules.py`.
 
-`FUNCTIONS[np.f]` is called in np.f's place when an argument is being differentiated. Parameters
-that are missing here (out=, where=, dtype=, ...) have no derivative and are refused by name.
-`CONSTANT` holds the functions whose value does not change under small changes of the argument
-(comparisons, argmax, floor, shape, ...): they are computed as plain NumPy.
+`FUNCTIONS[np.f]` is called in place of np.f when an argument is being differentiated. Parameters
+that are missing here (out=, where=, dtype=, ...) have no derivative; using one raises a TypeError
+that names it. `CONSTANT` holds the functions whose value does not change under small changes of the
+argument (comparisons, argmax, floor, shape, ...): they are computed by plain NumPy.
 """
 
 import math
@@ -36,7 +36,7 @@ def implements(*numpy_functions):
 
 
 def _arrays(function, args):
-    """args, those of `function`, as Nodes and arrays."""
+    """Return the args of `function` as Nodes and arrays."""
     return [a if type(a) is Node else np.asarray(constant(function, a)) for a in args]
 
 
@@ -222,7 +222,7 @@ def roll(a, shift, axis=None):
 
 @implements(np.pad)
 def pad(array, pad_width, mode="constant", *, constant_values=0):
-    """Only with zeros."""
+    """Pad with zeros; the other modes have no derivative rule."""
     if mode != "constant" or np.any(constant_values):
         raise TypeError("np.pad has a derivative rule only for mode='constant' with zeros")
     widths = np.broadcast_to(pad_width, (array.ndim, 2)).tolist()
@@ -272,7 +272,7 @@ def take_along_axis(arr, indices, axis=-1):
         return ravel(arr)[indices]
     axis = normalize_axis_index(axis, arr.ndim)
     if np.ndim(indices) != arr.ndim:
-        raise ValueError(f"take_along_axis of shape {arr.shape} at indices {np.shape(indices)}")
+        raise ValueError(f"indices have shape {np.shape(indices)}: must have {arr.ndim} axes")
     shape = [n if i == axis else m for i, (n, m) in enumerate(zip(indices.shape, arr.shape))]
     index = list(np.ogrid[tuple(slice(n) for n in shape)])
     index[axis] = indices
@@ -364,7 +364,7 @@ min_ = implements(np.min, np.amin)(_reduction(rules.min_))
 
 
 def _ufunc_reduce(f):
-    """A ufunc reduces the first axis unless told otherwise."""
+    """Return f as the reduce of a ufunc, which reduces the first axis by default."""
 
     def reduce(array, axis=0, dtype=None, *, keepdims=False):
         if dtype is not None:
@@ -417,7 +417,7 @@ def std(a, axis=None, *, ddof=0, keepdims=False):
 
 @implements(np.prod)
 def prod(a, axis=None, *, keepdims=False):
-    """Multiplied pairwise, so that factors of zero have the right derivatives too."""
+    """Multiply pairwise, so that the derivatives are right for factors of zero too."""
     shape = a.shape
     axes = tuple(range(a.ndim)) if axis is None else normalize_axis_tuple(axis, a.ndim)
     kept = tuple(n for i, n in enumerate(shape) if i not in axes)
@@ -495,7 +495,7 @@ def tensordot(a, b, axes=2):
     over_a, over_b = axes if np.iterable(axes) else (range(n - axes, n), range(axes))
     over_a, over_b = normalize_axis_tuple(over_a, n), normalize_axis_tuple(over_b, m)
     if [a.shape[i] for i in over_a] != [b.shape[i] for i in over_b]:
-        raise ValueError(f"tensordot over {axes} of shapes {a.shape} and {b.shape}")
+        raise ValueError(f"axes = {axes}: sizes differ in shapes {a.shape} and {b.shape}")
     free_a = [i for i in range(n) if i not in over_a]
     free_b = [i for i in range(m) if i not in over_b]
     shape = [a.shape[i] for i in free_a] + [b.shape[i] for i in free_b]
@@ -522,7 +522,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def _explicit_subscripts(operands):
-    """einsum's arguments in either form -> ("ab,bc->ac", operands), every ellipsis spelled out."""
+    """Convert einsum's arguments, in either form, to ("ab,bc->ac", operands) without ellipses."""
     if not isinstance(operands[0], str):  # einsum(a, [0, 1], b, [1, 2], [0, 2])
         spell = lambda axes: "".join("..." if i is Ellipsis else _LETTERS[i] for i in axes)
         count = len(operands) // 2
@@ -542,7 +542,7 @@ def _explicit_subscripts(operands):
         letters = inputs.replace(",", "").replace(".", "")
         output = "..." + "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
     elif dots and "..." not in output:
-        raise ValueError(f"einsum {subscripts!r}: the ellipsis must stand in the output too")
+        raise ValueError(f"einsum {subscripts!r}: the ellipsis must be in the output too")
     terms = [t.replace("...", dots[len(dots) - w :]) for t, w in zip(terms, widths)]
     return ",".join(terms) + "->" + output.replace("...", dots), arrays
 

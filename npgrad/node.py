@@ -1,9 +1,9 @@
-"""What stands in for an array while a function is being differentiated.
+"""Nodes, which replace arrays while a function is being differentiated, and their tapes.
 
-NumPy hands every ufunc and function that meets a `Node` to it (`__array_ufunc__`,
-`__array_function__`); the node computes the value, and its tape remembers function and arguments.
-The tables are filled by `rules.py` (derivatives) and `functions.py` (NumPy's functions in terms of
-those).
+NumPy passes every ufunc and function that meets a `Node` to the Node (`__array_ufunc__`,
+`__array_function__`). The Node computes the value, and its tape records the function and its
+arguments. `rules.py` fills the table of derivatives, RULES; `functions.py` fills the tables of
+NumPy's functions, FUNCTIONS and CONSTANT.
 """
 
 import inspect
@@ -19,17 +19,17 @@ FUNCTIONS = {}
 CONSTANT = set()
 
 _NUMBERS = {float, int, bool, *(np.dtype(c).type for c in "efdg?bhilqBHILQ")}
-_levels = count()  # only their order means anything: of two derivatives, which began later
+_levels = count()  # only the order matters: a derivative that begins later has a larger level
 
 
 class Tape:
-    """What one derivative remembers: an entry (node, function, args, values) per operation.
+    """The record of one derivative: an entry (node, function, args, values) per operation.
 
-    entries   in the order of computation; values are args with the Nodes of this tape replaced by
-              their values, and arrays by copies, since the function may go on to change them;
-              args may be None where there was no such Node. When the function has returned,
-              entries is None: its Nodes are constants now
-    level     an inner derivative has a larger one than those around it; infinite at the end
+    entries   in the order of computation. values are args with the Nodes of this tape replaced by
+              their values, and arrays by copies, because the function may change them later. In
+              args, an argument that is no such Node may be replaced by None. After the function
+              has returned, entries is None, and the Nodes of this tape are constants
+    level     an inner derivative has a larger level than the enclosing ones; infinite at the end
     """
 
     __slots__ = ("entries", "level")
@@ -44,7 +44,7 @@ class Tape:
 
 
 class Node:
-    """A value, and the tape that remembers how it was made.
+    """A value and the tape that records how it was computed.
 
     The value is an array, or a Node of an enclosing derivative.
     """
@@ -84,7 +84,7 @@ class Node:
                 signature.bind(*args, **kwargs)
             except TypeError as error:
                 raise TypeError(
-                    f"{name_of(function)}{signature} is what has a derivative rule: {error}"
+                    f"only {name_of(function)}{signature} has a derivative rule: {error}"
                 ) from None
             raise
 
@@ -92,14 +92,14 @@ class Node:
         raise TypeError(
             "a value that is being differentiated cannot become a plain array here: np.array, "
             "np.asarray, a[i] = x, methods of plain arrays (write np.dot(a, x) for a.dot(x)) and "
-            "functions outside NumPy would cut its derivative. Use np.stack or np.concatenate to "
+            "functions outside NumPy would lose its derivative. Use np.stack or np.concatenate to "
             "collect values, and NumPy functions to compute with them"
         )
 
     def _no_number(self, *_):
         raise TypeError(
             "a value that is being differentiated cannot become a Python number (float(), int(), "
-            "math.*, .item(), an index): its derivative would be cut. Use NumPy functions"
+            "math.*, .item(), an index): its derivative would be lost. Use NumPy functions"
         )
 
     __float__ = __int__ = __complex__ = __index__ = item = tolist = _no_number
@@ -112,8 +112,8 @@ class Node:
 
     def __setitem__(self, index, value):
         raise TypeError(
-            "item assignment into a value that is being differentiated: build the result with "
-            "np.where, np.concatenate or np.stack instead"
+            "item assignment into a value that is being differentiated has no derivative rule: "
+            "build the result with np.where, np.concatenate or np.stack instead"
         )
 
     def __getitem__(self, index):
@@ -174,14 +174,14 @@ class Node:
     ndim = property(lambda self: self.value.ndim)
     size = property(lambda self: self.value.size)
     dtype = property(lambda self: self.value.dtype)
-    base = None  # as that of an array which is no view
+    base = None  # as for an array that is not a view
     real = property(lambda self: self)
     T = property(lambda self: FUNCTIONS[np.transpose](self))
     mT = property(lambda self: np.swapaxes(self, -1, -2))
 
 
 def record(function, *args):
-    """function(*args), remembered if a Node is among the args; `function` must be in RULES."""
+    """Return function(*args), recorded if an arg is a Node; `function` must be in RULES."""
     tape = None
     values = []
     for arg in args:
@@ -206,7 +206,7 @@ def record(function, *args):
 
 
 def _record_nested(function, args):
-    """record among several derivatives: to the innermost the Nodes of the others are values."""
+    """Do what `record` does; the innermost derivative treats Nodes of the others as values."""
     tape = max((arg.tape for arg in args if type(arg) is Node), key=lambda tape: tape.level)
     own = [arg if type(arg) is Node and arg.tape is tape else None for arg in args]
     values = [arg.copy("K") if type(arg) is np.ndarray else arg for arg in args]
@@ -222,7 +222,7 @@ def _record_nested(function, args):
 
 
 def _unary(ufunc, x):
-    """record(ufunc, x) for a Node, quickly."""
+    """Return record(ufunc, x) for a Node x, by a shorter path."""
     value = x.value
     tape = x.tape
     entries = tape.entries
@@ -236,7 +236,7 @@ def _unary(ufunc, x):
 
 
 def _binary(ufunc, x, y):
-    """record(ufunc, x, y) for a Node and a Node or a constant, quickly."""
+    """Return record(ufunc, x, y) for a Node and a Node or a constant, by a shorter path."""
     if type(x) is Node:
         tape = x.tape
         a = x.value
@@ -262,7 +262,10 @@ def _binary(ufunc, x, y):
 
 
 def constant(function, x):
-    """A copy of x, an array or a number that can stand beside Nodes in function's arguments."""
+    """Return x for use beside Nodes in the arguments of `function`; an array is copied.
+
+    Raises TypeError unless x is real numbers in a plain array.
+    """
     if type(x) is np.ndarray and x.dtype.kind in "fiub":
         return x.copy("K")
     if type(x) in (list, tuple):
@@ -273,7 +276,7 @@ def constant(function, x):
 
 
 def _frozen(index):
-    """The index, proof against later changes of its arrays."""
+    """Return the index with copies of its arrays, which later changes cannot affect."""
     if type(index) is np.ndarray:
         return index.copy()
     if type(index) is tuple:
@@ -294,7 +297,7 @@ def astype(x, dtype):
 
 
 def plain(args):
-    """args with every Node replaced by its value, which is an array in the end."""
+    """Return args with every Node replaced by its value, repeatedly, until no Node is left."""
     if isinstance(args, (tuple, list)):
         return (tuple if isinstance(args, tuple) else list)(map(plain, args))
     return plain(args.value) if type(args) is Node else args
@@ -317,7 +320,7 @@ def _no_rule(what):
 
 
 def _add_operators():
-    """Python's operators and NumPy's array methods, each the NumPy function of its name."""
+    """Give Node Python's operators and NumPy's array methods; each calls its NumPy function."""
 
     def arithmetic(name, ufunc):
         def operator(self, other):

@@ -1,12 +1,12 @@
-"""Optimisers on flat vectors: each turns a gradient d into the STEP that the caller adds or takes.
+"""Optimisers on flat vectors: each turns a gradient d into a STEP, and the caller applies it:
 
     theta += step        to ascend,        theta -= step        to descend,
 
-so that the sign stands where the method is read. The statistics m (slots, n) are changed in place;
-own or shared memory is only a matter of which m is handed in. t counts the steps from 1. step_size
-is a number, or an array with one for each entry. The step is a new array, or out, if there is one
-(n,); d is only read. Every 100 steps statistics that have decayed to next to nothing (below 2e-300,
-in single precision 1e-30) are set to 0: see npgrad.memory.flush.
+so the sign is visible in the code of the method. The statistics m (slots, n) are changed in place;
+the caller decides whether m is its own or shared. t counts the steps from 1. step_size is a number,
+or an array with one number per entry. The step is a new array, or `out` (n,) if it is given; d is
+only read. Every 100 steps, statistics that have decayed to almost nothing (below 1e-30; in double
+precision, except adam's, below 2e-300) are set to 0: see npgrad.memory.flush.
 """
 
 import math
@@ -18,15 +18,18 @@ import numpy as np
 
 from npgrad.memory import flush
 
+SETTLE = 100  # number of steps between two calls of flush
+
 
 def sgd(d, m, t, step_size, out=None):
-    """η d."""
+    """Return the step η d."""
     return np.multiply(d, step_size, out)
 
 
 def momentum(d, m, t, step_size, decay=0.99, out=None):
-    """m ← αm + (1−α)d;  step η m  (A3C §4.5)."""
-    _settle(m, t)
+    """Return the step η m, where m ← αm + (1−α)d (A3C §4.5)."""
+    if t % SETTLE == 0:
+        flush(m)
     (mean,) = m
     mean *= decay
     mean += (1.0 - decay) * d
@@ -34,8 +37,12 @@ def momentum(d, m, t, step_size, decay=0.99, out=None):
 
 
 def rmsprop(d, m, t, step_size, decay=0.99, eps=0.1, out=None):
-    """g ← αg + (1−α)d²;  step η d/√(g + ε): ε INSIDE the root, not centred (A3C eqs 8–9)."""
-    _settle(m, t)
+    """Return the step η d/√(g + ε), where g ← αg + (1−α)d² (A3C eqs 8–9).
+
+    ε is INSIDE the root, and g is not centred.
+    """
+    if t % SETTLE == 0:
+        flush(m)
     alpha, rest, eps = _numbers(m.dtype, decay, eps)
     g, step = m[0], np.multiply(d, d, out)
     step *= rest
@@ -49,8 +56,12 @@ def rmsprop(d, m, t, step_size, decay=0.99, eps=0.1, out=None):
 
 
 def rmsprop_outside(d, m, t, step_size, decay=0.99, eps=1e-8, out=None):
-    """g ← αg + (1−α)d²;  step η d/(√g + ε): ε outside the root, as frameworks have it."""
-    _settle(m, t)
+    """Return the step η d/(√g + ε), where g ← αg + (1−α)d².
+
+    ε is outside the root, as in common frameworks.
+    """
+    if t % SETTLE == 0:
+        flush(m)
     alpha, rest, eps = _numbers(m.dtype, decay, eps)
     g, step = m[0], np.multiply(d, d, out)
     step *= rest
@@ -63,14 +74,9 @@ def rmsprop_outside(d, m, t, step_size, decay=0.99, eps=1e-8, out=None):
     return step
 
 
-def _settle(m, t):
-    if t % 100 == 0:
-        flush(m)
-
-
 @lru_cache(maxsize=64)
 def _numbers(dtype, decay, eps):
-    """α, 1−α and ε as 0-d arrays: a Python float costs a ufunc up to as much as its work."""
+    """Return α, 1−α and ε as 0-d arrays: Python floats can make a ufunc take twice as long."""
     arrays = [np.array(x, dtype) for x in (decay, 1.0 - decay, eps)]
     for x in arrays:
         x.setflags(write=False)
@@ -78,52 +84,35 @@ def _numbers(dtype, decay, eps):
 
 
 def adam(d, m, t, step_size, beta1=0.9, beta2=0.999, eps=1e-8, out=None):
-    """m ← β₁m + (1−β₁)d;  v ← β₂v + (1−β₂)d²;  step η m̂/(√v̂ + ε), m̂ = m/(1−β₁ᵗ), v̂ = v/(1−β₂ᵗ)
-    (Kingma & Ba 2015, Algorithm 1)."""
-    _settle(m, t)
-    mean, square = m
-    mean *= beta1
-    mean += (1.0 - beta1) * d
-    d2 = np.multiply(d, d, out)
-    d2 *= 1.0 - beta2
-    square *= beta2
-    square += d2
-    root = np.sqrt(square, d2)  # √v̂ + ε = (√v + ε c)/c with c = √(1−β₂ᵗ): fewer passes
-    c = math.sqrt(1.0 - beta2**t)
-    root += eps * c
-    np.divide(mean, root, root)
-    root *= step_size * c / (1.0 - beta1**t)
-    return root
+    """Return the step η m̂/(√v̂ + ε), m̂ = m/(1−β₁ᵗ), v̂ = v/(1−β₂ᵗ), where m ← β₁m + (1−β₁)d and
+    v ← β₂v + (1−β₂)d² (Kingma & Ba 2015, Algorithm 1).
 
+    To save passes over the arrays, the statistics are M = m/(1−β₁) and V = v/(1−β₂), so that
+    M ← β₁M + d and V ← β₂V + d². With b = (1−β₁ᵗ)/(1−β₁) and c² = (1−β₂)/(1−β₂ᵗ), m̂ = M/b and
+    √v̂ = c √V; hence the step is η/(b c) · M/(√V + ε/c).
 
-def adam_onto(theta, d, m, t, step_size):
-    """θ ← θ + step of `adam`, in 12 passes over memory that is there; d is used up.
-
-    m holds m/(1−β₁) and v/(1−β₂) of Adam's moments: M ← β₁M + d; V ← β₂V + d²; then
-    η m̂/(√v̂ + ε) = η (1−β₁)/(1−β₁ᵗ)/c · M/(√V + ε/c), c = √((1−β₂)/(1−β₂ᵗ)).
-
-    What belongs to a unit that no longer fires decays into denormal numbers, with which processors
-    are up to 20 times slower. Hence a small d is rounded to multiples of 1e-18 (in double precision
-    of 1e-27), and every 100 steps moments below 1e-30 and parameters below 1e-16 are set to 0.
+    The statistics of a unit that no longer fires would decay into denormal numbers, with which
+    processors are up to 20 times slower. Hence d is rounded to multiples of 1e-18 (double
+    precision: 1e-27).
     """
-    number = theta.dtype.type
-    beta1, beta2, eps = 0.9, 0.999, 1e-8
-    c = math.sqrt((1 - beta2) / (1 - beta2**t))
+    if t % SETTLE == 0:
+        flush(m, 1e-30)
+    number = d.dtype.type
     M, V = m
-    d += number(1e-11)  # rounds d
-    d -= number(1e-11)
-    if t % 100 == 0:
-        flush(m, 1e-30), flush(theta, 1e-16)
+    b = (1.0 - beta1**t) / (1.0 - beta1)
+    c = math.sqrt((1.0 - beta2) / (1.0 - beta2**t))
+    step = np.add(d, number(1e-11), out)  # rounds d
+    step -= number(1e-11)
     M *= number(beta1)
-    M += d
+    M += step
     V *= number(beta2)
-    d *= d
-    V += d
-    np.sqrt(V, d)
-    d += number(eps / c)
-    np.divide(M, d, d)
-    d *= number(step_size * (1 - beta1) / (1 - beta1**t) / c)
-    theta += d
+    step *= step
+    V += step
+    np.sqrt(V, step)
+    step += number(eps / c)
+    np.divide(M, step, step)
+    step *= step_size / (b * c) if np.ndim(step_size) else number(step_size / (b * c))
+    return step
 
 
 class Optimizer(NamedTuple):
@@ -131,7 +120,7 @@ class Optimizer(NamedTuple):
     slots: int  # rows of m
 
     def statistics(self, theta):
-        """m before the first step: zeros (slots, n) of θ's dtype."""
+        """Return m before the first step: zeros (slots, n) of θ's dtype."""
         return np.zeros((self.slots, theta.size), theta.dtype)
 
 
@@ -147,8 +136,10 @@ OPTIMIZERS = MappingProxyType(
 
 
 def soft_update(theta_target, theta, tau, memory=None):
-    """θ' ← θ' + τ(θ − θ'), in place, by way of `memory` (n,) if there is one; τ = 1 copies (DDPG,
-    Algorithm 1)."""
+    """Update θ' ← θ' + τ(θ − θ') in place; τ = 1 copies (DDPG, Algorithm 1).
+
+    `memory` (n,), if given, holds the difference in place of a new array.
+    """
     if tau == 1.0:
         theta_target[:] = theta
     else:
@@ -158,7 +149,7 @@ def soft_update(theta_target, theta, tau, memory=None):
 
 
 def clip_norm(d, limit):
-    """d ← d · min(1, limit/‖d‖₂), in place; returns the norm before."""
+    """Scale d ← d · min(1, limit/‖d‖₂) in place; return the norm before scaling."""
     norm = float(np.sqrt(d.dot(d)))
     if norm > limit:
         d *= limit / norm

@@ -1,4 +1,4 @@
-"""Names and shapes for the pieces of a flat parameter vector."""
+"""Names and shapes of the arrays in a flat parameter vector."""
 
 import math
 from collections import namedtuple
@@ -7,7 +7,7 @@ import numpy as np
 
 
 class Layout:
-    """Layout(W1=(4, 64), b1=(64,)): which slice of θ is which array, in the order given.
+    """The arrays in a flat θ, in the order given, e.g. Layout(W1=(4, 64), b1=(64,)).
 
     size     the length of θ
     shapes   {name: shape}
@@ -35,10 +35,10 @@ class Layout:
         return hash(tuple(self.shapes.items()))
 
     def views(self, theta):
-        """θ (size,) -> a named tuple of views: writing into one writes into θ.
+        """Return a named tuple of views of θ (size,); writing into a view writes into θ.
 
-        A θ that is being differentiated gives slices that are, too. The views of the two vectors
-        seen last are kept, since parameters change in place and are asked for at every step.
+        If θ is being differentiated, so are its views. The views of the last two vectors are
+        cached, because parameters change in place and their views are needed at every step.
         Raises ValueError for another shape, and for a strided θ, which has no such views.
         """
         (first, first_views), (second, second_views) = self._seen
@@ -50,14 +50,14 @@ class Layout:
             raise ValueError(f"parameters of shape {theta.shape}: {self!r} needs ({self.size},)")
         plain = isinstance(theta, np.ndarray)
         if plain and not theta.flags.c_contiguous:
-            raise ValueError("parameters must be a contiguous vector: views of a strided one copy")
+            raise ValueError("parameters must be a contiguous vector: a strided one has no views")
         views = self._tuple(*(theta[part].reshape(shape) for part, shape in self._slices))
         if plain:
             self._seen = ((theta, views), (first, first_views))
         return views
 
     def flatten(self, **arrays):
-        """A new θ from one array (or scalar, to fill with) for each name."""
+        """Return a new θ, from one array (or a scalar that fills it) for each name."""
         if arrays.keys() != self.shapes.keys():
             raise ValueError(f"arrays for {sorted(arrays)}: {self!r} needs {sorted(self.shapes)}")
         theta = np.empty(self.size)
@@ -66,7 +66,7 @@ class Layout:
         return theta
 
     def name_of(self, i):
-        """The entry θ[i] by name, e.g. "W1[2, 3]"."""
+        """Return the name of the entry θ[i], e.g. "W1[2, 3]"."""
         for (part, shape), name in zip(self._slices, self.shapes):
             if part.start <= i < part.stop:
                 index = ", ".join(str(int(k)) for k in np.unravel_index(i - part.start, shape))

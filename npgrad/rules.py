@@ -1,14 +1,15 @@
-"""The table of derivatives.
+"""The table of derivative rules.
 
 `RULES[f]` holds one pullback per positional argument of f: pullback(g, y, *args) is the gradient of
 that argument, Σ_out g ∂y/∂arg, where y = f(*args) and g is the gradient of y. None stands for an
-argument that has no derivative (a shape, an axis, a condition). The pullbacks are plain NumPy code,
-run on arrays, or on nodes when derivatives are nested. A gradient that comes out larger than its
-argument was broadcast: the engine sums it back (`unbroadcast`), so no rule mentions broadcasting.
+argument that has no derivative (a shape, an axis, a condition). The pullbacks are plain NumPy code:
+they run on arrays, or on Nodes when derivatives are nested. If an argument was broadcast, its
+gradient is larger than the argument; `autodiff.py` then sums the gradient to the argument's shape
+(`unbroadcast`), so no rule handles broadcasting.
 
-Where a function is not differentiable: ties of maximum, minimum, max and min share the gradient
-equally (the hand-written relu of npgrad.models has slope 0 at 0); abs has slope 0 at 0. A nan among
-the operands of maximum and minimum gives the value nan, and no gradient.
+At points where a function is not differentiable: ties of maximum, minimum, max and min share the
+gradient equally (the hand-written relu of npgrad.networks has slope 0 at 0); abs has slope 0 at 0.
+If an operand of maximum or minimum is nan, the value is nan and the gradient is 0.
 """
 
 import math
@@ -22,9 +23,9 @@ LN2, LN10 = math.log(2.0), math.log(10.0)
 
 
 def unbroadcast(g, shape):
-    """Σ of g over the axes along which `shape` was broadcast to another one."""
+    """Sum g over the axes along which an array of this shape was broadcast."""
     wide = g.shape
-    if wide[1:] == shape:  # the common cases, quickly: a bias, and the sum of a row
+    if wide[1:] == shape:  # fast paths for the common cases: a bias, and the sum of a row
         return g[0] if wide[0] == 1 else np.add.reduce(g, 0)
     if wide[:-1] == shape[:-1] and shape[-1] == 1:
         return np.add.reduce(g, -1, None, None, True)
@@ -34,7 +35,7 @@ def unbroadcast(g, shape):
 
 
 def _won(g, wins, ties):
-    """The winner's share of the gradient of maximum or minimum: all, or half if tied."""
+    """Return an operand's share of the gradient of maximum or minimum: all, half if tied, or 0."""
     return g * wins + (0.5 * g) * ties if np.count_nonzero(ties) else g * wins
 
 
@@ -111,7 +112,7 @@ RULES |= {
 
 
 def primitive(*pullbacks):
-    """Enter f with its pullbacks into RULES."""
+    """Return a decorator that enters f with these pullbacks into RULES."""
 
     def enter(f):
         RULES[f] = pullbacks
@@ -138,14 +139,14 @@ def transpose(x, axes):
 
 @primitive(lambda g, y, x, shape: g, None)
 def broadcast_to(x, shape):
-    """A real array, not NumPy's view: writing g into fresh memory is also faster."""
+    """Return a new array, not a view as NumPy does; writing into new memory is also faster."""
     y = np.empty(shape, x.dtype)
     y[...] = x
     return y
 
 
 class _Piece:
-    """pullbacks[k] of a function of any number of arrays after `first` other arguments."""
+    """The pullbacks of a function of any number of arrays, after `first` other arguments."""
 
     def __init__(self, first, pullback):
         self.first, self.pullback = first, pullback
@@ -190,13 +191,13 @@ RULES[getitem] = [lambda g, y, x, index: record(scatter, g, index, x.shape), Non
 
 @primitive(lambda g, y, x, where, shape: record(scatter, g.reshape(-1), where, x.shape), None, None)
 def part(x, where, shape):
-    """x[where] of a vector x, where a slice, as an array of this shape."""
+    """Return x[where] of a vector x, reshaped to `shape`; where is a slice."""
     return x[where].reshape(shape)
 
 
 @primitive(lambda g, y, x, index, shape: g[index], None, None)
 def scatter(x, index, shape):
-    """The array of zeros into which x is added at [index]; repeated positions add up."""
+    """Return an array of zeros to which x is added at [index]; repeated positions add up."""
     y = np.zeros(shape, x.dtype)
     if x.size == 1 or not _may_repeat(index):
         y[index] = x
@@ -206,8 +207,8 @@ def scatter(x, index, shape):
 
 
 def add_at(y, index, x):
-    """y[index] += x, where repeated positions add up."""
-    if type(index) is slice:  # a parameter's part of θ: the common case, quickly
+    """Add x to y[index] in place; repeated positions add up."""
+    if type(index) is slice:  # a parameter's slice of θ: fast path for the common case
         part = y[index]
         part += x
     elif _may_repeat(index):
@@ -217,7 +218,7 @@ def add_at(y, index, x):
 
 
 def _may_repeat(index):
-    """Can the index name a position twice? Only arrays of integers can."""
+    """Return whether the index may select a position twice; only arrays of integers may."""
     if type(index) is slice:
         return False
     parts = index if type(index) is tuple else (index,)
@@ -237,7 +238,7 @@ def where(condition, x, y):
 
 
 def _expand(y, x, axis, keepdims):
-    """y with its reduced axes back, as ones."""
+    """Return y with its reduced axes restored, each of size 1."""
     if keepdims or y.shape == ():
         return y
     shape = list(x.shape)
@@ -303,7 +304,7 @@ def cumsum(x, axis):
 
 
 def _matrices(g, a, b):
-    """g, a, b of y = a @ b with the axes that matmul adds to vectors."""
+    """Return g, a, b of y = a @ b with the axes that matmul adds to vectors."""
     if b.ndim == 1:
         g, b = np.expand_dims(g, -1), b[:, None]
     if a.ndim == 1:
@@ -339,10 +340,10 @@ RULES[np.matmul] = [_matmul_a, _matmul_b]
 
 
 def _einsum_operand(k, g, subscripts, *operands):
-    """∂/∂operand k: an einsum of g with the other operands.
+    """Return the gradient of operand k: an einsum of g with the other operands.
 
-    An index that stands, in full size, only in operand k is brought back by an operand of ones; the
-    second place of an index that stands there twice by an identity matrix.
+    If an index has its full size in operand k only, an operand of ones restores it. If an index
+    occurs twice in operand k, an identity matrix restores its second position.
     """
     inputs, output = subscripts.split("->")
     inputs = inputs.split(",")
@@ -372,7 +373,7 @@ def _einsum_operand(k, g, subscripts, *operands):
 
 @primitive()
 def einsum(subscripts, *operands):
-    """np.einsum of explicit subscripts, without ellipsis."""
+    """Return np.einsum of explicit subscripts, without ellipses."""
     return np.einsum(subscripts, *operands)
 
 
@@ -393,14 +394,15 @@ def inv(a):
     lambda g, y, a, b: np.linalg.solve(_transposed(a), g),
 )
 def solve(a, b):
-    """a⁻¹ b for (stacks of) matrices b."""
+    """Return a⁻¹ b for matrices b, or stacks of them."""
     return np.linalg.solve(a, b)
 
 
 def _cholesky_a(g, y, a):
-    """With Φ the lower triangle, its diagonal halved: S = L⁻ᵀ Φ(Lᵀ ḡ) L⁻¹, ā = Φ(S + Sᵀ).
+    """Return ā = Φ(S + Sᵀ), S = L⁻ᵀ Φ(Lᵀ ḡ) L⁻¹.
 
-    ā is not symmetric, but lower triangular, since that is the half of a which NumPy reads.
+    Φ takes the lower triangle and halves its diagonal. ā is lower triangular, not symmetric,
+    because NumPy reads only the lower triangle of a.
     """
     phi = np.tril(np.ones(a.shape[-2:], a.dtype)) - 0.5 * np.eye(a.shape[-1], dtype=a.dtype)
     lt = _transposed(y)

@@ -1,33 +1,35 @@
 """A2C: A3C's gradient averaged, recomputed from what the environments gave, in every reset mode."""
 
 import copy
-import tracemalloc
+import os
+import signal
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorWrapper
-from gymnasium.vector.utils import batch_space
+from gymnasium.spaces import Box, Discrete
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from hypothesis import given
 from hypothesis import strategies as st
-from test_reinforce import NETWORKS, Scripted
+from worlds import SEEDS, UNIT, Constant, Scripted, VectorRecorder, numbers
 
 from algorithms import a2c, a3c
-from algorithms.a2c import Config, Update, gradient, objective, returns
-from algorithms.common.episode import BLOCK
+from algorithms.a2c import Config, gradient, returns
+from algorithms.a2c_scaling import merge, normalise
+from algorithms.common.events import WorkerError
 from algorithms.common.policy import Network, make_actor_critic
-from algorithms.common.segment import Segment
-from algorithms.common.vector import Single, Stream, draw, make, merge, noise_rows, normalize
-from npgrad import Gaussian, Softmax, check_gradient, grad
+from algorithms.common.worlds import close, vectorized
+from npgrad import Head, gaussian, grad, softmax
 
-SEEDS = st.integers(0, 2**32 - 1)
-UNIT = st.sampled_from((0.0, 0.5, 0.9, 1.0)) | st.floats(0, 1)
 MODES = st.sampled_from(AutoresetMode)
 TRUNKS = st.sampled_from(("shared", "separate"))
 REDUCTIONS = st.sampled_from(("sum", "mean"))
-EXACT = dict(network=Network(hidden=(3,)), precision="double", optimizer="sgd", annealed=False)
+LENGTHS = st.lists(st.integers(1, 4), min_size=1, max_size=3)
+SMALL = Network(hidden=(3,))
+EXACT = dict(network=SMALL, precision="double", optimizer="sgd")
 CLOSE = dict(rtol=1e-9, atol=1e-11)
 
 
@@ -42,42 +44,13 @@ class Wide(Scripted):
     def __init__(self, d=0, **how):
         super().__init__(d=d, **how)
         if d:
-            self.action_space = gymnasium.spaces.Box(-np.inf, np.inf, (d,), float)
+            self.action_space = numbers(d)
 
 
 def vector(lengths, mode, d=0, truncate=False):
     """Scripted episodes of these lengths, an environment each, by Gymnasium's own hand."""
     makers = [lambda T=T: Wide(T=T, d=d, truncate=truncate) for T in lengths]
     return SyncVectorEnv(makers, autoreset_mode=mode)
-
-
-class Recorder(VectorWrapper):
-    """Keeps, of each step: observations before, actions, rewards, terminated, truncated, and the
-    observations of the states that it led to. A reset step has rewards None, and hands on 100."""
-
-    def __init__(self, env):
-        super().__init__(env)
-        self.log, self.mode = [], env.metadata["autoreset_mode"]
-
-    def reset(self, **how):
-        s, info = self.env.reset(**how)
-        self.s = np.array(s)
-        if "options" not in how:
-            self.over = np.zeros(self.num_envs, bool)
-        return s, info
-
-    def step(self, actions):
-        before, resets = self.s, self.over & (self.mode is AutoresetMode.NEXT_STEP)
-        s, r, terminated, truncated, info = self.env.step(actions)
-        self.s, after = np.array(s), np.array(s)
-        self.over = terminated | truncated
-        if self.mode is AutoresetMode.SAME_STEP:
-            for i in np.flatnonzero(self.over):
-                after[i] = info["final_obs"][i]
-        rewards = [None if reset else float(x) for reset, x in zip(resets, r)]
-        flags = terminated.tolist(), truncated.tolist()
-        self.log.append((before, np.array(actions), rewards, *flags, after))
-        return s, np.where(resets, 100.0, r), terminated, truncated, info
 
 
 def pieces(steps):
@@ -95,75 +68,71 @@ def pieces(steps):
         assert not S
 
 
+def objective(theta, policy, config, S, A, R, advantage):
+    """A3C's, of a stretch."""
+    y, coefficients = policy.model(theta, S), (config.beta, config.value_coef)
+    return a3c.objective(y[:, :-1], y[:, -1], policy.head, A, R, advantage, *coefficients)
+
+
+def stretch(theta, policy, config, S, A, r, last):
+    """A3C's dθ of a stretch, by the tape; `last` is what its return goes on from."""
+    R = a3c.returns(r, config.gamma, last)
+    v = policy.model(theta, S)[:, -1]
+    return grad(objective)(theta, policy, config, S, A, R, R - v)
+
+
 def recomputed(theta, policy, config, steps, N):
-    """dθ of n recorded steps: A3C's gradients of all their stretches."""
+    """(dθ of n recorded steps, their number): A3C's gradients of all their stretches."""
     total, samples = np.zeros_like(theta), 0
     for S, A, r, terminated, after in pieces(steps):
-        v = policy.model(theta, S)[:, -1]
         last = 0.0 if terminated else policy.model(theta, after)[-1]
-        R = a3c.returns(r, config.gamma, last)
-        total += a3c.gradient(theta, policy, S, A, R, R - v, config.beta, config.value_coef)
+        total += stretch(theta, policy, config, S, A, r, last)
         samples += len(r)
     return total / (N if config.reduction == "sum" else max(samples, 1)), samples
 
 
-# the gradient
+def episodes(log):
+    """(return, length) of the episodes in a log, in the order of their ends."""
+    G, length, ended = {}, {}, []
+    for _, _, rewards, terminated, truncated, _ in log:
+        for i, r in enumerate(rewards):
+            if r is not None:
+                G[i], length[i] = G.get(i, 0.0) + r, length.get(i, 0) + 1
+                if terminated[i] or truncated[i]:
+                    ended.append((G.pop(i), length.pop(i)))
+    return ended
 
 
-def samples(rng, policy, d, k):
-    """S, A, R, advantage, weight of k samples, some with weight 0."""
-    A = rng.normal(size=(k, d)) if d else rng.integers(3, size=k)
-    weight = rng.random(k) * rng.integers(2, size=k)
-    return rng.normal(size=(k, 2)), A, rng.normal(size=k), rng.normal(size=k), weight
+# the displayed functions
 
 
-@given(NETWORKS, TRUNKS, st.integers(0, 2), st.integers(1, 5), UNIT, UNIT, SEEDS)
-def test_gradient__explicit_is_tape_is_numbers(network, trunk, d, k, beta, value_coef, seed):
-    rng = np.random.default_rng(seed)
-    policy = make_actor_critic(Scripted(d=d), network, trunk)
-    theta = rng.normal(size=policy.model.layout.size)
-    data = policy, *samples(rng, policy, d, k), beta, value_coef
-    explicit = gradient(theta, *data)
-    np.testing.assert_allclose(explicit, grad(objective)(theta, *data), **CLOSE)
-    check_gradient(
-        lambda theta: objective(theta, *data),
-        lambda theta: gradient(theta, *data),
-        theta,
-        layout=policy.model.layout,
-    )
-
-
-@given(TRUNKS, st.integers(0, 2), st.integers(1, 4), st.integers(1, 4), UNIT, UNIT, SEEDS)
-def test_gradient__is_a3cs_summed_or_averaged(trunk, d, n, N, beta, c, seed):
+@given(st.integers(0, 2), st.integers(1, 4), st.integers(1, 4), UNIT, UNIT, SEEDS)
+def test_gradient__is_a3cs_summed_or_averaged(d, n, N, beta, c, seed):
     """One environment and "sum": A3C's gradient. N of them: 1/N Σ_i Δ_i where the founding notes
-    (3.3.2) have Σ_i Δ_i; and "mean" is the average of the N "mean" ones, 1/n Δ_i each."""
-    rng = np.random.default_rng(seed)
-    policy = make_actor_critic(Scripted(d=d), Network(hidden=(3,)), trunk)
-    theta = rng.normal(size=policy.model.layout.size)
-    each = [samples(rng, policy, d, n)[:-1] for _ in range(N)]
-    delta = np.array([a3c.gradient(theta, policy, *data, beta, c) for data in each])
-    of = lambda data, weight: gradient(theta, policy, *data, weight, beta, c)
-    all_of_them = [np.concatenate(parts) for parts in zip(*each)]
-    np.testing.assert_allclose(of(each[0], np.ones(n)), delta[0], **CLOSE)
-    summed = of(all_of_them, np.full(n * N, 1 / N))
-    averaged = of(all_of_them, np.full(n * N, 1 / (n * N)))
-    np.testing.assert_allclose(summed, delta.sum(0) / N, **CLOSE)
-    singly = [of(data, np.full(n, 1 / n)) for data in each]
-    np.testing.assert_allclose(averaged, np.mean(singly, 0), **CLOSE)
-    np.testing.assert_allclose(n * averaged, summed, **CLOSE)
+    (3.3.2) have Σ_i Δ_i; "mean": 1/(n N) of it. Each row depends on its own step alone."""
+    rng, head, k = np.random.default_rng(seed), gaussian(d) if d else softmax(3), n * N
+    h, v, R, advantage = rng.normal(size=(k, head.size)), *rng.normal(size=(3, k))
+    A = head(h).sample(head.noise(rng, k))
+    for w in (1.0, 1 / N, 1 / k):
+        d_h, d_v = gradient(h, v, head, A, R, advantage, np.full(k, w), beta, c)
+        for i in range(0, k, n):
+            rows = slice(i, i + n)
+            of_one = [x[rows] for x in (A, R, advantage)]
+            theirs = a3c.gradient(h[rows], v[rows], head, *of_one, beta, c)
+            np.testing.assert_allclose(d_h[rows], w * theirs[0], **CLOSE)
+            np.testing.assert_allclose(d_v[rows], w * theirs[1], **CLOSE)
 
 
 @given(UNIT, st.integers(1, 5), st.integers(1, 3), SEEDS)
-def test_returns__begin_anew_where_the_discount_is_0(gamma, n, N, seed):
+def test_returns__begin_anew_where_the_data_stop(gamma, n, N, seed):
     rng = np.random.default_rng(seed)
-    r, over, last = rng.normal(size=(n, N)), rng.random((n, N)) < 0.4, rng.normal(size=N)
-    R = returns(r, gamma * ~over, last)
+    r, v_next, stops = rng.normal(size=(n, N)), rng.normal(size=(n, N)), rng.random((n, N)) < 0.4
+    stops[-1] = True
+    R = returns(r, gamma, stops, v_next)
     for t, i in np.ndindex(n, N):
-        ends = np.flatnonzero(over[t:, i])
-        k = t + ends[0] if ends.size else n - 1
+        k = t + np.flatnonzero(stops[t:, i])[0]
         G = sum(gamma ** (j - t) * r[j, i] for j in range(t, k + 1))
-        bootstrap = 0.0 if ends.size else gamma ** (n - t) * last[i]
-        assert abs(R[t, i] - G - bootstrap) <= 1e-12
+        assert abs(R[t, i] - G - gamma ** (k + 1 - t) * v_next[k, i]) <= 1e-12
 
 
 # the whole update, from what the environments gave
@@ -171,7 +140,7 @@ def test_returns__begin_anew_where_the_discount_is_0(gamma, n, N, seed):
 
 @given(
     MODES,
-    st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    LENGTHS,
     st.integers(1, 6),
     st.booleans(),
     TRUNKS,
@@ -184,11 +153,11 @@ def test_train__is_recomputed_from_the_recorded_stream(
     mode, lengths, n, truncate, trunk, d, reduction, gamma, seed
 ):
     """Four updates, so that what a buffer holds from those before would show."""
-    envs = Recorder(vector(lengths, mode, d, truncate))
+    envs, N = VectorRecorder(vector(lengths, mode, d, truncate)), len(lengths)
     config = Config(
         n_steps=n, trunk=trunk, reduction=reduction, gamma=gamma, step_size=0.02, **EXACT
     )
-    policy, N = make_actor_critic(Single(envs), config.network, trunk), len(lengths)
+    policy = make_actor_critic(envs, config.network, trunk)
     state, steps, previous = a2c.init(envs, config, seed), 0, 0
     theta, ended = state.theta.copy(), []
     for metrics in islice(a2c.train(envs, config, state), 4):
@@ -205,27 +174,15 @@ def test_train__is_recomputed_from_the_recorded_stream(
     np.testing.assert_allclose([G for G, _ in ended], [G for G, _ in expected], **CLOSE)
 
 
-def episodes(log):
-    """(return, length) of the episodes in a log, in the order of their ends."""
-    G, length, ended = {}, {}, []
-    for _, _, rewards, terminated, truncated, _ in log:
-        for i, r in enumerate(rewards):
-            if r is not None:
-                G[i], length[i] = G.get(i, 0.0) + r, length.get(i, 0) + 1
-                if terminated[i] or truncated[i]:
-                    ended.append((G.pop(i), length.pop(i)))
-    return ended
-
-
 class Known(gymnasium.Env):
     """Environment i: all of its trajectory is a formula. Episodes of T steps, every other one
     truncated."""
 
-    observation_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), float)
-    action_space = gymnasium.spaces.Discrete(3)
+    observation_space = Box(-1.0, 1.0, (2,), float)
 
-    def __init__(self, i, T):
+    def __init__(self, i, T, d=0):
         self.i, self.T, self.episode = i, T, -1
+        self.action_space = numbers(d) if d else Discrete(3)
 
     def state(self, episode, t):
         return np.cos([1.0 + self.i + 10 * episode + 100 * t, 2.0 * self.i + t - episode])
@@ -240,10 +197,21 @@ class Known(gymnasium.Env):
         return self.state(self.episode, self.t), r, over and not cut, over and cut, {}
 
     def reward(self, episode, t, action):
-        return np.sin(self.i + 3.0 * episode + 0.5 * t) + action
+        return np.sin(self.i + 3.0 * episode + 0.5 * t) + float(np.sum(action))
 
     def cut(self, episode):
         return (self.i + episode) % 2 == 0
+
+
+def told(noise):
+    """A Network whose heads are given this noise, an array of rows."""
+
+    class Told(Network):
+        def head(self, space):
+            head = super().head(space)
+            return Head(head.distribution, head.size, lambda rng, k: noise, head.action)
+
+    return Told(hidden=(3,))
 
 
 @given(st.integers(1, 3), st.integers(1, 4), st.integers(2, 9), TRUNKS, REDUCTIONS, SEEDS)
@@ -251,27 +219,23 @@ def test_autoreset_modes__give_one_gradient(N, T, k, trunk, reduction, seed):
     """k transitions in each environment, whatever steps it takes to reset: θ moves as the formulas
     of the environment and A3C's gradient say."""
     rng = np.random.default_rng(seed)
-    A = rng.integers(3, size=(k, N))
-    config, moved = Config(trunk=trunk, reduction=reduction, step_size=1.0, **EXACT), {}
-    worlds = [Known(i, T) for i in range(N)]
-    policy = make_actor_critic(worlds[0], config.network, trunk)
+    A, worlds, moved = rng.integers(3, size=(k, N)), [Known(i, T) for i in range(N)], {}
+    policy = make_actor_critic(worlds[0], SMALL, trunk)
     theta = rng.normal(size=policy.model.layout.size)
+    config = Config(trunk=trunk, reduction=reduction, step_size=1.0, **EXACT)
     for mode in AutoresetMode:
-        envs = SyncVectorEnv([lambda i=i: Known(i, T) for i in range(N)], autoreset_mode=mode)
         resets = (k - 1) // T if mode is AutoresetMode.NEXT_STEP else 0
-        state = a2c.init(envs, config, 0)
+        rows = iter(A)
+        chosen = [
+            rng.integers(3, size=N) if resets and t % (T + 1) == T else next(rows)
+            for t in range(k + resets)
+        ]
+        network = told(1e9 * np.eye(3)[np.ravel(chosen)])  # so that these actions are drawn
+        own = replace(config, network=network, n_steps=k + resets)
+        envs = SyncVectorEnv([lambda i=i: Known(i, T) for i in range(N)], autoreset_mode=mode)
+        state = a2c.init(envs, own, 0)
         state.theta[:] = theta
-        segment = Segment(policy, state.theta, k + resets, N)
-        stream = Stream(envs, k + resets, np.dtype(float))
-        update = Update(config, state, policy, segment, stream, None)
-        stream.start(0)
-        actions = iter(A)
-        for t in range(k + resets):
-            segment.act(t, stream.s)
-            resetting = resets and t % (T + 1) == T
-            update.A[t] = rng.integers(3, size=N) if resetting else next(actions)
-            stream.step(t, update.A[t])
-        update()
+        next(a2c.train(envs, own, state))
         assert state.T == k * N
         moved[mode] = state.theta - theta
     total = np.zeros_like(theta)
@@ -283,80 +247,36 @@ def test_autoreset_modes__give_one_gradient(N, T, k, trunk, reduction, seed):
             r = [world.reward(episode, t, a[t]) for t in steps]
             bootstraps = len(S) < T or world.cut(episode)
             last = policy.model(theta, world.state(episode, len(S)))[-1] if bootstraps else 0.0
-            R = a3c.returns(r, config.gamma, last)
-            advantage = R - policy.model(theta, S)[:, -1]
-            total += a3c.gradient(theta, policy, S, a, R, advantage, config.beta, config.value_coef)
+            total += stretch(theta, policy, config, S, a, r, last)
     expected = total / (N if reduction == "sum" else N * k)
     for mode, step in moved.items():
         np.testing.assert_allclose(step, expected, err_msg=str(mode), **CLOSE)
 
 
-@given(TRUNKS, st.integers(0, 2), st.permutations(range(4)), REDUCTIONS, SEEDS)
-def test_update__does_not_mind_the_order_of_the_environments(trunk, d, order, reduction, seed):
-    """The same episodes and actions in other rows: the same θ, to rounding."""
-    rng, moved = np.random.default_rng(seed), []
-    lengths, n = (1, 2, 3, 5), 6
-    A = rng.normal(size=(n, 4, d)) if d else rng.integers(3, size=(n, 4))
-    config = Config(trunk=trunk, reduction=reduction, step_size=1.0, **EXACT)
+@given(MODES, TRUNKS, st.integers(0, 2), st.permutations(range(4)), REDUCTIONS, SEEDS)
+def test_train__does_not_mind_the_order_of_the_environments(mode, trunk, d, order, reduction, seed):
+    """The same episodes and noise in other rows: the same θ, to rounding."""
+    n, moved, lengths = 6, [], (1, 2, 3, 5)
+    noise = np.random.default_rng(seed).normal(size=(n, 4, d or 3))
+    config = Config(n_steps=n, trunk=trunk, reduction=reduction, step_size=1.0, **EXACT)
     for rows in (range(4), order):
-        envs = vector([lengths[i] for i in rows], AutoresetMode.NEXT_STEP, d)
-        state, policy = (
-            a2c.init(envs, config, seed),
-            make_actor_critic(Single(envs), config.network, trunk),
-        )
+        own = replace(config, network=told(noise[:, list(rows)].reshape(4 * n, -1)))
+        makers = [lambda i=i: Known(i, lengths[i], d) for i in rows]
+        envs = SyncVectorEnv(makers, autoreset_mode=mode)
+        state = a2c.init(envs, own, seed)
         theta = state.theta.copy()
-        segment, stream = Segment(policy, state.theta, n, 4), Stream(envs, n, np.dtype(float))
-        update = Update(config, state, policy, segment, stream, None)
-        stream.start([int(i) for i in rows])
-        for t in range(n):
-            segment.act(t, stream.s)
-            update.A[t] = A[t, list(rows)]
-            stream.step(t, update.A[t])
-        update()
+        next(a2c.train(envs, own, state))
         moved.append(state.theta - theta)
     np.testing.assert_allclose(*moved, **CLOSE)
-
-
-@pytest.mark.parametrize("d", [0, 2])
-@given(mode=MODES, trunk=TRUNKS, seed=SEEDS)
-def test_train__gradient_can_be_the_tapes(d, mode, trunk, seed):
-    config = Config(n_steps=4, trunk=trunk, step_size=0.1, **EXACT)
-    explicit, _ = run(vector((2, 3), mode, d), config, seed, 3)
-    tape, _ = run(vector((2, 3), mode, d), config, seed, 3, gradient=grad(objective))
-    np.testing.assert_allclose(explicit.theta, tape.theta, **CLOSE)
-
-
-@given(MODES, TRUNKS, st.integers(0, 2), SEEDS)
-def test_train__in_single_precision_goes_the_same_way(mode, trunk, d, seed):
-    """Three updates: rounding errors of 2⁻²⁴, grown by a few hundred operations at most."""
-    config = Config(n_steps=4, trunk=trunk, network=Network(hidden=(3,)), precision="double")
-    double, _ = run(vector((2, 3), mode, d), config, seed, 3)
-    single, _ = run(vector((2, 3), mode, d), replace(config, precision="single"), seed, 3)
-    assert single.theta.dtype == single.statistics.dtype == np.float32
-    assert np.abs(single.theta - double.theta).max() <= 1e-3
-
-
-@given(MODES, st.sampled_from(("sgd", "momentum", "rmsprop")), st.booleans(), SEEDS)
-def test_train__goes_on_from_a_state_alone(mode, optimizer, normal, seed):
-    """What config and a State at a yield determine: everything after."""
-    options = dict(normalize_observations=normal, normalize_returns=normal, optimizer=optimizer)
-    config = Config(n_steps=3, network=Network(hidden=(3,)), **options)
-    state, _ = run(vector((2, 3), mode), config, seed, 2)
-    other = copy.deepcopy(state)
-    for again in (state, other):
-        list(islice(a2c.train(vector((2, 3), mode), config, again), 3))
-    assert state.rng.bit_generator.state == other.rng.bit_generator.state
-    for name in ("theta", "seen", "returned", "statistics", "T", "updates", "episodes"):
-        np.testing.assert_array_equal(getattr(state, name), getattr(other, name))
 
 
 @given(st.booleans(), st.sampled_from((np.inf, 1e-3)), st.integers(1, 40))
 def test_train__anneals_clips_and_ends(annealed, max_norm, T_max):
     """θ moves by η_T dθ, ‖dθ‖ ≤ max_norm, until T > T_max: one update after T_max at the most."""
-    options = EXACT | dict(annealed=annealed)
-    config = Config(n_steps=3, T_max=T_max, max_norm=max_norm, step_size=0.5, **options)
-    envs = Recorder(vector((2, 3), AutoresetMode.SAME_STEP))
-    policy, state = make_actor_critic(Single(envs), config.network, "separate"), None
+    options = EXACT | dict(annealed=annealed, max_norm=max_norm, step_size=0.5)
+    config = Config(n_steps=3, T_max=T_max, **options)
+    envs = VectorRecorder(vector((2, 3), AutoresetMode.SAME_STEP))
+    policy = make_actor_critic(envs, config.network, "separate")
     state = a2c.init(envs, config, 0)
     theta, T, k = state.theta.copy(), 0, 0
     for k, _ in enumerate(a2c.train(envs, config, state), 1):
@@ -369,22 +289,18 @@ def test_train__anneals_clips_and_ends(annealed, max_norm, T_max):
     assert state.T == T > T_max and state.updates == k
 
 
-# what is drawn
-
-
-@given(st.integers(1, 300), st.integers(1, 3), SEEDS)
-def test_noise_rows__are_the_heads_and_draw_what_it_samples(steps, N, seed):
-    for head in (Softmax(3), Gaussian(2), Gaussian(1, spherical=True)):
-        rng = np.random.default_rng(seed)
-        rows = noise_rows(head, np.random.default_rng(seed), N, np.dtype(float))
-        expected = np.concatenate([head.noise(rng, BLOCK) for _ in range(N * (1 + steps // BLOCK))])
-        h = np.random.default_rng(seed + 1).normal(size=(N, head.size))
-        for t, noise in enumerate(islice(rows, steps)):
-            theirs = expected[t * N : t * N + N]
-            np.testing.assert_array_equal(noise, theirs)
-            a = np.empty(N, int) if isinstance(head, Softmax) else np.empty((N, head.d))
-            draw(head, h, noise, a)
-            np.testing.assert_array_equal(a, head.sample(h, theirs))
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "rmsprop"])
+def test_train__moves_nothing_in_an_update_without_a_step(optimizer):
+    """n = 1, and all environments only reset themselves: no gradient, no step of the optimiser."""
+    envs = VectorRecorder(vector((1, 1), AutoresetMode.NEXT_STEP))
+    config = Config(n_steps=1, optimizer=optimizer, network=SMALL)
+    state = a2c.init(envs, config, 0)
+    kept = None
+    for k, metrics in enumerate(islice(a2c.train(envs, config, state), 6)):
+        numbers = (state.theta.tobytes(), state.statistics.tobytes(), state.updates, state.T)
+        assert numbers == kept if k % 2 else numbers != kept
+        assert len(metrics.returns) == (0 if k % 2 else 2)
+        kept = numbers
 
 
 # moments
@@ -404,268 +320,331 @@ def test_merge__is_the_mean_and_variance_of_all(counts, shift, seed):
         np.testing.assert_allclose(moments[2] / len(every), every.var(0), rtol=1e-6, atol=1e-9)
 
 
-def scaling(seen):
-    """Features as these rows (k, 2) would have them normalised."""
+def scaled(seen, s):
+    """Features s as rows seen (k, 2) would have them normalised."""
     if not len(seen):
-        return lambda s: s
-    mean, sd = seen.mean(0), np.sqrt(seen.var(0) + 1e-8)
-    return lambda s: np.clip((s - mean) / sd, -10, 10)
+        return s
+    return np.clip((s - np.mean(seen, 0)) / np.sqrt(np.var(seen, 0) + 1e-8), -10, 10)
 
 
-@given(MODES, st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(1, 5), UNIT, SEEDS)
-def test_train__normalizes_by_what_it_has_seen(mode, lengths, n, gamma, seed):
+@given(MODES, LENGTHS, st.integers(1, 5), st.booleans(), st.booleans(), UNIT, SEEDS)
+def test_train__normalises_by_what_it_has_seen(mode, lengths, n, features, rewards, gamma, seed):
     """The gradient of every update is that of features and rewards scaled by the moments of the
-    recorded stream: features' up to the rollout before, rewards' with this rollout's."""
-    envs = Recorder(vector(lengths, mode, truncate=True))
-    options = dict(normalize_observations=True, normalize_returns=True, gamma=gamma)
+    recorded stream: in step t a state by those of the steps before, what it led to and its reward
+    by those of step t too. A step that only resets counts for nothing."""
+    envs, N = VectorRecorder(vector(lengths, mode, truncate=True)), len(lengths)
+    options = dict(normalize_observations=features, normalize_returns=rewards, gamma=gamma)
     config = Config(n_steps=n, reduction="sum", step_size=0.3, **options, **EXACT)
-    policy = make_actor_critic(Single(envs), config.network, config.trunk)
-    state, N = a2c.init(envs, config, seed), len(lengths)
-    theta, seen, sums, trace = state.theta.copy(), np.empty((0, 2)), [], np.zeros(N)
+    policy = make_actor_critic(envs, config.network, config.trunk)
+    state, seen, sums, trace = a2c.init(envs, config, seed), [], [], np.zeros(N)
+    theta = state.theta.copy()
     for k, _ in enumerate(islice(a2c.train(envs, config, state), 4)):
-        steps, scaled = envs.log[k * n : k * n + n], []
-        normalized = scaling(seen)
-        for before, _, rewards, terminated, truncated, _ in steps:
-            for i, r in enumerate(rewards):
-                if r is not None:
-                    trace[i] = gamma * trace[i] + r
-                    sums.append(trace[i])
-                    seen = np.append(seen, before[i : i + 1].astype(float), 0)
-                    trace[i] *= not (terminated[i] or truncated[i])
-        sd = np.sqrt(np.var(sums) + 1e-8)
-        for before, a, rewards, *ends, after in steps:
-            r = [None if r is None else r / sd for r in rewards]
-            before, after = (normalized(s.astype(float)) for s in (before, after))
-            scaled.append((before, a, r, *ends, after))
-        d_theta, _ = recomputed(theta, policy, config, scaled, N)
-        np.testing.assert_allclose(state.theta - theta, 0.3 * d_theta, rtol=1e-6, atol=1e-8)
+        steps = []
+        for s, a, r, terminated, truncated, s2 in envs.log[k * n : k * n + n]:
+            s, s2 = s.astype(float), s2.astype(float)
+            x = scaled(seen, s) if features else s
+            real = [i for i in range(N) if r[i] is not None]
+            seen += [s[i] for i in real]
+            for i in real:
+                trace[i] = gamma * trace[i] + r[i]
+                sums.append(trace[i])
+                trace[i] *= not (terminated[i] or truncated[i])
+            sd = np.sqrt(np.var(sums) + 1e-8)
+            if rewards:
+                r = [None if x is None else np.clip(x / sd, -10, 10) for x in r]
+            steps.append((x, a, r, terminated, truncated, scaled(seen, s2) if features else s2))
+        d_theta, _ = recomputed(theta, policy, config, steps, N)
+        size = 1 + np.abs(d_theta).max()
+        np.testing.assert_allclose(state.theta - theta, 0.3 * d_theta, atol=1e-7 * size)
         theta = state.theta.copy()
-    np.testing.assert_allclose(state.seen[1], seen.mean(0), atol=1e-12)
+    assert (state.seen[0] == len(seen) * features).all()
+    assert state.returned[0, 0] == len(sums) * rewards
+    if features:
+        np.testing.assert_allclose(state.seen[1], np.mean(seen, 0), atol=1e-12)
 
 
-def test_actor__normalizes_as_training_did():
-    config = Config(normalize_observations=True, network=Network(hidden=(3,)), precision="double")
-    env, rng = Scripted(), np.random.default_rng(0)
-    state, s = a2c.init(env, config, 0), np.array([3.0, -1.0])
-    merge(state.seen, 5 * rng.normal(size=(50, 2)), np.ones(50, bool))
-    act = a2c.actor(env, config)
-    plain = a2c.actor(env, replace(config, normalize_observations=False))
-    parameters = {name: getattr(state, name) for name in state.parameters}
-    scaled = normalize(state.seen, s)
-    for _ in range(20):
-        assert act(parameters, s, np.random.default_rng(1)) == plain(
-            parameters, scaled, np.random.default_rng(1)
+def test_train__of_equal_rewards_begins_with_no_giant_one():
+    """Rewards of 1, as CartPole's, have no variance at first; they are not divided by its root."""
+    config, seen = Config(n_steps=4, normalize_returns=True, gamma=1.0, network=SMALL), []
+
+    def spy(h, v, head, A, R, *rest):
+        seen.append(np.abs(R).max())
+        return gradient(h, v, head, A, R, *rest)
+
+    run(Constant(100), config, 0, 3, gradient=spy)
+    assert max(seen) <= 4 * 10.0 + 1.0  # and 1 for the value from which the last one goes on
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_actor__normalises_as_training_did(discrete):
+    config = Config(normalize_observations=True, network=SMALL, precision="double")
+    env, rng = Scripted(n=3), np.random.default_rng(0)
+    if discrete:
+        env.observation_space = Discrete(3, start=1)
+    observation = 2 if discrete else np.array([3.0, -1.0, 0.5])
+    s = np.eye(3)[1] if discrete else observation
+    state = a2c.init(env, config, 0)
+    merge(state.seen, 5 * rng.normal(size=(50, 3)), np.ones(50, bool))
+    act, parameters = a2c.actor(env, config), dict(theta=state.theta, seen=state.seen)
+    plain = a2c.actor(Scripted(n=3), replace(config, normalize_observations=False))
+    for seed in range(20):
+        theirs = plain(parameters, normalise(state.seen, s), np.random.default_rng(seed))
+        assert act(parameters, observation, np.random.default_rng(seed)) == theirs
+    h = make_actor_critic(Scripted(n=3), SMALL, "separate").model(
+        state.theta, normalise(state.seen, s)
+    )[:-1]
+    assert act(parameters, observation, rng, greedy=True) == h.argmax()
+
+
+class Numbered(Known):
+    """Observes the number of its steps, from 3 on; or as a one-hot vector. Actions from −1 on."""
+
+    def __init__(self, i, T, one_hot=False):
+        super().__init__(i, T)
+        self.one_hot, self.action_space = one_hot, Discrete(2, start=-1)
+        self.observation_space = (
+            Box(0.0, 1.0, (T + 1,), float) if one_hot else Discrete(T + 1, start=3)
         )
-    h = make_actor_critic(env, config.network, "separate").model(state.theta, scaled)[:-1]
-    assert act(parameters, s, rng, greedy=True) == h.argmax()
+
+    def state(self, episode, t):
+        return np.eye(self.T + 1)[t] if self.one_hot else 3 + t
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        return super().step(action)
+
+
+@given(MODES, TRUNKS, st.booleans(), st.booleans(), SEEDS)
+def test_train__a_discrete_observation_is_its_one_hot_vector(mode, trunk, features, rewards, seed):
+    options = dict(normalize_observations=features, normalize_returns=rewards, trunk=trunk)
+    config, states = Config(n_steps=4, **options, **EXACT), []
+    for one_hot in (False, True):
+        makers = [lambda i=i, one_hot=one_hot: Numbered(i, 3, one_hot) for i in range(2)]
+        envs = SyncVectorEnv(makers, autoreset_mode=mode)
+        states.append(run(envs, config, seed, 4)[0])
+    one, two = states
+    np.testing.assert_allclose(one.theta, two.theta, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(one.seen, two.seen, rtol=1e-12, atol=1e-12)
+    assert one.T == two.T > 20
+
+
+# the State
+
+
+@given(MODES, st.sampled_from(("sgd", "momentum", "rmsprop")), st.booleans(), SEEDS)
+def test_train__goes_on_from_a_state_alone(mode, optimizer, normal, seed):
+    """What config and a State at a yield determine: everything after, moments included."""
+    options = dict(normalize_observations=normal, normalize_returns=normal, optimizer=optimizer)
+    config = Config(n_steps=3, network=SMALL, **options)
+    state, _ = run(vector((2, 3), mode), config, seed, 2)
+    other = copy.deepcopy(state)
+    for again in (state, other):
+        list(islice(a2c.train(vector((2, 3), mode), config, again), 3))
+    assert state.rng.bit_generator.state == other.rng.bit_generator.state
+    for name in ("theta", "seen", "returned", "statistics", "T", "updates", "episodes"):
+        np.testing.assert_array_equal(getattr(state, name), getattr(other, name))
+
+
+class Broken(Known):
+    """The reward or the observation of a step is not a number."""
+
+    def __init__(self, what):
+        super().__init__(1, 3)
+        self.what = what
+
+    def state(self, episode, t):
+        bad = self.what == "observation" and (episode, t) == (1, 2)
+        return np.array([0.5, np.inf]) if bad else super().state(episode, t)
+
+    def reward(self, episode, t, action):
+        bad = self.what == "reward" and (episode, t) == (1, 2)
+        return np.nan if bad else super().reward(episode, t, action)
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+@pytest.mark.parametrize("what", ["reward", "observation"])
+def test_train__lets_nothing_that_is_not_finite_into_theta_or_moments(mode, what):
+    """tanh would make a finite v̂ of ∞, and a bound a finite feature."""
+    envs = SyncVectorEnv([lambda: Known(0, 9), lambda: Broken(what)], autoreset_mode=mode)
+    config = Config(n_steps=2, normalize_observations=True, normalize_returns=True, **EXACT)
+    state = a2c.init(envs, config, 0)
+    with pytest.raises(FloatingPointError, match=rf"environment 1.*: {what} = .*: must be finite$"):
+        for _ in islice(a2c.train(envs, config, state), 9):
+            kept = state.theta.copy()
+    np.testing.assert_array_equal(state.theta, kept)
+    assert np.isfinite(state.seen).all() and np.isfinite(state.returned).all()
 
 
 # environments
 
 
-@pytest.mark.parametrize("vectorization", ["sync", "async", "vector_entry_point"])
-def test_train__makes_its_environments_and_closes_them(vectorization, monkeypatch):
-    made = []
-    monkeypatch.setattr(a2c, "make", lambda *how: made.append(make(*how)) or made[0])
-    config = Config(environments=2, vectorization=vectorization)
-    env = gymnasium.make("CartPole-v1")
-    state = a2c.init(env, config, 0)
-    training = a2c.train(env, config, state)
-    for metrics in islice(training, 3):
-        assert metrics.steps <= state.T
-    assert made[0].num_envs == 2 and made[0] is not env
-    closed = []
-    monkeypatch.setattr(made[0], "close", lambda close=made[0].close: closed.append(close()))
-    training.close()
-    assert closed == [None]
+class Counted(Scripted):
+    """Counts those that are open."""
+
+    open = 0
+
+    def __init__(self, **how):
+        super().__init__(**how)
+        Counted.open += 1
+
+    def __deepcopy__(self, memo):
+        return Counted()
+
+    def close(self):
+        Counted.open -= 1
 
 
-def test_train__copies_an_environment_without_a_spec_and_leaves_a_vector_open():
+@given(st.integers(1, 3), SEEDS)
+def test_train__of_an_environment_its_maker_or_a_vector_is_the_same(N, seed):
+    """Copies, one of which is the object itself; what a function makes; a vector, or what makes
+    one: all are seeded alike. What was handed over stays open, what was made does not."""
+    config = Config(environments=N, n_steps=4, network=SMALL)
+    vector_of, thetas = (lambda: SyncVectorEnv([Counted] * N)), []
+    mine, envs = Counted(), vector_of()
+    for env in (mine, Counted, envs, vector_of):
+        before, state = Counted.open, a2c.init(env, config, seed)
+        training = a2c.train(env, config, state)
+        list(islice(training, 4))
+        assert Counted.open == before + {mine: N - 1, envs: 0}.get(env, N)
+        training.close()
+        assert Counted.open == before
+        thetas.append(state.theta)
+    assert all(np.array_equal(theta, thetas[0]) for theta in thetas)
+    assert hasattr(mine, "R"), "it is one of the N"
+
+
+def test_train__copies_an_environment_and_leaves_a_vector_open():
+    """Copies are as deep as can be, and start where they are. N is the vector's own."""
     env = Known(0, 3)
     state, metrics = run(env, Config(environments=3, n_steps=4), 0, 2)
-    assert metrics[-1].steps == state.T == 3 * (8 - 2) and env.episode == -1
+    assert metrics[-1].steps == state.T == 3 * (8 - 2)
     envs = vector((2, 3), AutoresetMode.NEXT_STEP)
     run(envs, Config(environments=7), 0, 2)
     assert not envs.closed and envs.num_envs == 2
 
 
-def test_train__takes_discrete_observations_and_actions_that_begin_anywhere():
-    class Shifted(Known):
-        observation_space = gymnasium.spaces.Discrete(4, start=3)
-        action_space = gymnasium.spaces.Discrete(2, start=-1)
+@pytest.fixture
+def made(monkeypatch):
+    """The vectors that A2C makes, and what was closed of them."""
+    made = []
 
-        def state(self, episode, t):
-            return 3 + t
+    def spy(*how):
+        envs = vectorized(*how)
+        envs.ends, end = 0, envs.close
 
-        def step(self, action):
-            assert self.action_space.contains(action)
-            return super().step(action)
+        def close(**options):
+            envs.ends += 1
+            end(**options)
 
-    for mode in AutoresetMode:
-        envs = SyncVectorEnv([lambda: Shifted(1, 3)] * 2, autoreset_mode=mode)
-        state, _ = run(envs, Config(normalize_observations=True), 0, 4)
-        assert state.seen.shape == (3, 4) and state.T > 20
+        envs.close = close
+        made.append(envs)
+        return envs
 
-
-class Steady(gymnasium.vector.VectorEnv):
-    """Gives the same arrays, its own, at every step; every third step is an episode's last."""
-
-    metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
-
-    def __init__(self, N, d=0):
-        self.num_envs, self.t = N, 0
-        self.single_observation_space = gymnasium.spaces.Box(-1.0, 1.0, (2,))
-        box = gymnasium.spaces.Box(-np.inf, np.inf, (d,))
-        self.single_action_space = box if d else gymnasium.spaces.Discrete(3)
-        self.observation_space = batch_space(self.single_observation_space, N)
-        self.action_space = batch_space(self.single_action_space, N)
-        self.s, self.r = np.full((N, 2), 0.5, np.float32), np.ones(N)
-        self.flags = np.zeros((2, N), bool)
-
-    def reset(self, *, seed=None, options=None):
-        return self.s, {}
-
-    def step(self, actions):
-        self.t += 1
-        self.flags[1, 0] = self.t % 3 == 0
-        return self.s, self.r, *self.flags, {}
+    monkeypatch.setattr(a2c, "vectorized", spy)
+    return made
 
 
-@pytest.mark.parametrize("d", [0, 1])
-@pytest.mark.parametrize("trunk", ["shared", "separate"])
-def test_train__allocates_nothing_that_grows_with_n_or_N(trunk, d):
-    """Both sizes are beyond those of NumPy's own buffers, of 8192 numbers."""
-    peaks = []
-    for N, n in ((128, 32), (256, 64)):
-        config = Config(n_steps=n, trunk=trunk, network=Network(hidden=(4, 4)), T_max=10**9)
-        envs = Steady(N, d)
-        training = a2c.train(envs, config, a2c.init(envs, config, 0))
-        for _ in islice(training, 6):  # through every part of the noise
-            pass
-        tracemalloc.start()
-        for _ in islice(training, 6):
-            pass
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[1] <= peaks[0] + 8192, peaks  # n N numbers are 16384 bytes, then 65536
+@pytest.mark.parametrize("vectorization", ["async", "vector_entry_point"])
+def test_train__makes_its_environments_and_closes_them(vectorization, made):
+    config = Config(environments=2, vectorization=vectorization)
+    env = gymnasium.make("CartPole-v1")
+    training = a2c.train(env, config, a2c.init(env, config, 0))
+    list(islice(training, 3))
+    assert [(envs.num_envs, envs.ends) for envs in made] == [(2, 1), (2, 0)]
+    kind = AsyncVectorEnv if vectorization == "async" else type(made[1].unwrapped)
+    assert type(made[1]) is kind and not isinstance(made[1], SyncVectorEnv)
+    training.close()
+    assert made[1].ends == 1
 
 
-# what cannot be
+def test_train__in_processes_is_the_same_as_in_turn():
+    config = Config(environments=3, n_steps=4)
+    for env in (Scripted(), Scripted, gymnasium.make("CartPole-v1")):
+        thetas = [
+            run(env, replace(config, vectorization=how), 0, 5)[0].theta for how in ("sync", "async")
+        ]
+        assert np.array_equal(*thetas)
 
 
-@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # of BLAS, on some processors
-@pytest.mark.parametrize("mode", AutoresetMode)
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize("where", ["reward", "observation", "last observation"])
-def test_train__raises_on_what_is_not_finite(mode, bad, where):
-    """Before θ moves; the environment at fault is named. tanh would make a finite v̂ of ∞."""
-
-    class Broken(Known):
-        def step(self, action):
-            s, r, terminated, truncated, info = super().step(action)
-            if where == "reward" and self.t == 2:
-                r = bad
-            last = self.t == self.T
-            if where != "reward" and last == (where == "last observation"):
-                s[1] = bad
-            return s, r, False, terminated or truncated, info
-
-    envs = SyncVectorEnv([lambda: Known(0, 9), lambda: Broken(1, 3)], autoreset_mode=mode)
-    n = 1 if where == "observation" else 5
-    config = Config(n_steps=n, normalize_returns=where == "reward", **EXACT)
-    state = a2c.init(envs, config, 0)
-    theta = state.theta.copy()
-    with pytest.raises(FloatingPointError, match=r"^environment 1 returned reward"):
-        list(islice(a2c.train(envs, config, state), 2))
-    np.testing.assert_array_equal(state.theta, theta)
-    assert np.isfinite(state.returned).all(), "nor does it enter the moments of returns"
-
-
-@pytest.mark.parametrize("mode", AutoresetMode)
-@pytest.mark.parametrize("t", [1, 3])
-def test_train__raises_before_what_is_not_finite_is_normalized(mode, t):
-    class Broken(Known):
-        def state(self, episode, t_now):
-            return np.full(2, np.inf if (episode, t_now) == (2, t) else t_now)
-
-    envs = SyncVectorEnv([lambda: Broken(0, 3)], autoreset_mode=mode)
-    config = Config(n_steps=4, normalize_observations=True, normalize_returns=True)
-    state = a2c.init(envs, config, 0)
-    with pytest.raises(FloatingPointError, match=r"^the environment returned observation .*inf"):
-        for _ in islice(a2c.train(envs, config, state), 5):
-            assert np.isfinite(state.seen).all() and np.isfinite(state.theta).all()
-
-
-def test_train__raises_where_same_step_gives_no_final_observation():
-    class Silent(VectorWrapper):
-        def step(self, actions):
-            *given, _ = self.env.step(actions)
-            return *given, {}
-
-    envs = Silent(vector((1, 2), AutoresetMode.SAME_STEP))
-    with pytest.raises(ValueError, match=r'^info\["final_obs"\] is missing'):
-        run(envs, Config(), 0, 1)
-
-
-def test_train__raises_when_theta_diverges():
-    config = Config(step_size=1e200, optimizer="sgd", precision="double", annealed=False)
+def test_init__refuses_a_vector_that_does_not_fit_or_cannot_be_made():
     envs = vector((2, 3), AutoresetMode.NEXT_STEP)
-    with pytest.raises(FloatingPointError, match="theta has diverged"):
-        run(envs, config, 0, 10)
-
-
-SPACES = dict(
-    image=gymnasium.spaces.Box(0, 255, (4, 4, 3), np.uint8),
-    dict=gymnasium.spaces.Dict(x=gymnasium.spaces.Discrete(2)),
-)
-
-
-@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
-@pytest.mark.parametrize("name", ["observation_space", "action_space"])
-def test_init__raises_for_spaces_without_a_policy(space, name):
-    env = Known(0, 3)
-    setattr(env, name, space)
-    with pytest.raises(ValueError, match=f"^{name} = "):
-        a2c.init(env, Config(), 0)
-    with pytest.raises(ValueError, match=f"^{name} = "):
-        a2c.init(SyncVectorEnv([lambda: copy.deepcopy(env)] * 2), Config(), 0)
-
-
-def test_init__raises_for_vectors_that_do_not_fit():
-    envs = vector((2, 3), AutoresetMode.NEXT_STEP)
-    for mode in (None, "NextStep"):
-        envs.metadata["autoreset_mode"] = mode
+    envs.metadata["autoreset_mode"] = None
+    for env in (envs, lambda: envs):
         with pytest.raises(ValueError, match=r'^metadata\["autoreset_mode"\] = '):
-            a2c.init(envs, Config(), 0)
-    one, two = Known(0, 3), Known(1, 3)
-    two.observation_space = gymnasium.spaces.Box(-2.0, 2.0, (2,), float)
-    envs = SyncVectorEnv([lambda: one, lambda: two], observation_mode="different")
-    with pytest.raises(ValueError, match=r"(?s)^observation_space = .*: must be 2 times Box"):
-        a2c.init(envs, Config(), 0)
+            a2c.init(env, Config(), 0)
     config = Config(vectorization="vector_entry_point")
     for env in (gymnasium.make("Acrobot-v1"), Known(0, 3)):
         with pytest.raises(ValueError, match=r"^vectorization = 'vector_entry_point': must be"):
             a2c.init(env, config, 0)
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [
-        dict(environments=0),
-        dict(n_steps=0),
-        dict(T_max=0),
-        dict(gamma=1.5),
-        dict(beta=-1.0),
-        dict(reduction="max"),
-        dict(trunk="both"),
-        dict(vectorization="gpu"),
-        dict(optimizer="adam"),
-        dict(eps=0.0),
-        dict(max_norm=0.0),
-        dict(precision="half"),
-    ],
-)
-def test_config__names_what_is_out_of_range(bad):
-    ((name, value),) = bad.items()
-    with pytest.raises(ValueError, match=f"^{name} = {value!r}: must be"):
-        Config(**bad)
+# processes
+
+
+@contextmanager
+def watchdog(seconds=100):
+    """Interrupt what would wait for ever."""
+
+    def bark(*_):
+        raise TimeoutError("waits for ever")
+
+    before = signal.signal(signal.SIGALRM, bark)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+class Dies(Known):
+    """Its process dies in step t of an episode, or before (0) in its reset; or it raises."""
+
+    def __init__(self, episode, t, raises=False):
+        super().__init__(1, 3)
+        self.at, self.raises = (episode, t), raises
+
+    def state(self, episode, t):
+        if (episode, t) == self.at:
+            if self.raises:
+                raise LookupError("of its own")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().state(episode, t)
+
+
+def run_in_processes(**how):
+    """A run of two environments, of which the second is Dies(**how)."""
+    envs = AsyncVectorEnv([lambda: Known(0, 3), lambda: Dies(**how)])
+    with watchdog():
+        try:
+            run(envs, Config(network=SMALL), 0, 9)
+        finally:
+            close(envs, None)
+            assert not any(process.is_alive() for process in envs.processes)
+
+
+@pytest.mark.parametrize(("episode", "t"), [(0, 0), (0, 1), (1, 0), (1, 3)])
+def test_train__a_process_that_dies_is_an_error(episode, t):
+    """In a reset or a step, of the first episode or a later one; and the others are stopped."""
+    with pytest.raises(WorkerError, match=r"^environment 1: its process died"):
+        run_in_processes(episode=episode, t=t)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_train__a_process_that_was_killed_between_two_steps_is_an_error(victim, made):
+    config = Config(environments=2, vectorization="async", network=SMALL)
+    training = a2c.train(Scripted, config, a2c.init(Scripted, config, 0))
+    next(training)
+    process = made[-1].processes[victim]
+    process.kill()
+    with watchdog():
+        process.join()
+        with pytest.raises(WorkerError, match=rf"^environment {victim}: its process died"):
+            list(islice(training, 9))
+    assert not any(process.is_alive() for process in made[-1].processes)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Gymnasium prints what the process raised
+def test_train__an_error_in_a_process_is_that_error():
+    with pytest.raises(LookupError, match="of its own"):
+        run_in_processes(episode=1, t=2, raises=True)

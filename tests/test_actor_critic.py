@@ -7,10 +7,11 @@ from itertools import islice
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium.spaces import Discrete
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import mdps
-from test_reinforce import NETWORKS, Scripted, exact_gradient, table, tabular
+from worlds import CHANCE, LINEAR, NETWORKS, SEEDS, UNIT, Constant, Recorder, Scripted, Wander
 
 from algorithms import actor_critic
 from algorithms.actor_critic import (
@@ -20,39 +21,36 @@ from algorithms.actor_critic import (
     Traces,
     continuing,
     gradient,
-    objective,
     one_step,
     traces,
-    value_gradient,
-    value_objective,
 )
-from algorithms.common.online import Ascent
-from algorithms.common.policy import Network, make_policy, make_value
+from algorithms.common.policy import Network, make_policy
+from algorithms.common.world import BLOCK, Position
 from algorithms.exact.average_reward import solve
-from algorithms.exact.mdp import FiniteMDPEnv, state_values, trajectories
+from algorithms.exact.mdp import FiniteMDPEnv, expected_return, state_values, trajectories
+from algorithms.exact.worlds import chain, garnet
 from algorithms.runner import training
 from algorithms.runner.errors import Failure
 from algorithms.runner.lookup import Method
-from npgrad import OPTIMIZERS, check_gradient, grad
+from npgrad import OPTIMIZERS, at, complex_step
 
-SEEDS = st.integers(0, 2**32 - 1)
-UNIT = st.sampled_from((0.0, 0.5, 0.9, 1.0)) | st.floats(0, 1)
-LINEAR = Network(approximator="linear")
+METHODS = OneStep, Traces, Continuing
+LINEARS = st.just(LINEAR)
 SGD = dict(optimizer="sgd", network=LINEAR)
-CHANCE = 1e-12  # that a test of frequencies fails
+LONG = BLOCK + 5  # steps: an episode within which a run yields
 
 
-def run(env, config, seed, yields, **options):
+def run(env, config, seed, yields):
     state = actor_critic.init(env, config, seed)
-    metrics = list(islice(actor_critic.train(env, config, state, **options), yields))
-    return state, metrics
+    return state, list(islice(actor_critic.train(env, config, state), yields))
 
 
 def blank(theta, w, with_traces=True):
     """A State with these parameters, before anything else has happened."""
     theta, w = np.array(theta, float), np.array(w, float)
     z = [np.zeros_like(x) if with_traces else np.zeros(0) for x in (theta, w)]
-    return State(theta, w, *z, np.empty((0, theta.size + w.size)), np.random.default_rng(0))
+    statistics = [np.empty((0, x.size)) for x in (theta, w)]
+    return State(theta, w, *z, *statistics, np.random.default_rng(0), Position(0))
 
 
 def times(d):
@@ -60,109 +58,29 @@ def times(d):
     return lambda c: c * d
 
 
-class Recorder(gymnasium.Wrapper):
-    """Keeps every (S, A, R, S', terminated, truncated) and the first S after every reset."""
-
-    def __init__(self, env):
-        super().__init__(env)
-        self.log, self.starts = [], []
-
-    def reset(self, **how):
-        self.s, info = self.env.reset(**how)
-        self.starts.append(np.array(self.s, float))
-        return self.s, info
-
-    def step(self, action):
-        before = np.array(self.s, float)
-        self.s, R, *ends, info = self.env.step(action)
-        self.log.append((before, action, R, np.array(self.s, float), *ends))
-        return self.s, R, *ends, info
+# The boxes
 
 
-class Constant(gymnasium.Env):
-    """Reward 1 for ever, one state; ends after T steps, by a time limit or really."""
-
-    def __init__(self, T, truncate):
-        self.T, self.truncate = T, truncate
-        self.observation_space = gymnasium.spaces.Discrete(1)
-        self.action_space = gymnasium.spaces.Discrete(2)
-
-    def reset(self, *, seed=None, options=None):
-        self.t = 0
-        return 0, {}
-
-    def step(self, action):
-        self.t += 1
-        over = self.t == self.T
-        return 0, 1.0, over and not self.truncate, over and self.truncate, {}
-
-
-# gradients
-
-
-@given(NETWORKS, st.integers(0, 2), SEEDS)
-def test_gradient__explicit_is_tape_is_numbers(network, d, seed):
-    rng = np.random.default_rng(seed)
-    policy = make_policy(Scripted(d=d), network)
-    theta, s = rng.normal(size=policy.model.layout.size), rng.normal(size=2)
-    a = rng.normal(size=d) if d else rng.integers(3)
-    np.testing.assert_allclose(
-        gradient(theta, policy, s, a), grad(objective)(theta, policy, s, a), rtol=1e-9, atol=1e-11
+def by_the_book(config, begun, log, starts):
+    """Sutton & Barto's boxes over a log of steps, from the State `begun`, in whose episode no step
+    was taken: linear softmax, linear v̂, any optimiser. (θ, w, z^θ, z^w, R̄)."""
+    begun, starts, goes_on = copy.deepcopy(begun), iter(starts), isinstance(config, Continuing)
+    theta, w, t, R_bar = begun.theta.reshape(-1, 3), begun.w, begun.optimizer_steps, begun.R_bar
+    m_theta, m_w, optimizer = (
+        begun.theta_statistics,
+        begun.w_statistics,
+        OPTIMIZERS[config.optimizer],
     )
-    check_gradient(
-        lambda theta: objective(theta, policy, s, a),
-        lambda theta: gradient(theta, policy, s, a),
-        theta,
-        layout=policy.model.layout,
-    )
-
-
-@given(NETWORKS, SEEDS)
-def test_value_gradient__explicit_is_tape_is_numbers(network, seed):
-    rng = np.random.default_rng(seed)
-    value = make_value(Scripted(), network)
-    w, s = rng.normal(size=value.layout.size), rng.normal(size=2)
-    np.testing.assert_allclose(
-        value_gradient(w, value, s), grad(value_objective)(w, value, s), rtol=1e-9, atol=1e-11
-    )
-    check_gradient(lambda w: value_objective(w, value, s), lambda w: value_gradient(w, value, s), w)
-
-
-@pytest.mark.parametrize("Config", [OneStep, Traces, Continuing])
-@pytest.mark.parametrize("d", [0, 2])
-@given(seed=SEEDS, sigma=st.sampled_from(("exp", "softplus")))
-def test_train__gradients_can_be_the_tapes(Config, d, seed, sigma):
-    env = Scripted(d=d)
-    config = Config(optimizer="sgd", network=Network(hidden=(3,), sigma=sigma))
-    if Config is Continuing:
-        config = replace(config, report_every=3)
-    explicit, _ = run(env, config, seed, 2)
-    swapped = dict(gradient=grad(objective), value_gradient=grad(value_objective))
-    tape, _ = run(env, config, seed, 2, **swapped)
-    np.testing.assert_allclose(explicit.theta, tape.theta, rtol=1e-9, atol=1e-11)
-    np.testing.assert_allclose(explicit.w, tape.w, rtol=1e-9, atol=1e-11)
-
-
-# the boxes
-
-
-def by_the_book(config, log, starts, n_actions=3):
-    """Sutton & Barto's boxes over a log of steps: linear softmax, linear v̂, any optimiser."""
-    optimizer, starts = OPTIMIZERS[config.optimizer], iter(starts)
-    n = len(log[0][0]) + 1
-    theta, w = np.zeros((n, n_actions)), np.zeros(n)
-    z_theta, z_w, I, R_bar, t = np.zeros((n, n_actions)), np.zeros(n), 1.0, 0.0, 0
-    m_theta, m_w = np.zeros((optimizer.slots, theta.size)), np.zeros((optimizer.slots, n))
-    goes_on = isinstance(config, Continuing)
+    z_theta, z_w, I = 0 * theta, 0 * w, 1.0
     next(starts)
     for S, A, R, S2, terminated, truncated in log:
-        first = next(starts) if terminated or truncated else None
+        first = next(starts, None) if terminated or truncated else None
         if terminated and goes_on:
             S2 = first
         x, x2 = np.append(S, 1.0), np.append(S2, 1.0)
         v, v2 = x @ w, 0.0 if terminated and not goes_on else x2 @ w
         pi = np.exp(x @ theta)
-        score = np.outer(x, np.eye(n_actions)[A] - pi / pi.sum())
+        score = np.outer(x, np.eye(3)[A] - pi / pi.sum())
         gamma = 1.0 if goes_on else config.gamma
         delta = R - R_bar + gamma * v2 - v
         if goes_on:
@@ -180,68 +98,59 @@ def by_the_book(config, log, starts, n_actions=3):
     return theta.ravel(), w, z_theta.ravel(), z_w, R_bar
 
 
-@given(
-    st.sampled_from((OneStep, Traces, Continuing)),
-    st.sampled_from(sorted(OPTIMIZERS)),
-    st.booleans(),
-    UNIT,
-    UNIT,
-    UNIT,
-    SEEDS,
-)
-def test_train__is_the_box(Config, optimizer, truncate, gamma, lambda_theta, lambda_w, seed):
-    """θ, w, z and R̄ equal a loop over the boxes' lines: resets, ends and restarts included."""
-    options = dict(optimizer=optimizer, network=LINEAR, step_size=0.05, step_size_w=0.1)
-    if Config is not OneStep:
-        options |= dict(lambda_theta=lambda_theta, lambda_w=lambda_w)
-    options |= dict(report_every=5, step_size_R=0.3) if Config is Continuing else dict(gamma=gamma)
-    config, env = Config(**options), Recorder(Scripted(truncate=truncate))
-    state, _ = run(env, config, seed, 3)
-    env.starts.append(np.zeros(2))  # what is not begun when the log stops at an episode's end
-    theta, w, z_theta, z_w, R_bar = by_the_book(config, env.log, env.starts)
+def assert_is(state, config, expected):
+    """The State has these (θ, w, z^θ, z^w, R̄)."""
+    theta, w, z_theta, z_w, R_bar = expected
     # adam and rmsprop_outside divide a gradient near 0 and its rounding error by down to 1e-8
-    close = dict(rtol=1e-8, atol=1e-6 if optimizer in ("adam", "rmsprop_outside") else 1e-10)
+    loose = config.optimizer in ("adam", "rmsprop_outside")
+    close = dict(rtol=1e-8, atol=1e-6 if loose else 1e-10)
     np.testing.assert_allclose(state.theta, theta, **close)
     np.testing.assert_allclose(state.w, w, **close)
     assert abs(state.R_bar - R_bar) <= close["atol"] * 10
-    if Config is Continuing:
+    if type(config) is not OneStep:
         np.testing.assert_allclose(state.z_theta, z_theta, **close)
         np.testing.assert_allclose(state.z_w, z_w, **close)
+
+
+@st.composite
+def configs(draw, networks=NETWORKS):
+    """Configs of all three methods."""
+    Config = draw(st.sampled_from(METHODS))
+    options = dict(step_size=0.05, step_size_w=0.1, network=draw(networks))
+    options["optimizer"] = draw(st.sampled_from(sorted(OPTIMIZERS)))
+    if Config is not OneStep:
+        options |= dict(lambda_theta=draw(UNIT), lambda_w=draw(UNIT))
+    if Config is Continuing:
+        return Config(**options, report_every=draw(st.integers(1, 40)), step_size_R=0.3)
+    return Config(**options, gamma=draw(UNIT))
+
+
+@given(
+    configs(LINEARS),
+    st.sampled_from((Scripted, lambda: Scripted(truncate=True), Wander)),
+    st.integers(1, 4),
+    SEEDS,
+)
+def test_train__is_the_box(config, make, yields, seed):
+    """θ, w, z and R̄ equal a loop over the boxes' lines: resets, ends and restarts included."""
+    env = Recorder(make())
+    begun = actor_critic.init(env, config, seed)
+    state, _ = run(env, config, seed, yields)
+    assert_is(state, config, by_the_book(config, begun, env.log, env.starts))
+    if isinstance(config, Continuing):
         assert state.I == 1.0
-
-
-@given(st.sampled_from((OneStep, Traces, Continuing)), st.integers(0, 2), SEEDS)
-def test_train__in_single_precision_goes_the_same_way(Config, d, seed):
-    """Three episodes: rounding errors of 2⁻²⁴, grown by a few hundred operations at most."""
-    options = {"report_every": 9} if Config is Continuing else {}
-    config = Config(step_size=0.01, optimizer="rmsprop", network=Network(hidden=(3,)), **options)
-    double, _ = run(Scripted(d=d), config, seed, 3)
-    single, _ = run(Scripted(d=d), replace(config, precision="single"), seed, 3)
-    for name in ("theta", "w", "z_theta", "z_w", "statistics"):
-        assert getattr(single, name).dtype == np.float32
-    assert np.abs(single.theta - double.theta).max() <= 1e-3
-    assert np.abs(single.w - double.w).max() <= 1e-3
 
 
 @given(UNIT, st.integers(0, 2), st.sampled_from(("sgd", "momentum", "rmsprop")), SEEDS)
 def test_traces__without_decay_are_one_step(gamma, d, optimizer, seed):
     """λ = 0: the same θ and w, parameter for parameter, along a whole run."""
-    env = Scripted(d=d, T=4)
     options = dict(gamma=gamma, optimizer=optimizer, network=Network(hidden=(3,)), step_size=0.05)
-    one = actor_critic.init(env, OneStep(**options), seed)
-    zero = Traces(**options, lambda_theta=0.0, lambda_w=0.0)
-    with_traces = actor_critic.init(env, zero, seed)
-    runs = zip(
-        actor_critic.train(Scripted(d=d, T=4), OneStep(**options), one),
-        actor_critic.train(Scripted(d=d, T=4), zero, with_traces),
-    )
-    for _ in islice(runs, 4):
-        np.testing.assert_allclose(with_traces.theta, one.theta, rtol=1e-9, atol=1e-11)
-        np.testing.assert_allclose(with_traces.w, one.w, rtol=1e-9, atol=1e-11)
-
-
-def rewards_and_scores(rng, T, n):
-    return rng.normal(size=T), rng.normal(size=T + 1), rng.normal(size=(T, n))
+    one, zero = OneStep(**options), Traces(**options, lambda_theta=0.0, lambda_w=0.0)
+    states = [actor_critic.init(Scripted(d=d, T=4), config, seed) for config in (one, zero)]
+    runs = [actor_critic.train(Scripted(d=d, T=4), *pair) for pair in zip((one, zero), states)]
+    for _ in islice(zip(*runs), 4):
+        np.testing.assert_allclose(states[1].theta, states[0].theta, rtol=1e-9, atol=1e-11)
+        np.testing.assert_allclose(states[1].w, states[0].w, rtol=1e-9, atol=1e-11)
 
 
 @given(st.floats(0, 1), st.integers(1, 8), st.booleans(), SEEDS)
@@ -249,15 +158,13 @@ def test_traces__with_lambda_1_sum_to_the_monte_carlo_update(gamma, T, terminate
     """Frozen v̂ and θ: Σ_t δ_t z_t^θ = Σ_t γ^t (G_t − v̂(S_t)) ∇ln π_t, exactly; for w, without I,
     Σ_t δ_t z_t^w = Σ_t (G_t − v̂(S_t)) ∇v̂_t."""
     rng = np.random.default_rng(seed)
-    R, v, dlogpi = rewards_and_scores(rng, T, 3)
-    dv = rng.normal(size=(T, 2))
+    R, v, dlogpi, dv = (*(rng.normal(size=n) for n in (T, T + 1, (T, 3), (T, 2))),)
     v[T] *= not terminated
     state = blank(np.zeros(3), np.zeros(2))
     config = Traces(gamma=gamma, lambda_theta=1.0, lambda_w=1.0, step_size=1.0, step_size_w=1.0,
                     **SGD)  # fmt: skip
-    ascend = Ascent(config, state)
     for t in range(T):
-        traces(config, state, R[t], v[t], v[t + 1], times(dv[t]), times(dlogpi[t]), ascend)
+        traces(config, state, R[t], v[t], v[t + 1], times(dv[t]), times(dlogpi[t]))
     G = [sum(gamma ** (k - t) * R[k] for k in range(t, T)) + gamma ** (T - t) * v[T]
          for t in range(T)]  # fmt: skip
     error = G - v[:T]
@@ -266,21 +173,23 @@ def test_traces__with_lambda_1_sum_to_the_monte_carlo_update(gamma, T, terminate
     np.testing.assert_allclose(state.w, error @ dv, atol=1e-11)
 
 
-@given(tabular())
-def test_one_step__expected_update_under_the_exact_v_is_the_policy_gradient(world):
+@given(mdps(kinds=("layered",)), SEEDS)
+def test_one_step__expected_update_under_the_exact_v_is_the_policy_gradient(mdp, seed):
     """Σ_τ Pr(τ) Σ_t I δ_t ∇ln π_t = ∇J where v̂ = v^π."""
-    mdp, policy, theta = world
-    pi, rows = table(mdp, policy, theta), np.eye(mdp.n_observations)
-    v, total = state_values(mdp, pi), np.zeros_like(theta)
+    policy = make_policy(FiniteMDPEnv(mdp), LINEAR)
+    theta = np.random.default_rng(seed).normal(size=policy.model.layout.size)
+    table = lambda theta: policy.at(theta, mdp.observation).probs()
+    v, net, total = state_values(mdp, table(theta)), at(policy.model, theta), 0.0
     config = OneStep(gamma=mdp.gamma, step_size=1.0, **SGD)
-    for tau in trajectories(mdp, pi, 6):
-        state = blank(np.zeros_like(theta), np.zeros(1), with_traces=False)
-        ascend = Ascent(config, state)
+    for tau in trajectories(mdp, table(theta), 6):
+        state = blank(np.zeros_like(theta), [0.0], with_traces=False)
         for s, a, R, s2 in zip(tau.states, tau.actions, tau.rewards, tau.states[1:]):
-            score = gradient(theta, policy, rows[mdp.observation[s]], a)
-            one_step(config, state, R, v[s], v[s2], times(np.zeros(1)), times(score), ascend)
-        total += tau.probability * state.theta
-    np.testing.assert_allclose(total, exact_gradient(mdp, policy, theta), atol=1e-9)
+            g = gradient(net.forward(mdp.observation[s]), policy.head, a)
+            dlogpi = lambda c, g=g: net.backward(c * g)
+            one_step(config, state, R, v[s], v[s2], times(np.zeros(1)), dlogpi)
+        total = total + tau.probability * state.theta
+    exact = complex_step(lambda theta: expected_return(mdp, table(theta)), theta)
+    np.testing.assert_allclose(total, exact, atol=1e-9)
 
 
 @given(st.sampled_from((one_step, traces, continuing)), SEEDS)
@@ -294,7 +203,7 @@ def test_boxes__compute_delta_once_from_what_was_there_before(box, seed):
     state.I, state.R_bar = (1.0, rng.normal()) if box is continuing else (rng.random(), 0.0)
     before, (R, v, v2) = copy.deepcopy(state), rng.normal(size=3)
     dv, dlogpi = rng.normal(size=2), rng.normal(size=3)
-    box(config, state, R, v, v2, times(dv), times(dlogpi), Ascent(config, state))
+    box(config, state, R, v, v2, times(dv), times(dlogpi))
     gamma = 1.0 if box is continuing else config.gamma
     delta = R - before.R_bar + gamma * v2 - v
     keep = 0.0 if box is one_step else gamma * 0.9
@@ -308,7 +217,7 @@ def test_boxes__compute_delta_once_from_what_was_there_before(box, seed):
         assert state.R_bar == 0.0
 
 
-# the end of an episode, and tasks without one
+# The end of an episode, and tasks without one
 
 
 @given(st.sampled_from((OneStep, Traces)), st.integers(1, 6), st.floats(0.01, 0.95), st.booleans())
@@ -322,7 +231,7 @@ def test_train__truncation_bootstraps_and_termination_does_not(Config, T, gamma,
     config = Config(gamma=gamma, step_size_w=0.1, **SGD)
     state = actor_critic.init(env, config, 0)
     state.w[:] = exact = 1 / (1 - gamma)
-    next(iter(actor_critic.train(env, config, state)))
+    next(actor_critic.train(env, config, state))
     if truncate:
         assert state.w[0] == pytest.approx(exact, rel=1e-12)
     else:
@@ -341,14 +250,14 @@ def test_train__learns_the_value_beyond_a_time_limit():
 @given(st.sampled_from((OneStep, Traces)), st.booleans(), SEEDS)
 def test_train__episodic_begins_every_episode_with_fresh_traces(Config, truncate, seed):
     """An episode that follows others moves θ and w as it would have moved them on its own."""
-    env, config = Scripted(truncate=truncate), Config(gamma=0.8, step_size=0.1, **SGD)
-    state, _ = run(env, config, seed, 2)
+    config = Config(gamma=0.8, step_size=0.1, **SGD)
+    state, _ = run(Scripted(truncate=truncate), config, seed, 2)
     alone = blank(state.theta, state.w, with_traces=Config is Traces)
-    alone.rng = copy.deepcopy(state.rng)
+    alone.rng, alone.world = copy.deepcopy(state.rng), copy.deepcopy(state.world)
     for each in (state, alone):
         next(actor_critic.train(Scripted(truncate=truncate), config, each))
     assert np.array_equal(state.theta, alone.theta) and np.array_equal(state.w, alone.w)
-    assert state.I == pytest.approx(0.8**3)
+    assert state.I == alone.I == 1.0 and not state.z_theta.any() and not state.z_w.any()
 
 
 @st.composite
@@ -367,11 +276,11 @@ def test_continuing__R_bar_moves_to_the_average_reward_of_a_fixed_policy(world, 
     mdp, pi = world
     d, rho, _ = solve(mdp, pi)
     v, config = np.random.default_rng(seed).normal(size=len(d)), Continuing(step_size_R=0.1, **SGD)
-    expected = 0.0
+    expected, nothing = 0.0, times(np.zeros(1))
     for s, a, s2 in np.argwhere(mdp.P):
         state = blank([0.0], [0.0])
-        state.R_bar, nothing, ascend = R_bar, times(np.zeros(1)), Ascent(config, state)
-        continuing(config, state, mdp.r[s, a, s2], v[s], v[s2], nothing, nothing, ascend)
+        state.R_bar = R_bar
+        continuing(config, state, mdp.r[s, a, s2], v[s], v[s2], nothing, nothing)
         expected += d[s] * pi[s, a] * mdp.P[s, a, s2] * (state.R_bar - R_bar)
     assert expected == pytest.approx(0.1 * (rho - R_bar), abs=1e-12)
 
@@ -387,96 +296,19 @@ def test_continuing__R_bar_converges_to_the_average_reward(world, seed):
     env = FiniteMDPEnv(mdp)
     state = actor_critic.init(env, config, seed)
     state.w[:] = v
-    next(actor_critic.train(env, config, state))
+    for _ in actor_critic.train(env, config, state):
+        if state.steps == n:
+            break
     B = np.abs(mdp.r - rho + v - v[:, None, None])[mdp.P > 0].max()
     bound = B * np.sqrt(2 * np.log(2 / CHANCE) * alpha / (2 - alpha))
     assert abs(state.R_bar - rho) <= (1 - alpha) ** n * abs(rho) + bound + 1e-12
-
-
-# the State and what a run reports
-
-
-@given(st.sampled_from((OneStep, Traces)), SEEDS, st.integers(1, 3), st.integers(1, 3))
-def test_train__state_holds_all_that_changes(Config, seed, before, after):
-    """A deep copy of the State at any yield goes on to the same numbers, bit for bit."""
-    config = Config(network=Network(hidden=(4,)))
-    state, _ = run(gymnasium.make("CartPole-v1"), config, seed, before)
-    resumed = copy.deepcopy(state)
-    for s in (state, resumed):
-        list(islice(actor_critic.train(gymnasium.make("CartPole-v1"), config, s), after))
-    assert np.array_equal(state.theta, resumed.theta) and np.array_equal(state.w, resumed.w)
-    assert (state.steps, state.episodes) == (resumed.steps, resumed.episodes)
-
-
-@given(SEEDS, st.integers(1, 9))
-def test_train__metrics_count_steps_and_returns(seed, report_every):
-    env = Scripted(T=4)
-    _, metrics = run(env, OneStep(network=LINEAR), seed, 3)
-    assert [m.steps for m in metrics] == [4, 8, 12] and [m.episodes for m in metrics] == [1, 2, 3]
-    assert all(m.lengths == (4,) for m in metrics)
-    assert metrics[-1].returns[0] == pytest.approx(env.R.sum(), rel=1e-12)
-    env = Recorder(Scripted(T=4))
-    _, metrics = run(env, Continuing(network=LINEAR, report_every=report_every), seed, 3)
-    rewards = np.reshape([step[2] for step in env.log], (3, report_every)).sum(1)
-    np.testing.assert_allclose([m.returns[0] for m in metrics], rewards, atol=1e-12)
-    averages = [m.scalars["average_reward"] for m in metrics]
-    np.testing.assert_allclose(averages, rewards / report_every, atol=1e-12)
-    assert [m.steps for m in metrics] == [report_every * k for k in (1, 2, 3)]
-
-
-def test_actor__follows_the_policy():
-    env = Scripted()
-    act = actor_critic.actor(env, OneStep(network=LINEAR))
-    theta = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0])
-    rng = np.random.default_rng(0)
-    assert act({"theta": theta}, np.zeros(2), rng, greedy=True) == 1
-    draws = [act({"theta": theta}, np.zeros(2), rng) for _ in range(2000)]
-    pi = np.exp(theta[6:]) / np.exp(theta[6:]).sum()
-    assert np.abs(np.bincount(draws) / 2000 - pi).max() <= np.sqrt(np.log(2 / CHANCE) / 4000)
-
-
-# bad input
-
-
-@pytest.mark.parametrize(
-    ("Config", "options", "message"),
-    [
-        (OneStep, {"gamma": 1.5}, r"gamma = 1.5: must be in \[0.0, 1.0\]"),
-        (Traces, {"gamma": float("nan")}, "gamma = nan"),
-        (OneStep, {"step_size": -1.0}, "step_size = -1.0: must be at least 0"),
-        (Traces, {"step_size_w": -1.0}, "step_size_w = -1.0"),
-        (Traces, {"lambda_theta": 1.1}, r"lambda_theta = 1.1: must be in \[0.0, 1.0\]"),
-        (Traces, {"lambda_w": -0.1}, "lambda_w = -0.1"),
-        (Continuing, {"lambda_theta": -0.1}, "lambda_theta = -0.1"),
-        (Continuing, {"lambda_w": 2}, "lambda_w = 2"),
-        (Continuing, {"step_size_R": -1.0}, "step_size_R = -1.0: must be at least 0"),
-        (Continuing, {"report_every": 0}, "report_every = 0: must be at least 1"),
-        (OneStep, {"optimizer": "x"}, "optimizer = 'x'"),
-        (OneStep, {"head": "x"}, "head = 'x': must be one of"),
-    ],
-)
-def test_config__names_what_is_wrong_and_what_is_allowed(Config, options, message):
-    with pytest.raises(ValueError, match=message):
-        Config(**options)
-
-
-def test_init__refuses_spaces_without_a_policy():
-    env = Scripted()
-    env.observation_space = gymnasium.spaces.Box(0, 255, (8, 8, 3), np.uint8)
-    with pytest.raises(ValueError, match=r"observation_space = Box.*must be a flat Box"):
-        actor_critic.init(env, OneStep(), 0)
-    with pytest.raises(ValueError, match=r"head = 'gaussian': must be softmax for Discrete\(3\)"):
-        actor_critic.init(Scripted(), OneStep(head="gaussian"), 0)
-    with pytest.raises(ValueError, match="head = 'softmax': must be gaussian for Box"):
-        actor_critic.init(Scripted(d=1), Continuing(head="softmax"), 0)
 
 
 class TwoLives(gymnasium.Env):
     """Lives of 2 steps, cut by a time limit: the first in state 0, paid nothing; the others in
     state 1, paid 1 a step."""
 
-    observation_space = gymnasium.spaces.Discrete(2)
-    action_space = gymnasium.spaces.Discrete(2)
+    observation_space, action_space = Discrete(2), Discrete(2)
     lives = 0
 
     def reset(self, *, seed=None, options=None):
@@ -491,84 +323,126 @@ class TwoLives(gymnasium.Env):
 @given(st.floats(0.1, 1.0), SEEDS)
 def test_continuing__credits_nothing_before_a_truncation_for_what_comes_after(lam, seed):
     config = Continuing(lambda_w=lam, lambda_theta=lam, report_every=6, step_size_R=0.0, **SGD)
-    state = actor_critic.init(TwoLives(), config, seed)
-    started = state.theta.copy()
-    next(actor_critic.train(TwoLives(), config, state))
-    theta, before = state.theta.reshape(2, 2), started.reshape(2, 2)
-    assert state.w[0] == 0.0 and np.array_equal(theta[0], before[0])
-    assert state.w[1] != 0.0 and not np.array_equal(theta[1], before[1])
+    state, _ = run(TwoLives(), config, seed, 1)
+    theta = state.theta.reshape(2, 2)
+    assert state.w[0] == 0.0 and not theta[0].any()
+    assert state.w[1] != 0.0 and theta[1].any()
 
 
-def test_train__traces_do_not_decay_into_denormal_numbers():
-    """Of what is never seen again: after 5 steps the gradients are 0."""
-    config = Continuing(precision="single", report_every=1, **SGD)
-    env, count = Constant(10**9, True), iter(range(10**9))
+@pytest.mark.parametrize("precision", ["single", "double"])
+def test_train__traces_do_not_decay_into_denormal_numbers(precision):
+    """Those of a state that is never seen again after 5 steps."""
+
+    class Leaving(Constant):
+        observation_space = gymnasium.spaces.Discrete(2)
+
+        def step(self, action):
+            return (int(self.t > 5), *super().step(action)[1:])
+
+    config = Continuing(precision=precision, report_every=10, **SGD)
+    env = Leaving(10**9, True)
+    env.observation_space = Leaving.observation_space
     state = actor_critic.init(env, config, 0)
-    fading = lambda like: np.full_like(like, 1e-3 if next(count) < 10 else 0.0)
-    g, g_w = lambda theta, *_: fading(theta), lambda w, *_: fading(w)
-    tiny, was = np.finfo(np.float32).tiny, 0.0
-    for _ in islice(actor_critic.train(env, config, state, g, g_w), 2000):
+    tiny, was = np.finfo(state.w.dtype).tiny, 0.0
+    for _ in islice(actor_critic.train(env, config, state), 800):
         for z in (state.z_theta, state.z_w):
             assert not ((z != 0) & (np.abs(z) < tiny)).any()
-        was = max(was, float(np.abs(state.z_w).max()))
-    assert was > 0.0 and not state.z_w.any() and not state.z_theta.any()
+        was = max(was, float(state.z_w[0]))
+    assert was > 0.0 and state.z_w[0] == 0.0 and not state.z_theta[:2].any()
 
 
-@pytest.mark.parametrize("Config", [OneStep, Traces, Continuing])
-@pytest.mark.parametrize("where", ["S", "R"])
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_train__stops_before_it_learns_from_what_is_not_finite(Config, where, bad):
-    class Broken(Scripted):
-        def reset(self, **options):
-            result = super().reset(**options)
-            getattr(self, where)[1] = bad
-            return result
-
-    config = Config(network=Network(hidden=(3,)))
-    state = actor_critic.init(Broken(), config, 0)
-    with pytest.raises(FloatingPointError, match=r"at step [12]: both must be finite"):
-        next(actor_critic.train(Broken(), config, state))
-    assert np.isfinite(state.theta).all() and np.isfinite(state.w).all()
+# What a run reports, and what it goes on from
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("Config", [OneStep, Traces, Continuing])
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"step_size_w": 1e200}, "w has diverged"),
-        ({"step_size": 1e200}, "theta has diverged"),
-        ({"step_size_w": 1e200, "network": Network(hidden=(3,))}, "w has diverged"),
-        ({"step_size": 1e308, "network": Network(hidden=(3,))}, "theta has diverged"),
-    ],
-)
-def test_train__stops_when_it_diverges(Config, options, message):
-    """The error names quantity and step, and no action of a broken policy reaches the world."""
-    options = dict(optimizer="sgd", network=LINEAR, step_size=0.0, step_size_w=0.0) | options
-    config = Config(**options)
-    env = Scripted(d=2)
-    state = actor_critic.init(env, config, 0)
-    with pytest.raises(FloatingPointError, match=message + r".* step \d+"):
-        for _ in islice(actor_critic.train(env, config, state), 300):
-            pass
+def contents(state):
+    """All that a State holds, as plain values."""
+    world, rng = {**vars(state.world)}, state.rng.bit_generator.state
+    return {**vars(state), "world": {**world, "actions": list(world["actions"])}, "rng": rng}
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("Config", [OneStep, Traces, Continuing])
-@pytest.mark.parametrize(("name", "option"), [("w", "step_size_w"), ("theta", "step_size")])
-def test_train__yields_no_state_that_is_not_finite(Config, name, option):
-    """An overflow in the last step before a yield, from which nothing is computed any more."""
+PLACES = {
+    "scripted": (lambda: Scripted(T=LONG), {}),
+    "truncated": (lambda: Scripted(T=LONG, d=2, truncate=True), {}),
+    "short": (lambda: Scripted(T=3), {}),
+    "wander": (Wander, {}),
+    "mdp": (lambda: FiniteMDPEnv(garnet(0)), {}),
+    "chain": (lambda: FiniteMDPEnv(chain()), {}),
+    "features": (lambda: gymnasium.make("Pendulum-v1", max_episode_steps=LONG),
+                 dict(features="tiles", order=1, precision="single")),
+}  # fmt: skip
 
-    class Rich(Scripted):
-        def step(self, action):
-            s, R, *rest = super().step(action)
-            return s, 1e9 * R, *rest
 
-    options = {"report_every": 1} if Config is Continuing else {}
-    config = Config(**{"step_size": 0.0, "step_size_w": 0.0, option: 1e308}, **options, **SGD)
-    state = actor_critic.init(Rich(T=1), config, 0)
-    with pytest.raises(FloatingPointError, match=f"{name} has diverged: not finite at step 1"):
-        next(actor_critic.train(Rich(T=1), config, state))
+@pytest.mark.parametrize(("make", "options"), PLACES.values(), ids=PLACES)
+@given(configs(), st.integers(1, 5), st.integers(1, 6), SEEDS)
+def test_train__resumed_at_any_yield_ends_as_if_never_stopped(
+    make, options, config, before, after, seed
+):
+    """A copy of the State, also one saved within an episode, in a new environment: bit by bit."""
+    env, config = make(), replace(config, **options, step_size=1e-5, step_size_w=1e-5)
+    state = actor_critic.init(env, config, seed)
+    training = actor_critic.train(env, config, state)
+    for _ in islice(training, before):
+        pass
+    saved = copy.deepcopy(state)
+    resumed = actor_critic.train(make(), config, saved)
+    assert list(islice(training, after)) == list(islice(resumed, after))
+    np.testing.assert_equal(contents(saved), contents(state))
+
+
+@given(configs(LINEARS), SEEDS)
+def test_train__begins_with_fresh_traces_where_an_episode_is_not_repeated(config, seed):
+    """It warns, and the new episode moves what the old one left as if nothing had come before."""
+    config = replace(config, report_every=LONG) if isinstance(config, Continuing) else config
+    state, _ = run(Scripted(T=LONG), config, seed, 1)
+    assert state.z_w.any() or type(config) is OneStep
+    left, state.world.seed, env = (
+        copy.deepcopy(state),
+        state.world.seed + 1,
+        Recorder(Scripted(T=LONG)),
+    )
+    with pytest.warns(RuntimeWarning, match="Scripted does not repeat its episodes: a new one"):
+        metrics = next(actor_critic.train(env, config, state))
+    log, starts = env.log[BLOCK:], env.starts[1:]  # without those that did not lead where they did
+    assert metrics.steps == BLOCK + len(log) and len(log) in (5, BLOCK)
+    assert_is(state, config, by_the_book(config, left, log, starts))
+
+
+@given(SEEDS, st.sampled_from((OneStep, Traces)), st.integers(1, 80))
+def test_train__metrics_count_steps_and_returns(seed, Config, T):
+    """A report at every episode's end, and after every BLOCK steps within one."""
+    env, config = Recorder(Scripted(T=T)), Config(network=LINEAR)
+    state = actor_critic.init(env, config, seed)
+    for m in islice(actor_critic.train(env, config, state), 5):
+        done, t = divmod(len(env.log), T)
+        assert (m.steps, m.episodes) == (state.steps, state.episodes) == (len(env.log), done)
+        assert t % BLOCK == 0 and m.lengths == (() if t else (T,))
+        ended = () if t else (sum(step[2] for step in env.log[-T:]),)
+        assert m.returns == pytest.approx(ended, rel=1e-12)
+
+
+@given(SEEDS, st.integers(1, 80))
+def test_continuing__reports_every_so_many_steps(seed, n):
+    env = Recorder(Scripted(T=4))
+    state = actor_critic.init(env, config := Continuing(network=LINEAR, report_every=n), seed)
+    for m in islice(actor_critic.train(env, config, state), 7):
+        done, t = divmod(len(env.log), n)
+        assert (m.steps, m.episodes) == (len(env.log), done) and t % BLOCK == 0
+        assert m.lengths == (() if t else (n,))
+        if t == 0:
+            rewards = sum(step[2] for step in env.log[-n:])
+            assert m.returns == pytest.approx((rewards,), rel=1e-12, abs=1e-12)
+            scalars = {"average_reward": rewards / n, "R_bar": state.R_bar}
+            assert m.scalars == pytest.approx(scalars, rel=1e-12, abs=1e-12)
+
+
+def test_actor__follows_the_policy():
+    act = actor_critic.actor(Scripted(), OneStep(network=LINEAR))
+    theta = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0])
+    rng, n = np.random.default_rng(0), 2000
+    assert act({"theta": theta}, np.zeros(2), rng, greedy=True) == 1
+    draws = [act({"theta": theta}, np.zeros(2), rng) for _ in range(n)]
+    pi = np.exp(theta[6:]) / np.exp(theta[6:]).sum()
+    assert np.abs(np.bincount(draws) / n - pi).max() <= np.sqrt(np.log(2 / CHANCE) / (2 * n))
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -577,7 +451,7 @@ def test_runner__saves_the_last_good_parameters_of_a_diverging_run(tmp_path):
     config = OneStep(optimizer="sgd", step_size_w=3.0, network=Network(hidden=(4,),
                      activation="relu"))  # fmt: skip
     session = training.begin("actor-critic", method, "CartPole-v1", config, 0, tmp_path / "run")
-    with pytest.raises(Failure, match=r"w has diverged.* step \d+.*saved up to step \d+"):
+    with pytest.raises(Failure, match=r"step \d+: w has diverged.*saved up to step \d+"):
         training.learn(session, 10_000)
     with np.load(tmp_path / "run" / "parameters.npz") as saved:
         assert all(np.isfinite(saved[name]).all() for name in ("theta", "w"))

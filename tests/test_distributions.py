@@ -1,5 +1,7 @@
-"""Softmax and Gaussian heads: explicit = tape = numbers, and the laws of a distribution."""
+"""Distributions at h: explicit = tape = numbers, and the laws of a distribution."""
 
+import itertools
+import re
 from decimal import Decimal, localcontext
 
 import numpy as np
@@ -8,196 +10,398 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from npgrad import Gaussian, Softmax, check_gradient, grad
+from npgrad import (
+    Gaussian,
+    Head,
+    Softmax,
+    check_gradient,
+    complex_step,
+    gaussian,
+    grad,
+    product,
+    softmax,
+)
 
 EPS = np.finfo(float).eps
 SEEDS = st.integers(0, 2**32 - 1)
-BATCHES = st.lists(st.integers(1, 3), max_size=2).map(tuple)
-GAUSSIANS = st.builds(
-    Gaussian, st.integers(1, 3), st.sampled_from(("exp", "softplus")), st.booleans()
-)
+SCALES = st.sampled_from((1.0, 3.0))
+STATES = st.sampled_from(((), (1,), (3,)))
+SIZES = st.lists(st.integers(1, 3), min_size=1, max_size=3)
+SIGMA = st.sampled_from(("exp", "softplus"))
+SOFTMAXES = st.integers(1, 4).map(softmax)
+HEADS = {
+    "softmax": SOFTMAXES,
+    "product": SIZES.map(product),
+    "gaussian": st.builds(gaussian, st.integers(1, 3), SIGMA),
+    "spherical": st.builds(gaussian, st.integers(2, 3), SIGMA, st.just(True)),
+}
+GAUSSIANS = HEADS["gaussian"] | HEADS["spherical"]
+ALL = pytest.mark.parametrize("kind", HEADS)
+INF = float("inf")
+
+
+def close(a, b, dtype=np.float64):
+    """Each entry to 256 roundings of the largest one: σ is within e^±5, and some terms cancel."""
+    error = 256 * np.finfo(dtype).eps * max(1.0, np.abs(b).max(initial=0.0))
+    np.testing.assert_allclose(a, b, rtol=0.0, atol=error)
 
 
 @st.composite
-def softmaxes(draw, scale=3.0):
-    """(head, h, a)."""
-    n, batch, rng = draw(st.integers(1, 4)), draw(BATCHES), np.random.default_rng(draw(SEEDS))
-    return Softmax(n), scale * rng.normal(size=(*batch, n)), rng.integers(n, size=batch)
+def drawn(draw, heads, states=STATES, scale=1.0):
+    """(head, h, a) of one state or of k."""
+    head, states = draw(heads), draw(states)
+    rng = np.random.default_rng(draw(SEEDS))
+    h = np.clip(scale * rng.normal(size=(*states, head.size)), -5.0, 5.0)
+    noise = head.noise(rng, *states or (1,))
+    return head, h, head(0.0 * h).sample(noise if states else noise[0])
 
 
-@st.composite
-def gaussians(draw):
-    head, batch, rng = draw(GAUSSIANS), draw(BATCHES), np.random.default_rng(draw(SEEDS))
-    h = rng.normal(size=(*batch, head.size))
-    return head, h, rng.normal(size=(*batch, head.d))
+def values(head, h, a=None):
+    """What a test asks of a distribution: everything but samples."""
+    pi = head(h)
+    return pi.log_prob(a), pi.score(a), pi.entropy(), pi.entropy_gradient(), pi.mode()
 
 
-@given(softmaxes() | gaussians())
-def test_heads__score_is_the_derivative_of_log_prob(drawn):
-    head, h, a = drawn
-    explicit = head.score(h, a)
-    tape = grad(lambda h: np.sum(head.log_prob(h, a)))(h)
-    np.testing.assert_allclose(explicit, tape, rtol=1e-11, atol=1e-13)
-    check_gradient(lambda h: np.sum(head.log_prob(h, a)), lambda h: head.score(h, a), h)
+# the laws of them all
 
 
-@given(softmaxes() | gaussians())
-def test_heads__entropy_gradient_is_the_derivative_of_entropy(drawn):
-    head, h, _ = drawn
-    explicit = head.entropy_gradient(h)
-    tape = grad(lambda h: np.sum(head.entropy(h)))(h)
-    np.testing.assert_allclose(explicit, tape, rtol=1e-11, atol=1e-13)
-    check_gradient(lambda h: np.sum(head.entropy(h)), head.entropy_gradient, h)
+@ALL
+@given(data=st.data(), scale=SCALES)
+def test_score__is_the_derivative_of_log_prob(kind, data, scale):
+    head, h, a = data.draw(drawn(HEADS[kind], scale=scale))
+    explicit, log_prob = head(h).score(a), lambda h: np.sum(head(h).log_prob(a))
+    close(explicit, grad(log_prob)(h))
+    close(explicit, complex_step(log_prob, h))
+    check_gradient(log_prob, lambda h: head(h).score(a), h)
 
 
-@given(
-    GAUSSIANS | st.builds(Softmax, st.integers(1, 4)),
-    st.lists(st.integers(1, 4), min_size=1, max_size=3),
-    st.sampled_from((0.0, 0.5)) | st.floats(0, 2),
-    st.booleans(),
-    st.sampled_from((float, np.float32)),
-    SEEDS,
-)
-def test_heads__ascent_is_weighted_score_and_entropy_gradient(head, rows, beta, keep, dtype, seed):
-    """Σ_rows c ln π + β H, differentiated; in memory of its own or in what served before."""
-    rng, memory = np.random.default_rng(seed), {} if keep else None
-    for k in rows:
-        h, c = rng.normal(size=(k, head.size)).astype(dtype), rng.normal(size=k)
-        softmax = isinstance(head, Softmax)
-        a = rng.integers(head.n, size=k) if softmax else rng.normal(size=(k, head.d))
-        before = h.copy(), a.copy(), c.copy()
-        got = head.ascent(h, a, c, beta, memory)
-        wide = h.astype(float)
-        expected = c[:, None] * head.score(wide, a) + beta * head.entropy_gradient(wide)
-        close = dict(rtol=1e-11, atol=1e-12) if dtype is float else dict(rtol=1e-3, atol=1e-3)
-        np.testing.assert_allclose(got, expected, **close)
-        assert all(np.array_equal(x, y) for x, y in zip(before, (h, a, c)))
-        gain = lambda h, a, c: np.sum(c * head.log_prob(h, a) + beta * head.entropy(h))
-        np.testing.assert_allclose(got, grad(gain)(wide, a, c), **close)
+@ALL
+@given(data=st.data(), scale=SCALES)
+def test_entropy_gradient__is_the_derivative_of_entropy(kind, data, scale):
+    head, h, _ = data.draw(drawn(HEADS[kind], scale=scale))
+    explicit, entropy = head(h).entropy_gradient(), lambda h: np.sum(head(h).entropy())
+    close(explicit, grad(entropy)(h))
+    close(explicit, complex_step(entropy, h))
+    check_gradient(entropy, lambda h: head(h).entropy_gradient(), h)
 
 
-@given(arrays(float, (1, 3), elements=st.floats(-1e3, 1e3)), st.integers(0, 2))
-def test_softmax__ascent_is_as_exact_as_score(h, a):
-    """1 − π without cancellation, for preferences of any size."""
-    head = Softmax(3)
-    got = head.ascent(h, np.array([a]), np.ones(1), 0.0)
-    np.testing.assert_allclose(got, head.score(h, np.array([a])), rtol=1e-14, atol=1e-300)
-    assert np.isfinite(head.ascent(h, np.array([a]), np.ones(1), 1.0)).all()
+@ALL
+@given(data=st.data(), k=st.integers(1, 4), seed=SEEDS)
+def test_distributions__of_k_states_are_those_of_each(kind, data, k, seed):
+    """Samples too, given the same row of noise. Nothing that was handed in is changed."""
+    head, h, a = data.draw(drawn(HEADS[kind], st.just((k,))))
+    noise = head.noise(np.random.default_rng(seed), len(h))
+    before = h.copy(), a.copy(), noise.copy()
+    together = (*values(head, h, a), head(h).sample(noise))
+    each = [(*values(head, h[i], a[i]), head(h[i]).sample(noise[i])) for i in range(len(h))]
+    for many, single in zip(together, zip(*each)):
+        close(many, np.array(single))
+    assert together[-1].shape == (len(h), *head.action)
+    assert all(np.array_equal(x, y) for x, y in zip(before, (h, a, noise)))
 
 
-@given(softmaxes())
-def test_softmax__probabilities_sum_to_one_scores_to_zero(drawn):
-    head, h, _ = drawn
-    actions = [np.full(h.shape[:-1], a) for a in range(head.n)]
-    pi = np.stack([np.exp(head.log_prob(h, a)) for a in actions])
-    np.testing.assert_allclose(pi.sum(0), 1.0, rtol=8 * EPS)
-    mean_score = sum(p[..., None] * head.score(h, a) for p, a in zip(pi, actions))
-    np.testing.assert_allclose(mean_score, 0.0, atol=16 * EPS)
-    expected_entropy = -sum(p * head.log_prob(h, a) for p, a in zip(pi, actions))
-    np.testing.assert_allclose(head.entropy(h), expected_entropy, rtol=1e-12, atol=1e-14)
-    assert (head.entropy(h) >= 0).all() and (head.entropy(h) <= np.log(head.n) + 1e-12).all()
+@ALL
+@given(data=st.data())
+def test_mode__is_the_most_probable(kind, data):
+    head, h, a = data.draw(drawn(HEADS[kind], scale=3.0))
+    pi = head(h)
+    assert np.shape(pi.mode()) == np.shape(a)
+    assert (pi.log_prob(pi.mode()) >= pi.log_prob(a)).all()
+
+
+@ALL
+@given(data=st.data())
+def test_distributions__stay_in_single_precision(kind, data):
+    head, h, a = data.draw(drawn(HEADS[kind]))
+    a = a.astype(np.float32) if a.dtype == float else a
+    h = h.astype(np.float32)
+    for single, double in zip(values(head, h, a), values(head, h.astype(float), a)):
+        assert single.dtype == (double.dtype if double.dtype.kind == "i" else np.float32)
+        close(single, double, np.float32)
+    if isinstance(head(h), Softmax):
+        pi, wide = head(h), head(h.astype(float))
+        singles = pi.probs(), pi.log_probs(), pi.mean_gradient(h)
+        for single, double in zip(singles, (wide.probs(), wide.log_probs(), wide.mean_gradient(h))):
+            assert single.dtype == np.float32
+            close(single, double, np.float32)
+
+
+@ALL
+@given(data=st.data())
+def test_distributions__refuse_other_shapes_of_actions(kind, data):
+    head, h, a = data.draw(drawn(HEADS[kind]))
+    pi, shape = head(h), np.shape(a)
+    for other in ((*shape, 1), (*shape, 2), (2, *shape), shape[1:], shape[:-1]):
+        if other != shape:
+            for method in (pi.log_prob, pi.score):
+                with pytest.raises(ValueError, match=re.escape(str(other))):
+                    method(np.zeros(other, int))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@ALL
+@given(bad=st.sampled_from((np.nan, INF, None)), data=st.data())
+def test_sample__refuses_where_h_gives_no_action(kind, bad, data):
+    """One entry that is not finite, in any state; or a state in which no action exists (None)."""
+    head, h, _ = data.draw(drawn(HEADS[kind]))
+    noise = head.noise(np.random.default_rng(0), len(h) if h.ndim == 2 else 1)
+    at = data.draw(st.integers(0, len(h) - 1)) if h.ndim == 2 else ...
+    if bad is None:
+        h[at] = -INF
+    else:
+        (h[at] if h.ndim == 2 else h)[data.draw(st.integers(0, head.size - 1))] = bad
+    with pytest.raises(FloatingPointError, match="theta has diverged"):
+        head(h).sample(noise if h.ndim == 2 else noise[0])
+
+
+@ALL
+@given(data=st.data(), k=st.integers(1, 3), seed=SEEDS)
+def test_heads__draw_noise_and_actions_of_their_shape(kind, data, k, seed):
+    head = data.draw(HEADS[kind])
+    noise = head.noise(np.random.default_rng(seed), k)
+    h = np.zeros((k, head.size))
+    assert len(noise) == k and head(h).sample(noise).shape == (k, *head.action)
+    assert np.shape(head(h[0]).sample(noise[0])) == head.action
+
+
+def test_head__refuses_a_distribution_that_lacks_a_method():
+    lacking = type("Lacking", (), {name: None for name in ("log_prob", "score", "entropy")})
+    with pytest.raises(TypeError, match="Lacking: must have a method entropy_gradient"):
+        Head(lacking, 2, None)
+    assert isinstance(Head(lambda h: Softmax(h), 2, None)(np.zeros(2)), Softmax)
+
+
+# softmax and its product
+
+
+def logsumexp(h):
+    """(ln π, π, H) in Decimals."""
+    z = [Decimal(float(x)) - Decimal(float(h.max())) for x in h]
+    e = [x.exp() for x in z]
+    log_total, pi = sum(e).ln(), [x / sum(e) for x in e]
+    log_pi = [x - log_total for x in z]
+    return log_pi, pi, -sum(p * x for p, x in zip(pi, log_pi))
 
 
 @given(arrays(float, st.integers(1, 4), elements=st.floats(-1e3, 1e3)), st.data())
 def test_softmax__is_exact_for_extreme_preferences(h, data):
-    """Against 60 digits; an error of h itself by one rounding is eps |h| in ln π."""
-    head, n = Softmax(len(h)), len(h)
-    a = data.draw(st.integers(0, n - 1))
-    with localcontext() as context:
-        context.prec = 60
-        e = [Decimal(float(x)).exp() for x in h]
-        log_pi = [float(Decimal(float(x)) - sum(e).ln()) for x in h]
-        others = sum(x for i, x in enumerate(e) if i != a)
-        score = [float((others if i == a else -x) / sum(e)) for i, x in enumerate(e)]
+    """An error of h − max h by one rounding is one of eps |h − max h| in ln π. Terms of a sum have
+    that error of their own; what is left of it when they cancel need not be smaller."""
+    a, q = data.draw(st.integers(0, len(h) - 1)), np.arange(len(h)) ** 2 - 1.0
     error = 8 * EPS * (1.0 + np.ptp(h))
-    assert abs(head.log_prob(h, a) - log_pi[a]) <= error * max(1.0, abs(log_pi[a]))
-    np.testing.assert_allclose(head.score(h, a), score, rtol=2 * error, atol=1e-300)
-    assert np.isfinite(head.entropy(h)) and np.isfinite(head.entropy_gradient(h)).all()
+    with localcontext() as context:
+        context.prec = 900  # e⁻²⁰⁰⁰ is seen beside 1
+        log_pi, pi, H = logsumexp(h)
+        others = sum(p for i, p in enumerate(pi) if i != a)
+        score = [float(others if i == a else -p) for i, p in enumerate(pi)]
+        entropy_gradient = [float(-p * (z + H)) for p, z in zip(pi, log_pi)]
+        terms = [float(p * (H - z)) for p, z in zip(pi, log_pi)]
+        differences = [[p * Decimal(y - x) for p, x in zip(pi, q)] for y in q]
+        mean_gradient = [float(p * sum(row)) for p, row in zip(pi, differences)]
+        sizes = [float(p * sum(map(abs, row))) for p, row in zip(pi, differences)]
+        log_pi, pi, H = [float(x) for x in log_pi], [float(x) for x in pi], float(H)
+    got = Softmax(h)
+    np.testing.assert_allclose(got.log_probs(), log_pi, rtol=error, atol=error)
+    assert got.log_prob(a) == got.log_probs()[a]
+    np.testing.assert_allclose(got.probs(), pi, rtol=2 * error, atol=1e-300)
+    np.testing.assert_allclose(got.score(a), score, rtol=2 * error, atol=1e-300)
+    assert abs(got.entropy() - H) <= error
+    off = np.abs(got.entropy_gradient() - entropy_gradient)
+    assert (off <= 4 * error * np.array(terms) + 1e-300).all()
+    assert (
+        np.abs(got.mean_gradient(q) - mean_gradient) <= 4 * error * np.array(sizes) + 1e-300
+    ).all()
 
 
-@given(softmaxes(), st.floats(-1e3, 1e3))
-def test_softmax__does_not_see_a_common_shift(drawn, shift):
-    head, h, a = drawn
+@st.composite
+def with_missing(draw):
+    """(h with some preferences of −inf, which of them exist): one state, at least one action."""
+    h = draw(arrays(float, st.integers(1, 6), elements=st.floats(-50, 50)))
+    exists = draw(arrays(bool, len(h)))
+    exists[draw(st.integers(0, len(h) - 1))] = True
+    return np.where(exists, h, -INF), exists
+
+
+@given(with_missing(), SEEDS, st.data())
+def test_softmax__of_minus_infinity_is_the_softmax_without_that_action(case, seed, data):
+    h, exists = case
+    pi, rest, n = Softmax(h), Softmax(h[exists]), int(exists.sum())
+    a = data.draw(st.integers(0, n - 1))
+    action, q = np.flatnonzero(exists)[a], np.arange(len(h)) * 1.5
+    assert pi.log_prob(action) == rest.log_prob(a) and pi.entropy() == rest.entropy()
+    assert pi.mode() == np.flatnonzero(exists)[rest.mode()]
+    tape = [grad(lambda h: Softmax(h).entropy())(x) for x in (h, h[exists])]
+    log_prob = lambda h, a: Softmax(h).log_prob(a)
+    of_log_prob = grad(log_prob)(h, action), grad(log_prob)(h[exists], a)
+    pairs = [(x.probs(), x.score(i), x.entropy_gradient()) for x, i in ((pi, action), (rest, a))]
+    for whole, part in (*zip(*pairs), tape, of_log_prob):
+        assert np.array_equal(whole[exists], part) and not whole[~exists].any()
+    close(pi.mean_gradient(q)[exists], rest.mean_gradient(q[exists]))
+    assert not pi.mean_gradient(q)[~exists].any()
+    assert pi.log_probs()[~exists].tolist() == [-INF] * (len(h) - n)
+    noise = softmax(len(h)).noise(np.random.default_rng(seed), 50)
+    draws = Softmax(np.broadcast_to(h, noise.shape)).sample(noise)
+    kept = Softmax(np.broadcast_to(h[exists], (50, n))).sample(noise[:, exists])
+    assert np.array_equal(draws, np.flatnonzero(exists)[kept])
+
+
+@given(st.lists(with_missing(), min_size=1, max_size=3), SEEDS)
+def test_product__of_minus_infinity_is_the_product_without_those_actions(cases, seed):
+    """In k states as in one."""
+    rng, sizes = np.random.default_rng(seed), [len(h) for h, _ in cases]
+    h, exists = (np.concatenate(x) for x in zip(*cases))
+    a = np.array([rng.integers(exists.sum()) for _, exists in cases])
+    actions = np.array([np.flatnonzero(exists)[i] for i, (_, exists) in zip(a, cases)])
+    whole = product(sizes)
+    rest = product([exists.sum() for _, exists in cases])(h[exists])
+    for pi, rows in ((whole(h), ()), (whole(np.stack([h, h])), (2,))):
+        several = np.broadcast_to(actions, (*rows, len(sizes)))
+        close(pi.log_prob(several), np.broadcast_to(rest.log_prob(a), rows))
+        close(pi.entropy(), np.broadcast_to(rest.entropy(), rows))
+        for gradient, part in ((pi.score(several), rest.score(a)),
+                               (pi.entropy_gradient(), rest.entropy_gradient())):  # fmt: skip
+            close(gradient[..., exists], np.broadcast_to(part, (*rows, exists.sum())))
+            assert not gradient[..., ~exists].any()
+        drawn = pi.sample(whole.noise(rng, 2) if rows else whole.noise(rng, 1)[0])
+        assert np.isfinite(pi.log_prob(drawn)).all()
+
+
+@given(drawn(SOFTMAXES, scale=3.0))
+def test_softmax__probabilities_sum_to_one_scores_to_zero(case):
+    head, h, _ = case
+    pi = head(h)
+    actions = [np.full(h.shape[:-1], a) for a in range(head.size)]
+    probs = np.stack([np.exp(pi.log_prob(a)) for a in actions], -1)
+    close(pi.probs(), probs)
+    close(np.exp(pi.log_probs()), probs)
+    np.testing.assert_allclose(pi.probs().sum(-1), 1.0, rtol=8 * EPS)
+    mean_score = sum(probs[..., a, None] * pi.score(actions[a]) for a in range(head.size))
+    np.testing.assert_allclose(mean_score, 0.0, atol=16 * EPS)
+    H = -np.sum(probs * np.log(probs), -1)
+    close(pi.entropy(), H)
+    assert (pi.entropy() >= 0).all() and (pi.entropy() <= np.log(head.size) + 8 * EPS).all()
+
+
+@given(drawn(SOFTMAXES, scale=3.0), SEEDS)
+def test_mean_gradient__is_the_derivative_of_the_mean(case, seed):
+    """∂/∂h Σ_a π(a) q_a, which sums to zero and does not see a constant in q."""
+    head, h, _ = case
+    q = np.random.default_rng(seed).normal(size=h.shape)
+    explicit, mean = head(h).mean_gradient(q), lambda h: np.sum(head(h).probs() * q)
+    close(explicit, grad(mean)(h))
+    close(explicit, complex_step(mean, h))
+    check_gradient(mean, lambda h: head(h).mean_gradient(q), h)
+    close(explicit.sum(-1), np.zeros(h.shape[:-1]))
+    close(head(h).mean_gradient(q + 3.0), explicit)
+
+
+@given(drawn(SOFTMAXES, scale=3.0), st.floats(-1e3, 1e3))
+def test_softmax__does_not_see_a_common_shift(case, shift):
+    head, h, a = case
     error = 16 * EPS * (1.0 + abs(shift))
-    np.testing.assert_allclose(head.log_prob(h + shift, a), head.log_prob(h, a), atol=error)
-    np.testing.assert_allclose(head.score(h + shift, a), head.score(h, a), atol=error)
+    np.testing.assert_allclose(head(h + shift).log_prob(a), head(h).log_prob(a), atol=error)
+    np.testing.assert_allclose(head(h + shift).score(a), head(h).score(a), atol=error)
 
 
-@given(arrays(float, 8, elements=st.floats(-0.5, 0.5)), SEEDS)
-def test_softmax__samples_have_the_probabilities(h, seed):
+@given(SIZES, STATES, SEEDS)
+def test_product__is_the_sum_of_its_parts_and_a_softmax_of_all_combinations(sizes, states, seed):
+    """That one has preferences h M, M[i, c] = 1 where combination c has choice i: by the chain
+    rule, gradients at h are M times those at h M."""
+    head, rng = product(sizes), np.random.default_rng(seed)
+    combinations = list(itertools.product(*map(range, sizes)))
+    starts = np.cumsum([0, *sizes[:-1]])
+    M = np.zeros((head.size, len(combinations)))
+    for c, choices in enumerate(combinations):
+        M[starts + choices, c] = 1.0
+    h, c = 2.0 * rng.normal(size=(*states, head.size)), rng.integers(len(combinations), size=states)
+    a, pi, joint = np.array(combinations)[c], head(h), Softmax(h @ M)
+    parts = [Softmax(h[..., i : i + n]) for i, n in zip(starts, sizes)]
+    for whole, part, gradient in zip(values(head, h, a), values(Softmax, h @ M, c), (0, 1, 0, 1)):
+        close(whole, part @ M.T if gradient else part)
+    assert np.array_equal(pi.mode(), np.array(combinations)[joint.mode()])
+    close(pi.log_prob(a), sum(part.log_prob(a[..., j]) for j, part in enumerate(parts)))
+    close(pi.entropy(), sum(part.entropy() for part in parts))
+    close(pi.score(a), np.concatenate([p.score(a[..., j]) for j, p in enumerate(parts)], -1))
+    close(pi.entropy_gradient(), np.concatenate([p.entropy_gradient() for p in parts], -1))
+
+
+@pytest.mark.parametrize("sizes", ([8], [2, 4]))
+@given(h=arrays(float, 8, elements=st.floats(-0.5, 0.5)), seed=SEEDS)
+def test_sample__has_the_probabilities(sizes, h, seed):
     """Hoeffding: each frequency of N draws is within √(ln(2/1e-12)/2N) = 0.06 but for chance 1e-12.
 
     With one preference of 3 above seven others, the largest of h − Gumbel would be off by 0.1.
     """
-    head, N = Softmax(8), 4000
+    N, h = 4000, h[: sum(sizes)]
     h[0] += 3.0
-    draws = head.sample(h, head.noise(np.random.default_rng(seed), N))
-    pi = np.exp([head.log_prob(h, a) for a in range(8)])
-    assert np.abs(np.bincount(draws, minlength=8) / N - pi).max() <= np.sqrt(np.log(2e12) / 2 / N)
-    assert head.mode(h) == 0
+    head = product(sizes) if len(sizes) > 1 else softmax(8)
+    H = np.broadcast_to(h, (N, head.size))
+    draws = head(H).sample(head.noise(np.random.default_rng(seed), N))
+    combinations = [c if len(sizes) > 1 else c[0] for c in itertools.product(*map(range, sizes))]
+    frequencies = [np.mean((draws == c).reshape(N, -1).all(1)) for c in combinations]
+    pi = np.exp([head(h).log_prob(c) for c in combinations])
+    assert np.abs(frequencies - pi).max() <= np.sqrt(np.log(2e12) / 2 / N)
 
 
-def quadrature(head, h):
-    """Gauss–Hermite nodes a and weights: E f(a) exactly for polynomials of degree < 12."""
-    x, weight = np.polynomial.hermite_e.hermegauss(6)
-    grid = np.stack(np.meshgrid(*[x] * head.d, indexing="ij"), -1).reshape(-1, head.d)
-    weights = np.prod(np.meshgrid(*[weight] * head.d, indexing="ij"), 0).ravel()
-    return head.sample(h, grid), weights / weights.sum()
+# Gaussian
+
+
+def sigma_of(pi):
+    return pi.sample(np.ones_like(pi.mode())) - pi.mode()
 
 
 @given(GAUSSIANS, SEEDS)
 def test_gaussian__expectations_are_the_laws(head, seed):
-    """E ∇ln π = 0;  H = −E ln π;  E (∇ln π)² of μ is 1/σ²: all exact under quadrature."""
-    h = np.random.default_rng(seed).normal(size=head.size)
-    a, weight = quadrature(head, h)
-    H = np.broadcast_to(h, (len(a), head.size))
-    score = head.score(H, a)
-    np.testing.assert_allclose(weight @ score, 0.0, atol=1e-11)
-    np.testing.assert_allclose(-weight @ head.log_prob(H, a), head.entropy(h), atol=1e-11)
-    sigma = head.sample(h, np.ones(head.d)) - head.mode(h)
-    np.testing.assert_allclose(weight @ score[:, : head.d] ** 2, sigma**-2.0, rtol=1e-9)
-    omega = np.broadcast_to(h[head.d :], head.d)
-    expected = np.exp(omega) if head.sigma == "exp" else np.sqrt(np.log1p(np.exp(omega)))
+    """E ∇ln π = 0;  H = −E ln π;  E (∇ln π)² of μ is 1/σ²: all exact under Gauss–Hermite
+    quadrature, which is for polynomials of degree < 12."""
+    h, (d,) = np.random.default_rng(seed).normal(size=head.size), head.action
+    x, w = np.polynomial.hermite_e.hermegauss(6)
+    grid = np.stack(np.meshgrid(*[x] * d, indexing="ij"), -1).reshape(-1, d)
+    weight = np.prod(np.meshgrid(*[w / w.sum()] * d, indexing="ij"), 0).ravel()
+    pi = head(np.broadcast_to(h, (len(grid), head.size)))
+    a, sigma = pi.sample(grid), sigma_of(head(h))
+    score = pi.score(a)
+    close(weight @ score / np.abs(score).max(), np.zeros(head.size))
+    close(-weight @ pi.log_prob(a), head(h).entropy())
+    np.testing.assert_allclose(weight @ score[:, :d] ** 2, sigma**-2.0, rtol=1e-9)
+    omega = np.broadcast_to(h[d:], d)
+    expected = np.exp(omega) if head(h).sigma == "exp" else np.sqrt(np.log1p(np.exp(omega)))
     np.testing.assert_allclose(sigma, expected, rtol=1e-12)
 
 
-@given(GAUSSIANS, SEEDS)
-def test_gaussian__density_is_the_normal_density(head, seed):
-    rng = np.random.default_rng(seed)
-    h, a = rng.normal(size=head.size), rng.normal(size=head.d)
-    sigma = head.sample(h, np.ones(head.d)) - head.mode(h)
-    density = np.prod(np.exp(-((a - head.mode(h)) ** 2) / (2 * sigma**2)) / sigma) / (
-        (2 * np.pi) ** (head.d / 2)
-    )
-    np.testing.assert_allclose(np.exp(head.log_prob(h, a)), density, rtol=1e-11)
+@given(drawn(GAUSSIANS, st.just(())))
+def test_gaussian__density_is_the_normal_density(case):
+    head, h, a = case
+    mu, sigma = head(h).mode(), sigma_of(head(h))
+    density = np.prod(np.exp(-((a - mu) ** 2) / (2 * sigma**2)) / sigma / np.sqrt(2 * np.pi))
+    np.testing.assert_allclose(np.exp(head(h).log_prob(a)), density, rtol=1e-10)
 
 
 @given(st.booleans(), st.floats(-1e3, 1e3), st.floats(-3, 3))
 def test_gaussian__is_exact_for_extreme_omega(spherical, omega, z):
     """Softplus: ln σ = ½ ln ln(1 + e^ω) and its slope, against 500 digits."""
-    head = Gaussian(1, "softplus", spherical)
-    h = np.array([0.25, omega])
+    pi = Gaussian(np.array([0.25, omega]), "softplus", spherical)
     with localcontext() as context:
         context.prec = 500
         e = Decimal(omega).exp()
         softplus = (1 + e).ln()
         log_sigma = float(softplus.ln() / 2)
         slope = float(e / (1 + e) / softplus / 2)
-    np.testing.assert_allclose(head.entropy_gradient(h), [0.0, slope], rtol=1e-11)
+    np.testing.assert_allclose(pi.entropy_gradient(), [0.0, slope], rtol=1e-11)
     H = log_sigma + 0.5 * np.log(2 * np.pi * np.e)
-    assert abs(head.entropy(h) - H) <= 1e-11 * (1 + abs(log_sigma))
-    a = head.sample(h, np.array([z]))
+    assert abs(pi.entropy() - H) <= 1e-11 * (1 + abs(log_sigma))
+    a = pi.sample(np.array([z]))
     log_prob = -0.5 * z * z - log_sigma - 0.5 * np.log(2 * np.pi)
     rounding = EPS * 0.25 * np.exp(-log_sigma) * (1 + abs(z))  # of a = μ + σz, in units of σ
     if rounding < 1e-6:
         error = 1e-11 * (1 + abs(log_sigma)) + 8 * rounding * (1 + abs(z))
-        assert abs(head.log_prob(h, a) - log_prob) <= error
+        assert abs(pi.log_prob(a) - log_prob) <= error
 
 
 def test_gaussian__has_one_omega_per_dimension_or_one_in_all():
-    assert (Gaussian(3).size, Gaussian(3, spherical=True).size) == (6, 4)
+    assert (gaussian(3).size, gaussian(3, spherical=True).size) == (6, 4)
 
 
 def test_gaussian__refuses_another_sigma():
     with pytest.raises(ValueError, match="sigma = 'tanh'"):
-        Gaussian(2, "tanh")
+        gaussian(2, "tanh")

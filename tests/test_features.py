@@ -1,18 +1,19 @@
 """Fourier and polynomial features and tiles against their definitions; the laws of tilings."""
 
+import re
 from itertools import islice, product
 
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete
 from hypothesis import given
 from hypothesis import strategies as st
-from test_reinforce import Scripted
+from worlds import LINEAR, Scripted
 
 from algorithms import actor_critic, td_lambda
 from algorithms.common.features import BASES, Features
-from algorithms.common.policy import Network
+from algorithms.common.world import Position, World
 
 
 class Bounded(Scripted):
@@ -116,17 +117,59 @@ def test_features__beyond_the_bounds_are_those_at_the_bounds(basis, data):
     assert env.observation_space.contains(x)
 
 
+@given(st.sampled_from(BASES), st.floats(-(2.0**99), 2.0**99, width=32), st.data())
+def test_features__of_a_constant_dimension_are_those_of_its_lower_bound(basis, constant, data):
+    """low = high: that dimension has s = 0, whatever is observed of it."""
+    j, o = data.draw(st.integers(0, 1)), np.array(data.draw(st.tuples(*[st.floats(-9, 9)] * 2)))
+    low, high = np.array([[-1.0, 2.0], [3.0, 2.5]])
+    at_low = np.where(np.arange(2) == j, low, o)
+    expected = Features(Bounded(low, high), basis, 3).observation(at_low)
+    low[j] = high[j] = constant
+    x = Features(Bounded(low, high), basis, 3).observation(o)
+    np.testing.assert_array_equal(x, expected)
+
+
 @pytest.mark.parametrize("basis", BASES)
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_features__refuse_what_is_not_finite(basis, bad):
-    with pytest.raises(FloatingPointError, match="the environment returned observation"):
-        Features(Bounded([0.0] * 2, [1.0] * 2), basis, 2).observation(np.array([0.5, bad]))
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_features__of_what_is_not_finite_stop_a_world(basis, bad):
+    """They are NaN, also where clipping would have made a bound of it."""
+    env = Features(Bounded([0.0] * 2, [1.0] * 2), basis, 2)
+    assert np.isnan(env.observation(np.array([0.5, bad]))).all()
+    world = World(env, Position(0))
+    env.unwrapped.S[1] = 0.5, bad
+    with pytest.raises(FloatingPointError, match=r"^Bounded: episode 1, step 1: observation = "):
+        world.step(0)
 
 
-def test_features__refuse_what_has_no_bounds():
-    for basis in BASES:
-        with pytest.raises(ValueError, match=f"must be a flat Box with finite bounds for {basis}"):
-            Features(Scripted(), basis, 2)
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (1, 2)])
+def test_features__refuse_observations_of_another_shape(shape):
+    env = Features(Bounded([0.0] * 2, [1.0] * 2), "fourier", 2)
+    with pytest.raises(ValueError, match=rf"^Bounded: .* {re.escape(str(shape))}: must be \(2,\)"):
+        env.observation(np.zeros(shape))
+
+
+@pytest.mark.parametrize("basis", BASES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_features__refuse_what_has_no_bounds(basis, dtype):
+    """Infinite ones, and the largest numbers, which stand for none; also on one side alone."""
+    for largest in (np.inf, np.finfo(dtype).max, np.finfo(np.float32).max):
+        for low, high in ((-largest, largest), (0.0, largest), (-largest, 0.0)):
+            env = Scripted()
+            env.observation_space = Box(np.array([0, low], dtype), np.array([1, high], dtype),
+                                        dtype=dtype)  # fmt: skip
+            with pytest.raises(ValueError, match=f"observation_space = Box.*for {basis} features"):
+                Features(env, basis, 2)
+
+
+@pytest.mark.parametrize("space", [Discrete(3), Box(0.0, 1.0, (2, 2))])
+def test_features__refuse_what_is_no_flat_box(space):
+    env = Scripted()
+    env.observation_space = space
+    with pytest.raises(ValueError, match=r"observation_space = .*must be a flat Box"):
+        Features(env, "tiles", 2)
+
+
+def test_features__refuse_more_than_ten_thousand():
     with pytest.raises(ValueError, match="order = 99: must be less, it gives 1000000 features"):
         Features(Bounded([0.0] * 3, [1.0] * 3), "polynomial", 99)
     with pytest.raises(ValueError, match="order = 9: must be less, it gives 16000 features"):
@@ -136,8 +179,7 @@ def test_features__refuse_what_has_no_bounds():
 @pytest.mark.parametrize(("basis", "n"), [("fourier", 27), ("polynomial", 27), ("tiles", 432)])
 def test_actor_critic__sees_features_in_training_and_in_acting(basis, n):
     env = gymnasium.make("Pendulum-v1")
-    network = Network(approximator="linear")
-    config = actor_critic.Traces(features=basis, order=2, network=network)
+    config = actor_critic.Traces(features=basis, order=2, network=LINEAR)
     state = actor_critic.init(env, config, 0)
     assert state.w.size == n + 1
     next(actor_critic.train(env, config, state))

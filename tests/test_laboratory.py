@@ -1,15 +1,19 @@
 """The exact laboratory: what estimators expect and how they vary, against every law there is."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import mdps
+from worlds import LINEAR, SEEDS
 
 from algorithms import reinforce
-from algorithms.common.policy import Network, make_policy
+from algorithms.common.policy import make_policy
+from algorithms.common.returns import returns
+from algorithms.common.world import Position
 from algorithms.exact.laboratory import (
     Study,
     enumerate_episodes,
@@ -35,16 +39,15 @@ from algorithms.exact.worlds import chain, garnet, short_corridor
 from algorithms.referee import estimators
 from algorithms.runner import laboratory as runner
 from algorithms.runner.errors import UsageError
-from npgrad import complex_step
+from npgrad import at, complex_step, from_function
 
-SEEDS = st.integers(0, 2**32 - 1)
 UNBIASED = ("total", "reward_to_go")
 WEIGHTINGS = st.sampled_from(reinforce.WEIGHTINGS)
 
 
 def tabular(mdp, seed, spread=1.0):
     """(policy, θ) of a tabular softmax over what an agent sees."""
-    policy = make_policy(FiniteMDPEnv(mdp), Network(approximator="linear"))
+    policy = make_policy(FiniteMDPEnv(mdp), LINEAR)
     return policy, spread * np.random.default_rng(seed).normal(size=policy.model.layout.size)
 
 
@@ -76,13 +79,15 @@ def reinforce_of(study, weighting, b):
 
 def exact_gradient(study, policy, theta):
     """∇J by complex steps through the linear solve."""
-    x = np.eye(study.mdp.n_observations)[study.mdp.observation]
+    pi = lambda theta: policy.at(theta, study.mdp.observation).probs()
+    return complex_step(lambda theta: expected_return(study.mdp, pi(theta)), theta)
 
-    def J(theta):
-        e = np.exp(policy.model(theta, x))
-        return expected_return(study.mdp, e / e.sum(1, keepdims=True))
 
-    return complex_step(J, theta)
+def reinforce_gradient(study, policy, theta, tau, weights):
+    """Σ_t weights_t ∇ln π(A_t|S_t) of an episode, by the page's gradient and one backward pass."""
+    net = at(policy.model, theta)
+    h = net.forward(study.mdp.observation[tau.states[:-1]])
+    return net.backward(reinforce.gradient(h, policy.head, tau.actions, weights))
 
 
 # What is enumerated
@@ -101,7 +106,7 @@ def test_finite_horizon__has_the_episodes_of_the_cut_world(mdp, horizon, seed):
         assert a.probability == pytest.approx(b.probability, rel=1e-14)
         assert b.terminated and np.array_equal(a.rewards, b.rewards)
         assert np.array_equal(b.states, a.states + S * np.arange(len(a.states)))
-    J = sum(tau.probability * reinforce.returns(tau.rewards, mdp.gamma)[0] for tau in cut)
+    J = sum(tau.probability * returns(tau.rewards, mdp.gamma)[0] for tau in cut)
     assert abs(J - expected_return(study.mdp, study.pi)) <= 1e-12 * (1 + abs(mdp.r).max())
     assert np.array_equal(study.mdp.observation, np.tile(mdp.observation, horizon + 1))
 
@@ -110,12 +115,19 @@ def test_finite_horizon__has_the_episodes_of_the_cut_world(mdp, horizon, seed):
 def test_scores__are_reinforces_own_gradient(drawn):
     """Σ_t weight_t ∇ln π_t of a whole episode by reinforce.gradient is the sum over the table."""
     study, policy, theta = drawn
-    x = np.eye(study.mdp.n_observations)[study.mdp.observation]
     for tau in study.episodes[:20]:
         weights = np.arange(1.0, 1.0 + len(tau.actions))
-        at = tau.states[:-1]
-        whole = reinforce.gradient(theta, policy, x[at], tau.actions, weights)
-        np.testing.assert_allclose(weights @ study.scores[at, tau.actions], whole, atol=1e-12)
+        whole = reinforce_gradient(study, policy, theta, tau, weights)
+        summed = weights @ study.scores[tau.states[:-1], tau.actions]
+        np.testing.assert_allclose(summed, whole, atol=1e-12)
+
+
+@given(studies())
+def test_scores__are_the_derivatives_of_the_log_probabilities(drawn):
+    study, policy, theta = drawn
+    ln_pi = lambda theta: policy.at(theta, study.mdp.observation).log_probs()
+    np.testing.assert_allclose(study.scores, complex_step(ln_pi, theta), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(study.pi, np.exp(ln_pi(theta)), rtol=1e-13)
 
 
 @given(studies())
@@ -238,9 +250,7 @@ def test_returns__are_their_definitions(seed, T, gamma, lam, n):
         for t in range(T)
     ]
     np.testing.assert_allclose(lambda_returns(R, v, gamma, lam), expected, atol=1e-12)
-    np.testing.assert_allclose(
-        n_step_returns(R, v, gamma, T), reinforce.returns(R, gamma), atol=1e-12
-    )
+    np.testing.assert_allclose(n_step_returns(R, v, gamma, T), returns(R, gamma), atol=1e-12)
 
 
 # Variance and the best baseline
@@ -254,12 +264,12 @@ def reinforce_weights(study, tau, weighting, b):
 def test_moments__are_the_second_moments(drawn, weighting, seed):
     """E ĝĝᵀ − E ĝ E ĝᵀ, one episode at a time by reinforce.gradient itself."""
     study, policy, theta = drawn
-    x, b = np.eye(study.mdp.n_observations)[study.mdp.observation], numbers(study, seed)
+    b, gamma = numbers(study, seed), study.mdp.gamma
     mean, second = 0.0, 0.0
     for tau in study.episodes:
-        G, at = reinforce.returns(tau.rewards, study.mdp.gamma), tau.states[:-1]
-        weights = reinforce.weights(np.arange(len(G)), G, b[at], study.mdp.gamma, weighting)
-        g = reinforce.gradient(theta, policy, x[at], tau.actions, weights)
+        G = returns(tau.rewards, gamma)
+        weights = reinforce.weights(np.arange(len(G)), G, b[tau.states[:-1]], gamma, weighting)
+        g = reinforce_gradient(study, policy, theta, tau, weights)
         mean, second = mean + tau.probability * g, second + tau.probability * np.outer(g, g)
     m = moments(study, reinforce_of(study, weighting, b))
     size = 1 + np.trace(second)
@@ -293,14 +303,14 @@ def system(study, weighting):
     S, gamma = len(study.pi), study.mdp.gamma
     M, m = np.zeros((S, S)), np.zeros(S)
     for tau in study.episodes:
-        at, scores = tau.states[:-1], study.scores[tau.states[:-1], tau.actions]
-        G, Z = reinforce.returns(tau.rewards, gamma), np.zeros((S, scores.shape[1]))
+        states, scores = tau.states[:-1], study.scores[tau.states[:-1], tau.actions]
+        G, Z = returns(tau.rewards, gamma), np.zeros((S, scores.shape[1]))
         if weighting == "total":
-            Z[at[0]] = scores.sum(0)
+            Z[states[0]] = scores.sum(0)
             g = G[0] * scores.sum(0)
         else:
             c = gamma ** np.arange(len(G)) if weighting == "reward_to_go" else np.ones(len(G))
-            np.add.at(Z, at, c[:, None] * scores)
+            np.add.at(Z, states, c[:, None] * scores)
             g = (c * G) @ scores
         M += tau.probability * Z @ Z.T
         m += tau.probability * Z @ g
@@ -354,9 +364,15 @@ def test_longest_episode__counts_steps():
 
 
 def test_score_table__is_one_step_at_a_time():
-    gradient = lambda theta, policy, S, A, weights: weights @ (theta * S + A[:, None])
-    table = score_table(gradient, np.array([2.0]), None, np.array([[1.0], [3.0]]), 2)
-    assert table.tolist() == [[[2.0], [3.0]], [[6.0], [7.0]]]
+    """h = 2 x; a gradient that says h + a of one state and action, weight 1: times x it is ∇."""
+    policy = SimpleNamespace(model=from_function(lambda theta, x: theta * x, 1), head="head")
+
+    def gradient(h, head, A, weights):
+        assert head == "head" and h.shape == (1, 1) and weights == 1.0
+        return h + A[:, None]
+
+    table = score_table(gradient, np.array([2.0]), policy, np.array([[1.0], [3.0]]), 2)
+    assert table.tolist() == [[[2.0], [3.0]], [[18.0], [21.0]]]
 
 
 # The table and the command
@@ -391,8 +407,8 @@ def test_mean_return__is_the_limit_of_reinforces_running_mean(drawn, weighting):
     mean = estimators.mean_return(study, weighting)
     total = count = 0.0
     for tau in study.episodes:
-        G = reinforce.returns(tau.rewards, study.mdp.gamma)
-        state = reinforce.State(*[np.empty(0)] * 4, np.random.default_rng(0))
+        G = returns(tau.rewards, study.mdp.gamma)
+        state = reinforce.State(*[np.empty(0)] * 6, np.random.default_rng(0), Position(0))
         reinforce.learn_mean(state, config, G)
         total += tau.probability * state.mean_return * state.returns_seen
         count += tau.probability * state.returns_seen

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import regulators
+from worlds import SEEDS
 
 import algorithms.exact.register  # noqa: F401
 from algorithms.exact.lqr import (
@@ -23,21 +25,6 @@ from algorithms.exact.lqr import (
     state_value,
 )
 from npgrad import complex_step
-
-SEEDS = st.integers(0, 2**32 - 1)
-
-
-@st.composite
-def regulators(draw):
-    """(lqr, K) with √γ ρ(A − BK) ≤ 0.8, so that 1200 terms of every sum are all of it."""
-    n, d = draw(st.integers(1, 3)), draw(st.integers(1, 2))
-    rng = np.random.default_rng(draw(SEEDS))
-    square = lambda m: (lambda x: x @ x.T / m)(rng.normal(size=(m, m)))
-    gamma, B, K = draw(st.floats(0.1, 0.97)), rng.normal(size=(n, d)), rng.normal(size=(d, n))
-    M = rng.normal(size=(n, n))
-    M *= draw(st.floats(0.1, 0.8)) / np.sqrt(gamma) / max(np.linalg.norm(M, 2), 1e-6)
-    R, (Q, W, Sigma0) = square(d) + 0.1 * np.eye(d), (square(n) for _ in range(3))
-    return LQR(M + B @ K, B, Q, R, W, Sigma0, gamma), K
 
 
 def close(a, b, rtol=1e-8):

@@ -1,229 +1,596 @@
-"""Networks with a second input and batch normalisation: backward passes, reductions, averages."""
+"""Models are their formulas; networks are their models, and backward is the derivative."""
+
+from typing import NamedTuple
+from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from npgrad import check_gradient, mlp, vjp
-from npgrad.networks import EPSILON, Batch, network
+from npgrad import (
+    ActorCritic,
+    Layout,
+    Softmax,
+    at,
+    beside,
+    check_gradient,
+    complex_step,
+    from_function,
+    linear,
+    linear_preferences,
+    mlp,
+    networks,
+    vjp,
+)
+from npgrad.networks import EPSILON, softplus
 
+EPS = np.finfo(float).eps
 SEEDS = st.integers(0, 2**32 - 1)
-SMOOTH = st.sampled_from(("tanh", "softplus", "identity"))
-ACTIVATIONS = SMOOTH | st.sampled_from(("relu", "elu"))
+DTYPES = st.sampled_from((np.float64, np.float32))
+SMOOTH = ("tanh", "softplus", "identity")
+KINDS = ("mlp", "one_hot", "second", "batch_norm", "preferences", "function", "own", "beside")
+GROWTH = 2.0**13  # of rounding errors: three layers of W up to 3, 1/√var up to 10, both ways
+
+
+def close(a, b, dtype=np.float64):
+    """Each entry to a rounding error of the largest one, times GROWTH."""
+    error = GROWTH * np.finfo(dtype).eps * max(1.0, np.abs(b).max(initial=0.0))
+    np.testing.assert_allclose(a, b, rtol=0.0, atol=error)
+
+
+def wide(x):
+    """x in double precision, unless it holds integers."""
+    return x.astype(float) if np.asarray(x).dtype.kind == "f" else x
+
+
+class Own:
+    """A user's model: no more than what a model must have."""
+
+    def __init__(self, f):
+        self.f, self.layout = f, f.layout
+
+    def init(self, rng):
+        return self.f.init(rng)
+
+    def __call__(self, theta, x):
+        return self.f(theta, x)
+
+
+class Case(NamedTuple):
+    """A model at θ, with inputs x and u (or None) and gradients g of k rows."""
+
+    model: object
+    theta: np.ndarray
+    x: np.ndarray
+    u: object
+    g: np.ndarray
+    minibatch: bool
+
+    def inputs(self, rows=slice(None)):
+        """Copies of these rows, as `forward` and the model take them."""
+        inputs = {"x": self.x[rows].copy()}
+        if self.u is not None:
+            inputs["u"] = self.u[rows].copy()
+        return inputs | ({"minibatch": True} if self.minibatch else {})
+
+    def y(self, theta, rows=slice(None), **others):
+        """The model in double precision. Running averages, which have no gradient, stay."""
+        names = [self.model.layout.name_of(i) for i in range(self.theta.size)]
+        stays = [name.startswith(("mean", "var")) for name in names]
+        inputs = {name: wide(x) for name, x in self.inputs(rows).items()} | others
+        return self.model(np.where(stays, wide(self.theta), theta), **inputs)
+
+    def gradients(self, rows=slice(None)):
+        """Σ (∂y/∂θ)ᵀ g over these rows, and (∂y/∂u)ᵀ g of each if there is u: by the tape."""
+        u = [] if self.u is None else [wide(self.u[rows])]
+        f = lambda theta, *u: self.y(theta, rows, **dict(zip("u", u)))
+        return vjp(f, wide(self.theta), *u)[1](wide(self.g[rows]))
 
 
 @st.composite
-def networks(draw, activations=ACTIVATIONS, second=None, batch_norm=None):
-    hidden = draw(st.lists(st.integers(1, 4), min_size=0, max_size=3))
-    sizes = (draw(st.integers(1, 3)), *hidden, draw(st.integers(1, 2)))
-    return network(
+def mlps(draw, kind="mlp", n=None, m=None, activations=(*SMOOTH, "relu", "elu")):
+    hidden = draw(st.lists(st.integers(1, 4), max_size=2))
+    sizes = (n or draw(st.integers(1, 3)), *hidden, m or draw(st.integers(1, 3)))
+    one_hot = kind == "one_hot" or (kind == "batch_norm" and draw(st.booleans()))
+    first = 2 if one_hot else 1  # where u can enter
+    possible = kind in ("second", "batch_norm", "one_hot") and first < len(sizes)
+    second = draw(st.integers(int(kind == "second"), 2)) if possible else 0
+    return mlp(
         sizes,
-        second=draw(st.integers(0, 2) if second is None else second),
-        at=draw(st.integers(1, len(sizes) - 1)),
-        activation=draw(activations),
+        draw(st.sampled_from(activations)),
         output=draw(st.sampled_from(("identity", "tanh"))),
-        batch_norm=draw(st.booleans() if batch_norm is None else batch_norm),
+        bias=draw(st.booleans()),
+        one_hot=one_hot,
+        second=second,
+        at=draw(st.integers(first, len(sizes) - 1)) if second else 1,
+        batch_norm=kind == "batch_norm",
     )
 
 
-def data(model, seed, N=5):
-    """θ anywhere it may be, x, u and a cotangent."""
-    rng = np.random.default_rng(seed)
+def parameters(rng, model):
+    """θ anywhere it may be."""
     theta = 0.7 * rng.normal(size=model.layout.size)
-    for _, _, _, _, var in model.layers(theta):
-        if var is not None:
-            var[:] = 0.1 + np.abs(var)
-    shapes = model.sizes[0], model.second, model.sizes[-1]
-    x, u, g = (rng.normal(size=(N, m)) for m in shapes)
-    return theta, x, (u if model.second else None), g
+    for name, view in model.layout.views(theta)._asdict().items():
+        if name.startswith("var"):
+            view[:] = 0.1 + np.abs(view)
+    return theta
 
 
-@given(networks(), st.booleans(), SEEDS)
-def test_batch__forward_is_the_model(model, running, seed):
-    theta, x, u, _ = data(model, seed)
-    batch, before = Batch(model, len(x), float), theta.copy()
-    expected = model(theta, x, u, minibatch=not running)
-    np.testing.assert_allclose(batch.forward(theta, x, u, running), expected, atol=1e-11)
-    assert np.array_equal(theta, before)
-    if running:
-        one = model(theta, x[0], None if u is None else u[0])
-        np.testing.assert_allclose(one, expected[0], atol=1e-12)
+@st.composite
+def cases(draw, kind, minibatch=None, dtypes=DTYPES):
+    """A Case. No relu or elu is within 1e-3 of its kink, no minibatch's variance below 1/100."""
+    k, dtype = draw(st.integers(1, 6)), draw(dtypes)
+    rng = np.random.default_rng(draw(SEEDS))
+    if kind == "preferences":
+        A, d = draw(st.integers(1, 4)), draw(st.integers(1, 3))
+        arrays = rng.normal(size=d), rng.normal(size=(k, A, d)), rng.normal(size=(k, A))
+        theta, x, g = (array.astype(dtype) for array in arrays)
+        return Case(linear_preferences(d), theta, x, None, g, False)
+    if kind in ("function", "own", "beside"):
+        inner = "one_hot" if kind != "own" and draw(st.booleans()) else "mlp"
+        model = draw(mlps(inner, activations=SMOOTH).filter(lambda model: not model.second))
+        n, one_hot = model.sizes[0], model.one_hot
+        if kind == "own":
+            model = Own(model)
+        elif kind == "function":
+            model = from_function(model, model.layout, axes=model.axes)
+        else:
+            model = beside(model, mlp((n, 2, 1), one_hot=one_hot))
+    else:
+        model = draw(mlps(kind))
+        n, one_hot = model.sizes[0], model.one_hot
+    minibatch = kind == "batch_norm" and (draw(st.booleans()) if minibatch is None else minibatch)
+    k = k + 2 if minibatch else k
+    theta = parameters(rng, model).astype(dtype)
+    x = rng.integers(n, size=k) if one_hot else rng.normal(size=(k, n)).astype(dtype)
+    d = model.second if isinstance(model, mlp) else 0
+    u = rng.normal(size=(k, d)).astype(dtype) if d else None
+    m = model(wide(theta), x, *([u] if d else [])).shape[-1]
+    case = Case(model, theta, x, u, rng.normal(size=(k, m)).astype(dtype), minibatch)
+    if isinstance(model, mlp):
+        net = at(model, wide(theta))
+        net.forward(**case.inputs())
+        kinked = model.activation in ("relu", "elu")
+        assume(not kinked or all(np.abs(z).min() > 1e-3 for z in net.z[:-1]))
+        assume(not minibatch or all(norm.seen[1].min() > 0.01 for norm in net.norms if norm))
+    return case
 
 
-@given(networks(), SEEDS)
-def test_batch__backward_is_the_tapes(model, seed):
-    """Both pullbacks, after several passes: nothing of an earlier one is left over."""
-    theta, x, u, g = data(model, seed)
-    batch = Batch(model, len(x), float)
-    batch.forward(theta[::-1].copy() ** 2 + 0.1, -x, u)
-    batch.gradient(g + 1.0)[:] = np.nan  # callers may use the memory up
-    batch.forward(theta, x, u)
-    given_g = g.copy()
-    _, pullback = vjp(batch, theta, x) if u is None else vjp(batch, theta, x, u)
-    d_theta, _, *d_u = pullback(g)
+@st.composite
+def pieces(draw, k):
+    """Rows 0, ..., k − 1 in pieces: a number is one row alone."""
+    found, row = [], 0
+    while row < k:
+        end = draw(st.integers(row + 1, k))
+        found.append(row if end == row + 1 and draw(st.booleans()) else slice(row, end))
+        row = end
+    return found
+
+
+# a network is its model
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+def test_network__is_the_model_at_any_rows(kind, data):
+    """Rows go forward alone or together; some are written again; memory grows; views are dropped.
+    `backward` is of the first rows, as many as g has."""
+    case = data.draw(cases(kind, minibatch=False))
+    k, dtype = len(case.x), case.theta.dtype
+    rows, seen = np.arange(k), np.arange(k)[::-1].copy()  # row i holds input seen[i]
+    net, written = at(case.model, case.theta), data.draw(pieces(k))
+    again = data.draw(st.lists(st.sampled_from(written), max_size=3))
+    with mock.patch.object(networks, "MOST_VIEWS", data.draw(st.sampled_from((1, 1000)))):
+        for i, piece in enumerate(written + again):
+            if i >= len(written):
+                seen[piece] = rows[piece]
+            row = piece if isinstance(piece, int) else piece.start
+            y = net.forward(**case.inputs(seen[piece]), row=row)
+            assert y.dtype == dtype
+            close(y, case.y(case.theta, seen[piece]), dtype)
+        for j in (k, data.draw(st.integers(1, k))):
+            close(net.outputs(j), case.y(case.theta, seen[:j]), dtype)
+            close_gradients(net, case, seen[:j])
+
+
+def close_gradients(net, case, rows=slice(None)):
+    g, (d_theta, *d_u) = case.g[rows].copy(), case.gradients(rows)
     for _ in range(2):
-        close = dict(rtol=1e-8, atol=1e-9 * (1 + np.abs(d_theta).max()))
-        np.testing.assert_allclose(batch.gradient(g), d_theta, **close)
-        if u is not None:
-            np.testing.assert_allclose(batch.gradient_u(g), d_u[0], atol=1e-10)
-    assert np.array_equal(g, given_g)
+        assert net.backward(g) is net.d_theta and net.d_theta.dtype == case.theta.dtype
+        close(net.d_theta, d_theta, g.dtype)
+        for d in d_u:
+            close(net.backward_u(g), d, g.dtype)
+    assert np.array_equal(g, case.g[rows])
 
 
-@given(networks(SMOOTH), SEEDS)
-def test_batch__backward_is_the_numbers(model, seed):
-    theta, x, u, g = data(model, seed)
-    batch = Batch(model, len(x), float)
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+def test_network__backward_is_the_tapes(kind, data):
+    """At parameters changed in place, after other passes, also where the inputs were changed since:
+    nothing but d_theta is written."""
+    case = data.draw(cases(kind))
+    dtype, d_theta = case.theta.dtype, np.full_like(case.theta, np.nan)
+    theta = np.abs(case.theta[::-1]) + dtype.type(0.1)
+    net = at(case.model, theta, d_theta)
+    net.forward(**case.inputs())
+    net.backward(case.g + 1)[:] = np.nan
+    theta[:] = case.theta
+    inputs = case.inputs()
+    close(net.forward(**inputs), case.y(case.theta), dtype)
+    for name in {"x", "u"} & inputs.keys():
+        inputs[name][...] = 0
+    close_gradients(net, case)
+    assert net.d_theta is d_theta and np.array_equal(theta, case.theta)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+def test_network__backward_is_the_numbers(kind, data):
+    """Differences, and the complex step where every function is analytic."""
+    case = data.draw(cases(kind, dtypes=st.just(np.float64)))
 
     def gradient(theta):
-        batch.forward(theta, x, u)
-        return batch.gradient(g).copy()
+        net = at(case.model, theta)
+        net.forward(**case.inputs())
+        return net.backward(case.g)
 
     def gradient_u(u):
-        batch.forward(theta, x, u)
-        return batch.gradient_u(g).copy()
+        net = at(case.model, case.theta)
+        net.forward(**case.inputs() | {"u": u})
+        return net.backward_u(case.g)
 
-    # a nearly constant column is divided by √1e-5: rounding errors grow 300-fold per layer
-    loose = dict(rtol=1e-6, atol=1e-8) if model.normed else {}
-    f = lambda theta: np.sum(g * batch(theta, x, u))
-    check_gradient(f, gradient, theta, layout=model.layout, **loose)
-    if u is not None:
-        check_gradient(lambda u: np.sum(g * batch(theta, x, u)), gradient_u, u, **loose)
-
-
-@given(networks(second=st.just(0), batch_norm=st.just(False)), SEEDS)
-def test_network__without_u_and_normalisation_is_an_mlp(model, seed):
-    theta, x, _, _ = data(model, seed)
-    plain = mlp(model.sizes, model.activation)
-    layers = model.layers(theta)[1:]
-    arrays = {f"{name}{k}": layer["Wb".index(name)] for k, layer in enumerate(layers, 1)
-              for name in "Wb"}  # fmt: skip
-    y = plain(plain.layout.flatten(**arrays), x)
-    expected = np.tanh(y) if model.output == "tanh" else y
-    np.testing.assert_allclose(model(theta, x), expected, atol=1e-12)
+    f = lambda theta: np.sum(case.g * case.y(theta))
+    of_u = lambda u: np.sum(case.g * case.y(case.theta, u=u))
+    laws = [(f, gradient, case.theta)] + [(of_u, gradient_u, case.u)] * (case.u is not None)
+    for f, explicit, x in laws:
+        check_gradient(f, explicit, x, atol=GROWTH * EPS)
+        if getattr(case.model, "activation", "tanh") in SMOOTH:
+            close(explicit(x), complex_step(f, x))
 
 
-@given(networks(batch_norm=st.just(False)), SEEDS)
-def test_batch__in_single_precision_is_double_to_rounding(model, seed):
-    theta, x, u, g = data(model, seed)
-    double, single = Batch(model, len(x), float), Batch(model, len(x), np.float32)
-    theta32 = theta.astype(np.float32)
-    y, y32 = double.forward(theta32.astype(float), x, u), single.forward(theta32, x, u)
-    assert y32.dtype == np.float32 and single.gradient(g).dtype == np.float32
-    np.testing.assert_allclose(y32, y, rtol=1e-3, atol=1e-4)
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+def test_network__gradient_is_the_sum_over_the_rows(kind, data):
+    """Of those of one row each, with its g (m,)."""
+    case = data.draw(cases(kind, minibatch=False))
+    net, one, total = at(case.model, case.theta), at(case.model, case.theta), 0.0
+    net.forward(**case.inputs())
+    for i in range(len(case.x)):
+        one.forward(**case.inputs(i))
+        total = total + one.backward(case.g[i])
+    close(net.backward(case.g), total, case.theta.dtype)
 
 
-@given(networks(), SEEDS)
-def test_batch__sees_changes_of_theta_in_place(model, seed):
-    theta, x, u, _ = data(model, seed)
-    batch = Batch(model, len(x), float)
-    batch.forward(theta, x, u)
-    theta *= 1.25
-    np.testing.assert_allclose(
-        batch.forward(theta, x, u), model(theta, x, u, minibatch=True), atol=1e-11
-    )
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+def test_network__refuses_rows_and_shapes_that_do_not_fit(kind, data):
+    """And is afterwards what it was before."""
+    case = data.draw(cases(kind))
+    net, g, inputs, k = at(case.model, case.theta), case.g, case.inputs(), len(case.x)
+    x = inputs["x"]
+    wider = x[:, None] if case.x.ndim == 1 else np.concatenate([x, x[..., :1]], -1)
+    wrong = [{"x": wider, "row": row} for row in (0, k)]
+    wrong += [{"x": x[:, None]}, {"x": x[0], "row": -1}, {"x": x, "row": -k}, {"row": k + 1}]
+    if isinstance(case.model, mlp):
+        d = case.model.second
+        wrong += [{"u": None}] * bool(d)
+        wrong += [{"u": np.ones(shape)} for shape in ((k, d + 1), (k + 1, d), (d + 1,))]
+    bad = np.concatenate([g, g[:1]]), np.concatenate([g, g[:, :1]], 1), g[:, 1:], g[..., None]
+
+    def refuses():
+        for other in wrong:
+            with pytest.raises(ValueError):
+                net.forward(**inputs | other)
+
+    refuses()
+    with pytest.raises(ValueError):
+        net.backward(g)
+    net.forward(**inputs)
+    before = net.backward(g).copy()
+    refuses()
+    for other in bad:
+        with pytest.raises(ValueError):
+            net.backward(other)
+    assert np.array_equal(net.backward(g), before)
+
+
+@given(st.integers(1, 3), st.integers(1, 3), st.booleans())
+def test_network__refuses_an_index_beyond_the_last(n, m, bias):
+    model = linear(n, m, bias=bias, one_hot=True)
+    net = at(model, np.zeros(model.layout.size))
+    for x in (np.intp(n), np.array([0, n])):
+        with pytest.raises(IndexError):
+            net.forward(x)
+
+
+@given(st.permutations([np.intp, np.float32, np.float64]), SEEDS)
+def test_network__keeps_inputs_of_every_dtype_as_they_are(dtypes, seed):
+    """Whichever comes first."""
+    rng = np.random.default_rng(seed)
+    model = from_function(lambda theta, x: np.dot(x, theta.reshape(2, 3)), 6)
+    X = [(9 * rng.normal(size=2)).astype(dtype) for dtype in dtypes]
+    net, g = at(model, rng.normal(size=6)), rng.normal(size=(3, 3))
+    for row, x in enumerate(X):
+        net.forward(x, row)
+    close(net.backward(g), sum(np.outer(x, one).ravel() for x, one in zip(X, g)))
+
+
+# the actor's and the critic's network
+
+
+@pytest.mark.parametrize("trunk", ("shared", "separate", "function"))
+@given(data=st.data())
+def test_actor_critic__is_its_model_along_a_rollout(trunk, data):
+    """Of N environments, or one; with the last states behind it or without; θ moves in between."""
+    n, m, N = (data.draw(st.integers(1, 3)) for _ in range(3))
+    kind, dtype = data.draw(st.sampled_from(("mlp", "one_hot"))), data.draw(DTYPES)
+    width = m if trunk == "separate" else m + 1
+    drawn = mlps(kind, n, width, activations=SMOOTH).filter(lambda model: not model.second)
+    model = data.draw(drawn)
+    if trunk == "separate":
+        model = beside(model, mlp((n, 2, 1), one_hot=model.one_hot))
+    elif trunk == "function":
+        model = from_function(model, model.layout, axes=model.axes)
+    rng, alone = np.random.default_rng(data.draw(SEEDS)), N == 1 and data.draw(st.booleans())
+    theta = 0.7 * rng.normal(size=model.layout.size).astype(dtype)
+    net = ActorCritic(model, theta)
+    for T in data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=3)):
+        theta += 0.1 * rng.normal(size=theta.size).astype(dtype)
+        k, more = T * N, data.draw(st.integers(0, N))
+        S = rng.integers(n, size=k + more)
+        S = S if kind == "one_hot" else rng.normal(size=(k + more, n)).astype(dtype)
+        y, pullback = vjp(model, wide(theta), S[:k], argnums=0)
+        for t in range(T):
+            h = net.act(S[t] if alone else S[t * N : t * N + N], t * N)
+            close(h, y[t, :m] if alone else y[t * N : t * N + N, :m], dtype)
+        h, v = net.evaluate(S, k)
+        assert h.shape == (k, m) and v.shape == (k + more,) and h.dtype == v.dtype == dtype
+        close(h, y[:, :m], dtype)
+        close(v, model(wide(theta), S)[:, m], dtype)
+        g = rng.normal(size=y.shape).astype(dtype)
+        given_g = g.copy()
+        close(net.backward(g[:, :m], g[:, m]), pullback(wide(g)), dtype)
+        assert np.array_equal(g, given_g)
+
+
+# the models
+
+
+FUNCTIONS = {
+    "tanh": np.tanh,
+    "relu": lambda z: z * (z > 0),
+    "softplus": lambda z: np.log(1 + np.exp(z)),
+    "elu": lambda z: np.where(z > 0, z, np.exp(np.minimum(z, 0)) - 1),
+    "identity": lambda z: z,
+}
+
+
+def composed(model, theta, x, u=None, minibatch=False):
+    """(y, {k: (mean, var) of a normalised layer}), layer by layer."""
+    x = np.eye(model.sizes[0])[x] if model.one_hot else x
+    p, seen = model.layout.views(theta)._asdict(), {}
+
+    def normal(k, z):
+        if f"gain{k}" in p:
+            seen[k] = z.mean(0), ((z - z.mean(0)) ** 2).mean(0)
+            mean, var = seen[k] if minibatch else (p[f"mean{k}"], p[f"var{k}"])
+            z = p[f"gain{k}"] * (z - mean) / np.sqrt(var + 1e-5)
+        return z + p.get(f"b{k}", 0.0)
+
+    x = normal(0, x)
+    for k in range(1, model.depth + 1):
+        x = np.concatenate([x, u], -1) if model.second and k == model.at else x
+        x = normal(k, x @ p[f"W{k}"])
+        x = FUNCTIONS[model.activation](x) if k < model.depth else x
+    return (np.tanh(x) if model.output == "tanh" else x), seen
+
+
+@pytest.mark.parametrize("kind", KINDS[:4])
+@given(data=st.data())
+def test_mlp__is_the_composition_of_its_layers(kind, data):
+    """At inputs of any rank; integers stand for one-hot vectors."""
+    case = data.draw(cases(kind, dtypes=st.just(np.float64)))
+    model, theta, inputs = case.model, case.theta, case.inputs()
+    y = model(theta, **inputs)
+    close(y, composed(model, theta, **inputs)[0])
+    if model.one_hot:
+        close(model(theta, **inputs | {"x": np.eye(model.sizes[0])[inputs["x"]]}), y)
+    if not case.minibatch:
+        assert np.array_equal(model(theta, **case.inputs(0)).shape, y.shape[1:])
+        close(model(theta, **case.inputs(0)), y[0])
+        raised = {name: x.reshape(1, len(y), 1, *x.shape[1:]) for name, x in case.inputs().items()}
+        close(model(theta, **raised)[0, :, 0], y)
+
+
+@pytest.mark.parametrize("kind", KINDS[:4])
+@given(data=st.data())
+def test_mlp__starts_within_its_bounds(kind, data):
+    """1/√fan_in, or `last` in the last layer; normalised layers at gain 1, the rest of them 0."""
+    model, last = data.draw(mlps(kind)), data.draw(st.sampled_from((None, 0.0, 3e-3)))
+    model.last = last
+    p = model.layout.views(model.init(np.random.default_rng(data.draw(SEEDS))))._asdict()
+    end = model.at if model.second else model.depth
+    normed = range(int(model.one_hot), end if kind == "batch_norm" else 0)
+    assert [name for name in p if "gain" in name] == [f"gain{k}" for k in normed]
+    for name, view in p.items():
+        if name[0] in "Wb" and f"gain{name[1:]}" not in p:
+            k = int(name[1:])
+            bound = 1 / np.sqrt(len(p[f"W{k}"]))
+            bound = last if k == model.depth and last is not None else bound
+            assert np.abs(view).max() <= bound
+        elif name[0] != "W":
+            assert (view == (1.0 if name[:-1] in ("gain", "var") else 0.0)).all()
+
+
+def test_mlp__start_fills_its_range():
+    model = mlp((50, 40, 30, 1), second=10, at=2, last=3e-3)
+    p = model.layout.views(model.init(np.random.default_rng(0)))
+    for W, b, bound in ((p.W1, p.b1, 50**-0.5), (p.W2, p.b2, 50**-0.5), (p.W3, p.b3, 3e-3)):
+        assert 0.9 * bound < np.abs(W).max() <= bound
+        assert abs(W.std() / bound - 3**-0.5) < 0.1 and np.abs(b).max() <= bound
+
+
+@pytest.mark.parametrize("kind", KINDS[:4])
+@given(data=st.data())
+def test_weights__are_all_the_matrices_and_nothing_else(kind, data):
+    model = data.draw(mlps(kind))
+    theta = np.zeros(model.layout.size)
+    for W in model.weights(theta):
+        W[:] = 1.0
+    names = [model.layout.name_of(i) for i in range(theta.size)]
+    assert theta.tolist() == [float(name.startswith("W")) for name in names]
+
+
+@given(st.integers(1, 4), st.integers(1, 4), SEEDS)
+def test_linear__is_a_matrix_product_that_starts_at_zero(n, m, seed):
+    rng, model = np.random.default_rng(seed), linear(n, m)
+    assert not model.init(rng).any()
+    theta, x = rng.normal(size=model.layout.size), rng.normal(size=(3, n))
+    p = model.layout.views(theta)
+    close(model(theta, x), x @ p.W1 + p.b1)
+    table = linear(n, m, bias=False, one_hot=True)
+    assert np.array_equal(table(theta[: n * m], np.arange(n)), p.W1)
+
+
+@given(SEEDS, st.integers(2, 4), st.integers(1, 4))
+def test_linear_preferences__softmax_score_is_features_minus_their_mean(seed, A, d):
+    """Sutton & Barto (13.9): ∇ln π(a) = x(a) − Σ_b π(b) x(b)."""
+    rng, model = np.random.default_rng(seed), linear_preferences(d)
+    assert not model.init(rng).any()
+    theta, x = rng.normal(size=d), rng.normal(size=(A, d))
+    net = at(model, theta)
+    pi = Softmax(net.forward(x))
+    for a in range(A):
+        close(net.backward(pi.score(a)), x[a] - pi.probs() @ x)
+
+
+@given(mlps(), SEEDS)
+def test_beside__is_two_models_of_one_input(one, seed):
+    """It starts as they do, and each sees its own part of θ and of g."""
+    two, rng = mlp((one.sizes[0], 2, 3)), np.random.default_rng(seed)
+    model, n = beside(one, two), one.layout.size
+    again = np.random.default_rng(seed)
+    assert np.array_equal(model.init(rng), [*one.init(again), *two.init(again)])
+    theta, x = rng.normal(size=model.layout.size), rng.normal(size=(4, one.sizes[0]))
+    nets = at(model, theta), at(one, theta[:n]), at(two, theta[n:])
+    y, *both = (net.forward(x) for net in nets)
+    close(y, np.concatenate(both, 1))
+    g = rng.normal(size=y.shape)
+    m = one.sizes[-1]
+    parts = nets[1].backward(g[:, :m]), nets[2].backward(g[:, m:])
+    close(nets[0].backward(g), np.concatenate(parts))
+
+
+def test_beside__takes_models_that_do_not_state_their_axes():
+    one = Own(mlp((2, 3)))
+    assert at(beside(one, one), np.zeros(18)).forward(np.zeros((4, 2))).shape == (4, 6)
+
+
+def test_from_function__starts_at_zero_or_as_told():
+    f = lambda theta, x: x
+    for layout in (3, Layout(v=(3,))):
+        assert np.array_equal(from_function(f, layout).init(None), np.zeros(3))
+    assert from_function(f, 3, init=lambda rng: "start").init(None) == "start"
+
+
+@given(st.floats(-1e3, 1e3))
+def test_softplus__is_exact_on_both_sides(x):
+    expected = x + np.log1p(np.exp(-x)) if x > 0 else np.log1p(np.exp(x))
+    assert abs(softplus(x) - expected) <= 4 * EPS * abs(expected)
+
+
+@pytest.mark.parametrize(
+    "options, match",
+    [(dict(sizes=(3,)), "sizes"), (dict(sizes=(3, 0, 1)), "sizes"), (dict(at=3), "at = 3"),
+     (dict(at=0), "at = 0"), (dict(activation="sin"), "activation = 'sin'"),
+     (dict(output="relu"), "output = 'relu'"), (dict(second=-1), "second = -1"),
+     (dict(one_hot=True, second=1, at=1), "at = 1")],
+)  # fmt: skip
+def test_mlp__names_what_is_wrong(options, match):
+    with pytest.raises(ValueError, match=match):
+        mlp(**dict(sizes=(2, 4, 1)) | options)
+    with pytest.raises(ValueError, match="parameters of shape"):
+        mlp((3, 1))(np.zeros(3), np.zeros(3))
 
 
 # batch normalisation
 
 
-@given(networks(batch_norm=st.just(True)), st.floats(0.5, 2), st.floats(-3, 3), SEEDS)
-def test_minibatch__forgets_scale_and_shift_of_the_states(model, scale, shift, seed):
+NORMALISED = cases("batch_norm", dtypes=st.just(np.float64))
+MINIBATCHES = cases("batch_norm", minibatch=True, dtypes=st.just(np.float64))
+
+
+@given(st.integers(1, 3), st.floats(0.5, 2), st.floats(-3, 3), SEEDS)
+def test_minibatch__forgets_scale_and_shift_of_the_states(n, scale, shift, seed):
     """x⁰ has mean b and variance gain² var/(var + ε), whatever x is: for columns of variance
     above 1/100, a scale changes it by a relative ε/(2·0.01·scale²) at most. Only x⁰ of a network
     without hidden layers is looked at: further ones may have columns without variance."""
-    model = network((model.sizes[0], 1), batch_norm=True)
-    theta, x, _, _ = data(model, seed, N=8)
+    rng, model = np.random.default_rng(seed), mlp((n, 1), batch_norm=True)
+    theta, x = parameters(rng, model), rng.normal(size=(8, n))
     x[0], x[1] = 1.0, -1.0
     y, y2 = (model(theta, z, minibatch=True) for z in (x, scale * x + shift))
     size = np.abs(theta).sum() ** 2 * np.sqrt(8)
-    np.testing.assert_allclose(y2, y, atol=size * 4 * EPSILON / (2 * 0.01) + 1e-10)
+    np.testing.assert_allclose(y2, y, rtol=0, atol=size * 4 * EPSILON / (2 * 0.01) + 1e-10)
 
 
-@given(networks(batch_norm=st.just(True)), st.floats(0, 1), st.integers(1, 4), SEEDS)
-def test_track__is_a_moving_average_of_the_minibatch(model, decay, k, seed):
-    """k times the same batch: average = last + decayᵏ (first − last); all else in θ stays."""
-    theta, x, u, _ = data(model, seed)
-    first, batch = theta.copy(), Batch(model, len(x), float)
+@given(MINIBATCHES, st.floats(0, 1), st.integers(1, 4))
+def test_track__is_a_moving_average_of_the_minibatches(case, decay, k):
+    """k times the same one: average = last + decayᵏ (first − last); all else in θ stays. Passes
+    with running averages do not count."""
+    model, theta = case.model, case.theta.copy()
+    net, p, first = (
+        at(model, theta),
+        *(model.layout.views(x)._asdict() for x in (theta, case.theta)),
+    )
+    _, seen = composed(model, case.theta, **case.inputs())
     for _ in range(k):
-        batch.track(theta, x, u, decay)
-    _, _, _, mean, var = model.layers(theta)[0]
-    _, _, _, mean0, var0 = model.layers(first)[0]
-    np.testing.assert_allclose(mean, x.mean(0) + decay**k * (mean0 - x.mean(0)), atol=1e-12)
-    np.testing.assert_allclose(var, x.var(0) + decay**k * (var0 - x.var(0)), atol=1e-12)
-    for after, before in zip(model.layers(theta), model.layers(first)):
-        for same, other in zip(after[:3], before[:3]):
-            assert same is None or np.array_equal(same, other)
+        net.forward(**case.inputs())
+        net.forward(**case.inputs(slice(1)) | {"minibatch": False})
+        net.track(decay)
+    for k_th, pair in seen.items():
+        for name, last in zip(("mean", "var"), pair):
+            before = first.pop(f"{name}{k_th}")
+            close(p[f"{name}{k_th}"], last + decay**k * (before - last))
+    assert all(np.array_equal(p[name], before) for name, before in first.items())
 
 
-@given(networks(batch_norm=st.just(True)), SEEDS)
-def test_track__makes_running_averages_meet_the_minibatch(model, seed):
+@given(MINIBATCHES)
+def test_track__makes_running_averages_meet_the_minibatch(case):
     """decay = 0 takes this batch's numbers: both ways of normalising agree on it."""
-    theta, x, u, _ = data(model, seed)
-    batch = Batch(model, len(x), float)
-    batch.track(theta, x, u, 0.0)
-    expected = model(theta, x, u, minibatch=True)
-    np.testing.assert_allclose(batch.forward(theta, x, u, running=True), expected, atol=1e-8)
+    net = at(case.model, case.theta)
+    y = net.forward(**case.inputs()).copy()
+    net.track(0.0)
+    close(net.forward(**case.inputs() | {"minibatch": False}), y)
 
 
-@given(networks(), SEEDS)
-def test_track__does_nothing_without_normalisation(model, seed):
-    theta, x, u, g = data(model, seed)
-    before, batch = theta.copy(), Batch(model, len(x), float)
-    batch.track(theta, x, u, 0.5)
-    assert np.array_equal(theta, before) == (len(model.normed) == 0)
-    batch.forward(theta, x, u)
-    d = model.layers(batch.gradient(g))
-    assert all(not np.any(mean) and not np.any(var) for *_, mean, var in d if mean is not None)
+@given(NORMALISED)
+def test_backward__leaves_running_averages_alone(case):
+    net = at(case.model, case.theta, np.full_like(case.theta, np.nan))
+    net.forward(**case.inputs())
+    d = case.model.layout.views(net.backward(case.g))._asdict()
+    assert not any(view.any() for name, view in d.items() if name.startswith(("mean", "var")))
 
 
-@given(networks(second=st.integers(1, 2), batch_norm=st.just(True)), SEEDS)
-def test_minibatch__rows_share_no_action(model, seed):
-    """u joins after every normalisation: y_i depends on u_i alone."""
-    theta, x, u, _ = data(model, seed)
-    y, u2 = model(theta, x, u, minibatch=True), u.copy()
-    u2[1:] += 1.0
-    assert np.array_equal(model(theta, x, u2, minibatch=True)[0], y[0])
+@given(cases("second"), st.floats(0, 1))
+def test_track__does_nothing_without_normalisation(case, decay):
+    net, before = at(case.model, case.theta), case.theta.copy()
+    net.forward(**case.inputs())
+    net.track(decay)
+    assert np.array_equal(case.theta, before)
 
 
-# the start, and what is refused
+@given(MINIBATCHES)
+def test_minibatch__rows_share_no_second_input(case):
+    """u enters after every normalisation: y_i depends on u_i alone."""
+    assume(case.u is not None)
+    u = case.u.copy()
+    u[1:] += 1.0
+    y, y2 = (case.y(case.theta, u=each) for each in (case.u, u))
+    assert np.array_equal(y[0], y2[0])
 
 
-@given(networks(), SEEDS)
-def test_init__is_the_papers(model, seed):
-    theta = model.init(np.random.default_rng(seed))
-    for k, (W, b, gain, mean, var) in enumerate(model.layers(theta)):
-        if W is not None:
-            bound = 3e-3 if k == model.depth else 1 / np.sqrt(len(W))
-            assert np.abs(W).max() <= bound
-            assert gain is not None or np.abs(b).max() <= bound
-        if gain is not None:
-            assert (gain == 1).all() and not b.any() and not mean.any() and (var == 1).all()
-
-
-def test_init__fills_its_range():
-    model = network((50, 40, 30, 1), second=10, at=2)
-    layers = model.layers(model.init(np.random.default_rng(0)))
-    for k, bound in ((1, 50**-0.5), (2, 50**-0.5), (3, 3e-3)):
-        W, b, *_ = layers[k]
-        assert 0.9 * bound < np.abs(W).max() <= bound
-        assert abs(W.std() / bound - 3**-0.5) < 0.1 and np.abs(b).max() <= bound
-
-
-@given(networks())
-def test_weights__are_all_the_matrices_and_nothing_else(model):
-    theta = np.zeros(model.layout.size)
-    model.weights(theta)[:] = 1.0
-    names = {model.layout.name_of(i)[0] for i in np.flatnonzero(theta)}
-    rest = {model.layout.name_of(i)[0] for i in np.flatnonzero(theta == 0)}
-    assert names == {"W"} and "W" not in rest
-
-
-@pytest.mark.parametrize(
-    "options",
-    [dict(sizes=(3,)), dict(sizes=(3, 0, 1)), dict(at=3), dict(at=0), dict(activation="step"),
-     dict(output="relu")],
-)  # fmt: skip
-def test_network__names_what_is_wrong(options):
-    with pytest.raises(ValueError, match=r"sizes, at|activation, output"):
-        network(**dict(sizes=(2, 4, 1)) | options)
+def test_minibatch__is_not_one_input_alone():
+    model = mlp((3, 1), batch_norm=True)
+    with pytest.raises(ValueError, match="minibatch"):
+        at(model, model.init(np.random.default_rng(0))).forward(np.zeros(3), minibatch=True)

@@ -1,21 +1,20 @@
 """Exploration noise: the linear recursion's moments against the process's, exactly."""
 
-from math import exp, inf, sqrt
+from math import exp, inf, nan, sqrt
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from worlds import CHANCE, SEEDS
 
-from algorithms.common.noise import Noise
+from algorithms.ddpg_noise import Noise, clip
 
-SEEDS = st.integers(0, 2**32 - 1)
 RATES, STEPS = st.floats(0.01, 2.0), st.floats(0.01, 0.9)
 FORMS = st.sampled_from(("euler", "exact"))
-CHANCE = 1e-9  # that a test of frequencies fails
 
 
-class Scripted:
+class Told:
     """Gives the normal numbers it was told to."""
 
     def __init__(self, *xi):
@@ -27,7 +26,7 @@ class Scripted:
 
 def path(noise, xi, N=None):
     """N after every step of `explore`, driven by the numbers xi; u is 0 and cannot clip."""
-    N, rng, seen = np.full(1, noise.ou_mean if N is None else N), Scripted(*xi), []
+    N, rng, seen = np.full(1, noise.ou_mean if N is None else N), Told(*xi), []
     for t in range(len(xi)):
         noise.explore(np.zeros(1), N, t, rng)
         seen.append(N[0])
@@ -42,8 +41,7 @@ def impulse_response(noise, n):
 @given(RATES, STEPS, st.floats(0, 2), st.floats(-1, 1), FORMS, SEEDS)
 def test_ou__is_linear_in_what_drives_it(ou_theta, dt, sigma, mean, form, seed):
     """So its moments are sums over the impulse response, and ou_mean is its mean at all times."""
-    noise = Noise(ou_theta=ou_theta, dt=dt, sigma=sigma, ou_mean=mean,
-                  ou_form=form)  # fmt: skip
+    noise = Noise(ou_theta=ou_theta, dt=dt, sigma=sigma, ou_mean=mean, ou_form=form)
     assert path(noise, [0.0] * 5) == pytest.approx(mean, abs=1e-15)
     xi = np.random.default_rng(seed).normal(size=12)
     c = impulse_response(noise, 12)
@@ -99,11 +97,8 @@ def test_ou__without_return_is_brownian():
 def test_ou__papers_stationary_deviation():
     noise = Noise(ou_form="exact")
     keep, spread = noise.coefficients(noise.sigma)
-    assert (
-        spread / sqrt(1 - keep**2)
-        == pytest.approx(0.2 / sqrt(0.3))
-        == pytest.approx(0.365, abs=2e-4)
-    )
+    assert spread / sqrt(1 - keep**2) == pytest.approx(0.2 / sqrt(0.3), rel=1e-12)
+    assert round(0.2 / sqrt(0.3), 3) == 0.365
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.integers(1, 100), st.integers(0, 300))
@@ -115,7 +110,7 @@ def test_sigma__is_annealed_linearly(sigma, final, steps, t):
     for kind in ("white", "ou"):
         N = np.zeros(1)
         annealed = Noise(noise=kind, sigma=sigma, sigma_final=final, sigma_steps=steps)
-        out = annealed.explore(np.zeros(1), N, t, Scripted(0.5))
+        out = annealed.explore(np.zeros(1), N, t, Told(0.5))
         assert out[0] == pytest.approx(0.5 * expected, abs=1e-15)
 
 
@@ -136,18 +131,24 @@ def test_explore__stays_within_the_box(kind, sigma, seed):
             assert np.array_equal(N, held)
 
 
+@given(st.lists(st.floats(), min_size=1))
+def test_clip__is_numpys(u):
+    np.testing.assert_array_equal(clip(np.array(u)), np.clip(u, -1, 1))
+
+
 @given(st.floats(0, 1), SEEDS)
-def test_epsilon__replaces_that_share_of_actions(epsilon, seed):
-    """By Hoeffding's inequality the share is off by more than √(ln(2/chance)/2n) by chance only."""
+def test_epsilon__replaces_that_share_of_actions_by_uniform_ones(epsilon, seed):
+    """The share by Hoeffding's inequality, the distribution function by that of Dvoretzky, Kiefer
+    and Wolfowitz: both are off by more than √(ln(2/chance)/2n) by chance only."""
     rng, n = np.random.default_rng(seed), 2000
     noise, u = Noise(noise="epsilon", epsilon=epsilon), np.array([2.0])
     out = np.array([noise.explore(u, np.zeros(1), 0, rng)[0] for _ in range(n)])
-    bound = sqrt(np.log(2 / CHANCE) / (2 * n))
-    replaced = out != 2.0
-    assert abs(replaced.mean() - epsilon) <= bound
-    assert np.abs(out[replaced]).max(initial=0) <= 1
-    if replaced.any():
-        assert abs(out[replaced].mean()) <= 2 * sqrt(np.log(2 / CHANCE) / (2 * replaced.sum()))
+    drawn = np.sort(out[out != 2.0])
+    bound = lambda n: sqrt(np.log(2 / CHANCE) / (2 * n))
+    assert abs(len(drawn) / n - epsilon) <= bound(n)
+    if len(drawn):
+        below = np.arange(1, len(drawn) + 1) / len(drawn)
+        assert np.abs(below - (drawn + 1) / 2).max() <= bound(len(drawn)) + 1 / len(drawn)
 
 
 @given(SEEDS)
@@ -161,18 +162,17 @@ def test_white__is_independent_of_its_past(seed):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(noise="pink"), "noise = 'pink': must be one of ou, white, epsilon, none"),
-        (dict(sigma=-1.0), r"sigma = -1.0: must be at least 0"),
-        (dict(epsilon=1.5), r"epsilon = 1.5: must be in \[0.0, 1.0\]"),
         (dict(dt=0.0), r"dt = 0.0: must be in \(0, 2/ou_theta\)"),
         (dict(dt=14.0), r"dt = 14.0: must be in \(0, 2/ou_theta\) = \(0, 13.3333\)"),
+        (dict(dt=nan), "dt = nan: must be in"),
         (dict(dt=-1.0, ou_form="exact"), "dt = -1.0: must be above 0"),
-        (dict(sigma=float("nan")), "sigma = nan"),
-        (dict(ou_mean=inf), "ou_mean = inf"),
+        (dict(dt=inf, ou_form="exact"), "dt = inf: must be above 0"),
+        (dict(dt=-1.0, ou_theta=0.0), "dt = -1.0: must be above 0"),
+        (dict(ou_mean=1.5), r"ou_mean = 1.5: must be in \[-1, 1\]"),
         (dict(sigma_final=-0.1), "sigma_final = -0.1: must be at least 0"),
     ],
 )
 def test_noise__names_what_is_wrong(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^{message}"):
         Noise(**options)
-    Noise(dt=14.0, ou_form="exact")
+    Noise(dt=14.0, ou_form="exact", sigma_final=None)

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from npgrad import OPTIMIZERS, clip_norm, soft_update
-from npgrad.optimizers import adam, adam_onto, momentum, rmsprop, rmsprop_outside
+from npgrad.optimizers import adam, momentum, rmsprop, rmsprop_outside
 
 VECTORS = arrays(float, (5, 3), elements=st.floats(-10, 10))
+SEEDS = st.integers(0, 2**32 - 1)
 RATES = st.floats(0.0, 1.0)
 DECAYS = st.floats(0.0, 0.99)
 EPSILONS = st.floats(1e-8, 1.0)
@@ -59,16 +60,37 @@ def test_rmsprop_outside__has_epsilon_outside_the_root(D, step_size, decay, eps)
             close(step[i], step_size * D[T - 1, i] / (math.sqrt(g) + eps))
 
 
-@given(VECTORS, RATES, DECAYS, DECAYS, EPSILONS)
-def test_adam__is_the_bias_corrected_ratio(D, step_size, beta1, beta2, eps):
-    steps = steps_of(adam, D, 2, step_size, beta1=beta1, beta2=beta2, eps=eps)
-    for T, step in enumerate(steps, 1):
-        for i in range(3):
-            past = range(1, T + 1)
-            mean = (1 - beta1) * sum(beta1 ** (T - t) * D[t - 1, i] for t in past)
-            square = (1 - beta2) * sum(beta2 ** (T - t) * D[t - 1, i] ** 2 for t in past)
-            mean, square = mean / (1 - beta1**T), square / (1 - beta2**T)
-            close(step[i], step_size * mean / (math.sqrt(square) + eps))
+@given(
+    VECTORS,
+    RATES,
+    DECAYS,
+    DECAYS,
+    EPSILONS,
+    st.integers(1, 200),
+    st.sampled_from((np.float64, np.float32)),
+)
+def test_adam__is_algorithm_1_of_kingma_and_ba(D, step_size, beta1, beta2, eps, first, dtype):
+    """From step `first` on, with m and v at zero, to rounding; where terms of m cancel, that of the
+    terms. Every 100 steps V below 1e-30 is flushed: √V is off by 1e-15 beside ε, M by 1e-30."""
+    D[np.abs(D) < 1e-9] = 0.0  # d itself is rounded to multiples of 1e-18
+    D, info = D.astype(dtype), np.finfo(dtype)
+    statistics, m, v, size = np.zeros((2, 3), dtype), np.zeros(3), np.zeros(3), np.zeros(3)
+    for t, d in enumerate(D, first):
+        given_d, step = d.copy(), adam(d, statistics, t, step_size, beta1, beta2, eps)
+        m = beta1 * m + (1 - beta1) * d.astype(float)
+        v = beta2 * v + (1 - beta2) * d.astype(float) ** 2
+        size = beta1 * size + (1 - beta1) * np.abs(d)
+        root = np.sqrt(v / (1 - beta2**t)) + eps
+        expected = step_size * m / (1 - beta1**t) / root
+        largest = step_size * size / (1 - beta1**t) / root
+        flushed = t // 100 > (first - 1) // 100
+        error = (
+            (64 * info.eps + flushed * 1e-15 / eps) * largest + flushed * 1e-30 / eps + info.tiny
+        )
+        assert (np.abs(step - expected) <= error).all()
+        assert step.dtype == dtype and np.array_equal(d, given_d)
+    sums = m / (1 - beta1), v / (1 - beta2)  # what the statistics are
+    np.testing.assert_allclose(statistics, sums, rtol=0, atol=64 * info.eps * 500)  # 5 · 10²
 
 
 def test_defaults__are_the_papers():
@@ -77,9 +99,9 @@ def test_defaults__are_the_papers():
     close(rmsprop(d, np.zeros((1, 1)), 1, 1.0), 2.0 / math.sqrt(0.01 * 4.0 + 0.1))
     close(rmsprop_outside(d, np.zeros((1, 1)), 1, 1.0), 2.0 / (math.sqrt(0.01 * 4.0) + 1e-8))
     m = np.zeros((2, 1))
-    adam(d, m, 1, 1.0)
-    close(m, [[0.1 * 2.0], [0.001 * 4.0]])
-    close(adam(np.zeros(1), np.zeros((2, 1)) + 1.0, 1, 1.0), 9.0 / (math.sqrt(999.0) + 1e-8))
+    close(adam(d, m, 1, 1.0), 2.0 / (2.0 + 1e-8))
+    close(adam(d, m, 2, 1.0), 2.0 / (2.0 + 1e-8))
+    close(m, [[(0.9 + 1.0) * 2.0], [(0.999 + 1.0) * 4.0]])
 
 
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
@@ -110,27 +132,28 @@ def test_optimizers__take_a_step_size_for_each_entry_and_write_into_out(name, D,
         assert np.array_equal(d, before) and np.array_equal(m, alone)
 
 
-@given(VECTORS, st.floats(0, 1), st.integers(1, 200))
-def test_adam_onto__is_adam(D, step_size, first):
-    """Also its moments, but for the constant factors 1 − β₁ and 1 − β₂."""
-    D[np.abs(D) < 1e-9] = 0.0  # whose squares would be flushed
-    theta, m, plain, m_plain = np.ones(3), np.zeros((2, 3)), np.ones(3), np.zeros((2, 3))
-    for t, d in enumerate(D, first):
-        plain += adam(d, m_plain, t, step_size)
-        adam_onto(theta, d.copy(), m, t, step_size)
-    np.testing.assert_allclose(theta, plain, rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose(m * [[0.1], [0.001]], m_plain, rtol=1e-10, atol=1e-12)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_adam__of_a_unit_that_no_longer_fires_has_no_denormal_statistics(dtype):
+    m, tiny = np.zeros((2, 3), dtype), np.finfo(dtype).tiny
+    for t in range(1, 12_000):
+        d = np.array([1e-3, 0.0, 1.0], dtype) if t < 50 else np.array([0.0, 0.0, 1.0], dtype)
+        step = adam(d, m, t, 1e-3)
+        for x in (m, step):
+            assert not ((x != 0) & (np.abs(x) < tiny)).any()
+    assert m[0, 0] == 0.0 and m[0, 2] != 0.0
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_adam_onto__of_a_unit_that_no_longer_fires_has_no_denormal_moment(dtype):
-    theta, m = np.zeros(3, dtype), np.zeros((2, 3), dtype)
-    tiny = np.finfo(dtype).tiny
-    for t in range(1, 12_000):
-        d = np.array([1e-3, 0.0, 1.0], dtype) if t < 50 else np.array([0.0, 0.0, 1.0], dtype)
-        adam_onto(theta, d, m, t, 1e-3)
+@given(st.floats(-30, -1), SEEDS)
+def test_adam__squares_no_gradient_into_a_denormal_number(dtype, exponent, seed):
+    """d is rounded to multiples of so much that d² is far from them."""
+    m, tiny = np.zeros((2, 4), dtype), np.finfo(dtype).tiny
+    d = (10.0 ** (exponent * np.arange(1, 5)) * np.random.default_rng(seed).normal(size=4)).astype(
+        dtype
+    )
+    for t in (1, 2):
+        adam(d, m, t, 1e-3)
         assert not ((m != 0) & (np.abs(m) < tiny)).any()
-    assert m[0, 0] == 0.0 and m[0, 2] != 0.0
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

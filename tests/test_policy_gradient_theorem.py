@@ -7,12 +7,12 @@ from itertools import islice
 import gymnasium
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import mdps, unichain_mdps
+from worlds import CHANCE, SEEDS
 
 from algorithms import policy_gradient_theorem as page
-from algorithms.common.policy import Network
 from algorithms.exact.average_reward import average_reward, differential_action_values
 from algorithms.exact.mdp import (
     FiniteMDP,
@@ -37,7 +37,7 @@ from algorithms.policy_gradient_theorem import (
     score,
 )
 from npgrad import (
-    check_gradient,
+    at,
     complex_step,
     from_function,
     grad,
@@ -48,7 +48,6 @@ from npgrad import (
 )
 
 TINY = 1e-290  # below it, what is multiplied may lose digits to underflow
-SEEDS = st.integers(0, 2**32 - 1)
 FORMULATIONS = ("start", "average")
 EXACT = {"start": expected_return, "average": average_reward}
 
@@ -70,17 +69,16 @@ def mixture(theta, x):
 def policies(draw, mdp):
     """(policy, x, θ): Gibbs of features, tables and networks, and functions in plain NumPy."""
     S, A, _ = mdp.P.shape
-    rng = np.random.default_rng(draw(SEEDS))
-    n, one_hot = draw(st.integers(1, 4)), np.eye(mdp.n_observations)[mdp.observation]
+    rng, n = np.random.default_rng(draw(SEEDS)), draw(st.integers(1, 4))
     kind = draw(st.sampled_from(("features", "table", "network", "torus", "mixture")))
     if kind == "table":
-        model, x = linear(mdp.n_observations, A, bias=False), one_hot
+        model, x = linear(mdp.n_observations, A, bias=False, one_hot=True), mdp.observation
     elif kind == "network":
-        model, x = mlp((mdp.n_observations, 3, A), "tanh"), one_hot
+        model, x = mlp((mdp.n_observations, 3, A), one_hot=True), mdp.observation
     else:
         model, x = linear_preferences(n), rng.normal(size=(S, A, n))
     if kind in ("torus", "mixture"):
-        policy = from_function({"torus": on_the_torus, "mixture": mixture}[kind], n)
+        policy = from_function({"torus": on_the_torus, "mixture": mixture}[kind], n, axes=2)
     else:
         policy = gibbs(model)
     return policy, x, draw(st.sampled_from((0.3, 1.0, 10.0))) * rng.normal(size=model.layout.size)
@@ -92,6 +90,12 @@ def worlds(draw):
     formulation = draw(st.sampled_from(FORMULATIONS))
     mdp = draw(mdps() if formulation == "start" else unichain_mdps())
     return mdp, formulation, *draw(policies(mdp))
+
+
+def ascent(theta, policy, x, d, q):
+    """Σ_s d(s) Σ_a ∇π(a|s) q(s,a): the page's gradient through the policy's backward pass."""
+    net = at(policy, theta)
+    return net.backward(gradient(net.forward(x), d, q))
 
 
 def scale(mdp, pi, psi, d, q, w=0.0):
@@ -112,7 +116,7 @@ def test_theorem_1__is_the_derivative_of_the_exact_performance(world):
     exact = complex_step(lambda theta: EXACT[formulation](mdp, policy(theta, x)), theta)
     np.testing.assert_allclose(explicit, exact, rtol=1e-8, atol=1e-11 * size)
     assert abs(J - EXACT[formulation](mdp, pi)) <= 1e-12 * (abs(J) + abs(d).sum() * 5)
-    assert np.array_equal(explicit, gradient(theta, policy, x, d, q))
+    assert np.array_equal(explicit, ascent(theta, policy, x, d, q))
 
 
 @given(worlds())
@@ -129,34 +133,31 @@ def test_performance__in_plain_numpy_is_the_exact_one_and_so_is_its_tape(world):
 
 
 @given(worlds())
-def test_gradient__explicit_is_tape_is_numbers(world):
+def test_gradient__through_the_policy_is_tape_is_complex_step(world):
     """d and q held: the derivative that Theorem 1 takes."""
     mdp, formulation, policy, x, theta = world
     pi = policy(theta, x)
     _, d, q = evaluate(mdp, pi, formulation)
+    explicit = ascent(theta, policy, x, d, q)
+    held = lambda theta: objective(policy(theta, x), d, q)
     atol = 1e-12 * scale(mdp, pi, score(theta, policy, x), d, q)
-    explicit = gradient(theta, policy, x, d, q)
-    tape = grad(objective)(theta, policy, x, d, q)
-    np.testing.assert_allclose(explicit, tape, rtol=1e-9, atol=atol)
-    exact = complex_step(lambda theta: objective(theta, policy, x, d, q), theta)
-    np.testing.assert_allclose(explicit, exact, rtol=1e-9, atol=atol)
+    np.testing.assert_allclose(explicit, grad(held)(theta), rtol=1e-9, atol=atol)
+    np.testing.assert_allclose(explicit, complex_step(held, theta), rtol=1e-9, atol=atol)
 
 
-@given(SEEDS, st.integers(1, 3), st.integers(1, 4), st.integers(1, 3))
-def test_gibbs__vjp_is_the_tapes(seed, S, A, n):
-    rng = np.random.default_rng(seed)
-    policy, x, theta = gibbs(linear_preferences(n)), rng.normal(size=(S, A, n)), rng.normal(size=n)
-    g = rng.normal(size=(S, A))
-    (pi, pullback), (tape_pi, tape_pullback) = policy.vjp(theta, x), vjp(policy, theta, x)
-    np.testing.assert_allclose(pi, tape_pi, rtol=1e-14)
+@given(worlds(), SEEDS)
+def test_policies__at_theta_are_what_they_are_called_with_and_its_derivative(world, seed):
+    """`forward` gives π; `backward` takes any g back as the tape and the complex step do."""
+    _, _, policy, x, theta = world
+    net, pi = at(policy, theta), policy(theta, x)
+    g = np.random.default_rng(seed).normal(size=pi.shape)
+    np.testing.assert_allclose(net.forward(x), pi, rtol=1e-13)
     np.testing.assert_allclose(pi.sum(1), 1, rtol=1e-14)
-    for explicit, tape in zip(pullback(g), tape_pullback(g)):
-        np.testing.assert_allclose(explicit, tape, rtol=1e-10, atol=1e-13)
-    check_gradient(
-        lambda theta: np.sum(g * policy(theta, x)),
-        lambda theta: policy.vjp(theta, x)[1](g)[0],
-        theta,
-    )
+    d_theta, tape = net.backward(g).copy(), vjp(policy, theta, x, argnums=0)[1](g)
+    numbers = complex_step(lambda theta: np.sum(g * policy(theta, x)), theta)
+    atol = 1e-13 * (1 + abs(g).sum() * abs(pi[..., None] * score(theta, policy, x)).max())
+    np.testing.assert_allclose(d_theta, tape, rtol=1e-9, atol=atol)
+    np.testing.assert_allclose(d_theta, numbers, rtol=1e-9, atol=atol)
 
 
 @given(SEEDS, st.integers(1, 3), st.integers(1, 4), st.integers(1, 3))
@@ -165,8 +166,9 @@ def test_score__of_a_gibbs_policy_is_its_centred_features(seed, S, A, n):
     rng = np.random.default_rng(seed)
     phi, theta = rng.normal(size=(S, A, n)), rng.normal(size=n)
     by_hand = gibbs(linear_preferences(n))
-    by_tape = gibbs(from_function(lambda theta, x: x @ theta, n))
-    whole = from_function(lambda theta, x: np.exp(x @ theta) / np.exp(x @ theta).sum(1)[:, None], n)
+    by_tape = gibbs(from_function(lambda theta, x: x @ theta, n, axes=2))
+    softmax = lambda theta, x: np.exp(x @ theta) / np.exp(x @ theta).sum(1)[:, None]
+    whole = from_function(softmax, n, axes=2)
     pi = by_hand(theta, phi)
     centred = phi - np.einsum("sa,san->sn", pi, phi)[:, None]
     for policy in (by_hand, by_tape, whole):
@@ -197,12 +199,10 @@ def test_theorem_2__compatible_features_give_the_gradient(world, seed):
     residual = np.einsum("s,sa,san->n", d, pi * (q - f), psi)
     np.testing.assert_allclose(residual, 0, atol=1e-12 * size)
     exact = exact_gradient(theta, mdp, policy, x, formulation)
-    np.testing.assert_allclose(
-        gradient(theta, policy, x, d, f), exact, rtol=1e-8, atol=1e-12 * size
-    )
+    np.testing.assert_allclose(ascent(theta, policy, x, d, f), exact, rtol=1e-8, atol=1e-12 * size)
     assert (abs(d * (pi * f).sum(1)) <= 1e-12 * size).all()
     v = abs(q).max() * np.random.default_rng(seed).normal(size=(len(d), 1))
-    shifted = gradient(theta, policy, x, d, f + v)
+    shifted = ascent(theta, policy, x, d, f + v)
     np.testing.assert_allclose(shifted, exact, rtol=1e-8, atol=1e-12 * size)
 
 
@@ -220,12 +220,16 @@ def test_natural_gradient__is_the_same_w(world):
     np.testing.assert_allclose(F @ w, exact, rtol=1e-8, atol=1e-12 * size)
 
 
+def table():
+    """(policy, x): a table of preferences for the four states of a garnet, two actions each."""
+    return gibbs(linear(4, 2, bias=False, one_hot=True)), np.arange(4)
+
+
 @given(st.sampled_from(FORMULATIONS), SEEDS)
 def test_compatible_features__of_a_table_are_the_advantages(formulation, seed):
     """As many features as actions in every state: f_w is q − v, not only close to it."""
     rng = np.random.default_rng(seed)
-    mdp, policy, x = garnet(seed), gibbs(linear(4, 2, bias=False)), np.eye(4)
-    theta = rng.normal(size=8)
+    mdp, (policy, x), theta = garnet(seed), table(), rng.normal(size=8)
     pi = policy(theta, x)
     _, d, q = evaluate(mdp, pi, formulation)
     assume(d.min() > 1e-6)
@@ -250,8 +254,8 @@ def test_uncentred_features__are_not_compatible():
     psi = score(theta, policy, phi)
     w, wrong = fit(psi, pi, d, q), fit(phi, pi, d, q)
     assert w == pytest.approx([-1.0], rel=1e-14) and abs(wrong[0]) <= 1e-15
-    assert gradient(theta, policy, phi, d, psi @ w) == pytest.approx([-0.25], rel=1e-14)
-    assert abs(gradient(theta, policy, phi, d, phi @ wrong)[0]) <= 1e-15
+    assert ascent(theta, policy, phi, d, psi @ w) == pytest.approx([-0.25], rel=1e-14)
+    assert abs(ascent(theta, policy, phi, d, phi @ wrong)[0]) <= 1e-15
 
 
 @given(SEEDS, st.sampled_from(FORMULATIONS))
@@ -263,9 +267,8 @@ def test_uncentred_features__are_wrong_by_what_centring_takes_away(seed, formula
     pi = policy(theta, phi)
     _, d, q = evaluate(mdp, pi, formulation)
     f = phi @ fit(phi, pi, d, q)
-    error = exact_gradient(theta, mdp, policy, phi, formulation) - gradient(
-        theta, policy, phi, d, f
-    )
+    exact = exact_gradient(theta, mdp, policy, phi, formulation)
+    error = exact - ascent(theta, policy, phi, d, f)
     mean = np.einsum("sa,san->sn", pi, phi)
     expected = -np.einsum("s,sn,s->n", d, mean, (pi * (q - f)).sum(1))
     np.testing.assert_allclose(error, expected, rtol=1e-7, atol=1e-10 * d.sum() * abs(q).max())
@@ -275,24 +278,27 @@ def test_uncentred_features__are_wrong_by_what_centring_takes_away(seed, formula
 # Theorem 3
 
 
-@settings(max_examples=10)
-@given(SEEDS, st.sampled_from(FORMULATIONS))
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("formulation", FORMULATIONS)
 def test_theorem_3__the_gradient_vanishes(seed, formulation):
-    """Bounded second derivatives, α_k = α/(1 + k)^0.3: ‖∇J‖ falls below 1e-6, at a point no worse
-    than the start. Two parameters for four states: no table, no advantage that f_w could equal."""
+    """Bounded second derivatives, α_k = α/(1 + k)^0.3: ‖∇J‖ falls below 1e-6, and J rises all along
+    the last stretch, from 1e-3. Two parameters for four states: no table, and no advantages that
+    f_w could equal. Early steps are too long to promise that J rises."""
     rng = np.random.default_rng(seed)
-    mdp, policy, x = garnet(seed), from_function(on_the_torus, 2), rng.normal(size=(4, 2, 2))
+    mdp, policy = garnet(seed), from_function(on_the_torus, 2, axes=2)
+    x, start = rng.normal(size=(4, 2, 2)), rng.normal(size=2)
     config = Config(formulation=formulation, step_size={"start": 1.0, "average": 10.0}[formulation],
                     decay=0.3)  # fmt: skip
-    state = State(rng.normal(size=2), np.zeros(2))
-    start, best = performance(state.theta, mdp, policy, x, formulation), np.inf
-    for metrics in islice(page.iterate(mdp, policy, x, config, state), 3000):
-        best = metrics.scalars["gradient_norm"]
-        if best < 1e-6:
-            break
-    assert best < 1e-6
+    state, norms, J = State(start, np.zeros(2)), [np.inf], []
+    training = page.iterate(mdp, policy, x, config, state)
+    while norms[-1] >= 1e-6 and len(J) < 3000:
+        metrics = next(training)
+        norms.append(metrics.scalars["gradient_norm"])
+        J += metrics.returns
+    assert norms[-1] < 1e-6
     assert np.linalg.norm(exact_gradient(state.theta, mdp, policy, x, formulation)) < 1e-6
-    assert performance(state.theta, mdp, policy, x, formulation) >= start
+    last = np.array(J[np.flatnonzero(np.array(norms[1:]) >= 1e-3)[-1] :])
+    assert (np.diff(last) >= -1e-13 * abs(last).max()).all() and last[-1] > last[0]
 
 
 def run(mdp, config, updates, seed=0):
@@ -332,7 +338,7 @@ def test_train__steps_as_theorem_3_says(seed, direction, decay):
     env = FiniteMDPEnv(mdp)
     state = page.init(env, config, 0)
     state.theta[:] = rng.normal(size=8)
-    policy, x = gibbs(linear(4, 2, bias=False)), np.eye(4)
+    policy, x = table()
     training = page.train(env, config, state)
     for k in range(3):
         theta = state.theta.copy()
@@ -353,16 +359,6 @@ def test_train__steps_as_theorem_3_says(seed, direction, decay):
         assert (metrics.steps, metrics.episodes, metrics.lengths) == (k + 1, k + 1, (1,))
 
 
-def test_train__gradient_can_be_the_tapes():
-    config = Config(network=Network(hidden=(3,)))
-    env = FiniteMDPEnv(garnet(0))
-    explicit, tape = page.init(env, config, 0), page.init(env, config, 0)
-    list(islice(page.train(env, config, explicit), 3))
-    list(islice(page.train(env, config, tape, gradient=grad(objective)), 3))
-    np.testing.assert_allclose(explicit.theta, tape.theta, rtol=1e-9, atol=1e-11)
-    assert explicit.theta.any()
-
-
 @given(st.integers(1, 3), st.integers(1, 3))
 def test_train__state_holds_all_that_changes(before, after):
     state, _ = run(garnet(1), Config(), before)
@@ -381,31 +377,13 @@ def test_actor__follows_the_policy():
     assert act({"theta": theta}, 1, rng, greedy=True) == 1
     draws = [act({"theta": theta}, 1, rng) for _ in range(2000)]
     pi = np.exp([0, 1]) / np.exp([0, 1]).sum()
-    assert np.abs(np.bincount(draws) / 2000 - pi).max() <= np.sqrt(np.log(2e12) / 4000)
+    assert np.abs(np.bincount(draws) / 2000 - pi).max() <= np.sqrt(np.log(2 / CHANCE) / 4000)
 
 
 # Bad input
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"formulation": "end"}, "formulation = 'end': must be one of start, average"),
-        ({"direction": "up"}, "direction = 'up': must be one of gradient, natural"),
-        ({"step_size": -1.0}, r"step_size = -1.0: must be at least 0"),
-        ({"decay": 1.5}, r"decay = 1.5: must be in \[0.0, 1.0\]"),
-        ({"decay": 0.0}, r"decay = 0.0: must be in \(0, 1\]"),
-        ({"decay": float("nan")}, "decay = nan"),
-    ],
-)
-def test_config__names_what_is_wrong_and_what_is_allowed(options, message):
-    with pytest.raises(ValueError, match=message):
-        Config(**options)
-
-
-def test_init__refuses_what_has_no_exact_answers():
-    with pytest.raises(ValueError, match="must be a finite MDP"):
-        page.init(gymnasium.make("CartPole-v1"), Config(), 0)
+def test_init__refuses_what_has_no_performance():
     with pytest.raises(ValueError, match=r"terminal\[4\] = True: must be False"):
         page.init(FiniteMDPEnv(chain()), Config(formulation="average"), 0)
     endless = replace(garnet(0), gamma=1.0)

@@ -23,9 +23,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from algorithms import ddpg
+from algorithms.common import policy
+from algorithms.common.config import Range, ranges
 from algorithms.common.metrics import Metrics
+from algorithms.common.world import BLOCK
 from algorithms.runner import checkpoint, cli, folder, plot, training
-from algorithms.runner.checkpoint import Keeper, Position
+from algorithms.runner.checkpoint import Keeper, Tally
 from algorithms.runner.cli import main, strict_json
 from algorithms.runner.errors import UsageError
 from algorithms.runner.lookup import METHODS, Page, load_method, summary
@@ -235,7 +238,7 @@ configs = st.builds(
         activation=st.sampled_from(["tanh", "relu"]),
     ),
 )
-positions = st.builds(Position, *[st.integers(0, 2**62)] * 2, st.floats(0, 1e9))
+positions = st.builds(Tally, *[st.integers(0, 2**62)] * 2, st.floats(0, 1e9))
 
 
 # checkpoints
@@ -265,7 +268,7 @@ def test_checkpoint__leaves_out_rows_of_the_replay_memory_that_hold_nothing(step
     state.steps = steps
     assert checkpoint.copy_state(state)[0]["ring"].shape == (min(steps, 6), state.ring.shape[1])
     with scratch() as path:
-        Keeper(path, state, Position(), np.inf)
+        Keeper(path, state, Tally(), np.inf)
         checkpoint.restore(path, other, "Pendulum-v1")
     assert bits(other) == bits(state) and np.array_equal(other.ring, state.ring)
 
@@ -293,7 +296,7 @@ def test_copy_state__refuses_what_a_checkpoint_cannot_hold(value):
 @given(st.data())
 def test_read_arrays__whole_or_refused(data):
     with scratch() as path:
-        Keeper(path, State(np.arange(3.0), 0.5, 1, 2, np.random.default_rng(0)), Position(), np.inf)
+        Keeper(path, State(np.arange(3.0), 0.5, 1, 2, np.random.default_rng(0)), Tally(), np.inf)
         whole = (path / "checkpoint.npz").read_bytes()
         (path / "torn.npz").write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
         with pytest.raises(UsageError, match=r"torn\.npz: cannot be read"):
@@ -454,10 +457,8 @@ def test_train__killed_leaves_what_it_had(here):
     kill = ("--signal-at", 5, "--signal", int(signal.SIGKILL), "--checkpoint-every", 0)
     done = script("train", "toy", "--env", CARTPOLE, "--steps", 10**6, "--run", "killed", *kill)
     assert done.returncode == -signal.SIGKILL
-    position = Position(
-        **json.loads(checkpoint.read_arrays(Path("killed/checkpoint.npz"))["_json"].item())[
-            "position"
-        ]
+    position = Tally(
+        **json.loads(checkpoint.read_arrays(Path("killed/checkpoint.npz"))["_json"].item())["tally"]
     )
     assert position.episodes == len(folder.read_metrics(Path("killed"))["step"]) == 8
     steps = position.steps + 1
@@ -528,7 +529,60 @@ def test_offered__hides_only_an_end_which_is_then_the_steps(name):
         with pytest.raises(UsageError, match="--T-max: no such flag"):
             parse(["--T-max", "7"], "npgrad", "", method=offered(method.Config))
     else:
-        assert offered(method.Config) is method.Config and config == method.Config()
+        assert config == method.Config()
+
+
+def test_offered__shows_the_range_of_every_number(capsys):
+    from algorithms.runner.arguments import offered, parse
+
+    for name in METHODS:
+        Config = load_method(name, METHODS).Config
+        with pytest.raises(SystemExit):
+            parse(["--help"], "npgrad", "", method=offered(Config))
+        shown = " ".join(re.sub("[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
+        for field, (_, allowed, *_) in ranges(Config).items():
+            if isinstance(allowed, Range) and field != "T_max":
+                default = getattr(Config(), field)
+                assert f"({allowed}; default: {default})" in shown, (name, field)
+
+
+SMALL = {
+    "reinforce": ("CartPole-v1", dict(network=policy.Network(hidden=(4,)))),
+    "actor-critic": ("CartPole-v1", dict(network=policy.Network(hidden=(4,)))),
+    "actor-critic-traces": ("Pendulum-v1", dict(network=policy.Network(hidden=(4,)))),
+    "actor-critic-continuing": ("npgrad/Garnet0-v0", dict(report_every=50)),
+    "td-lambda": ("npgrad/RandomWalk19-v0", dict(updates="offline")),
+    "ddpg": ("Pendulum-v1", dict(networks=ddpg.Networks(hidden=(4, 4)), replay=500, warmup=40)),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_learn__stopped_inside_an_episode_is_resumed_to_the_bit(name, here):
+    env, options = SMALL[name]
+    method = load_method(name, METHODS)
+    config = method.Config(**options)
+    whole = training.begin(name, method, env, config, 3)
+    training.learn(whole, 400)
+    part = training.begin(name, method, env, config, 3)
+    for steps in (70, 190, 400):
+        training.learn(part, steps)
+        part = training.resume(part.path, method, 1000)
+    assert whole.state.steps == part.state.steps >= 400
+    for field in dataclasses.fields(method.State):
+        one, other = (getattr(session.state, field.name) for session in (whole, part))
+        if isinstance(one, np.ndarray):
+            np.testing.assert_array_equal(one, other, err_msg=field.name)
+    assert whole.state.rng.bit_generator.state == part.state.rng.bit_generator.state
+    ours, theirs = (folder.read_metrics(session.path) for session in (whole, part))
+    np.testing.assert_array_equal(ours["return"], theirs["return"])
+
+
+@pytest.mark.parametrize("name", ["reinforce", "actor-critic", "td-lambda", "actor-critic-traces"])
+def test_learn__stops_at_the_steps_in_a_world_that_never_ends(name, here):
+    method = load_method(name, METHODS)
+    session = training.begin(name, method, "npgrad/Garnet0-v0", method.Config(), 0)
+    result = training.learn(session, 100)
+    assert 100 <= result["steps"] < 100 + BLOCK and result["episodes"] == 0
 
 
 # the command line
@@ -718,11 +772,16 @@ def test_evaluate__is_the_play_of_the_saved_parameters(here, capsys):
     session, _ = run(400)
     line = f"evaluate {session.path} --episodes 5 --greedy --json"
     result = json.loads(npgrad(capsys, line)[1][-1])
-    rng = np.random.default_rng(0)
-    fresh = State(session.state.theta, 0.0, 0, 0, rng)
-    returns = []
-    for _ in range(5):
-        returns.append(play(gymnasium.make(CARTPOLE), session.state.theta, fresh)[0])
+    env, returns = gymnasium.make(CARTPOLE), []
+    observation, _ = env.reset(seed=int(np.random.default_rng(0).integers(2**31)))
+    while len(returns) < 5:  # seeded once
+        G, over = 0.0, False
+        while not over:
+            action = int(observation @ session.state.theta > 0)
+            observation, r, terminated, truncated, _ = env.step(action)
+            G, over = G + r, terminated or truncated
+        returns.append(G)
+        observation, _ = env.reset()
     assert result["return_mean"] == pytest.approx(np.mean(returns), rel=1e-12)
     assert result["return_std"] == pytest.approx(np.std(returns), rel=1e-12, abs=1e-12)
 

@@ -1,16 +1,18 @@
-"""How benchmarks.learning aggregates runs, and how benchmarks.claims judges comparisons."""
+"""How studies measure and record runs, benchmarks.learning aggregates and .claims judges them."""
 
-from itertools import combinations
+from itertools import combinations, count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from worlds import UNIT, Scripted
 
-from benchmarks import learning, traces
+from algorithms.common.metrics import Metrics
+from benchmarks import learning, record, study, traces
 from benchmarks.claims import recorded
-from benchmarks.claims.__main__ import CLAIMS, markdown, minus
-from benchmarks.claims.sampled import episodes_until
+from benchmarks.claims.__main__ import CLAIMS, markdown
 
 RUNS = st.lists(st.floats(-1e3, 1e3), min_size=4, max_size=16).map(np.array)
 
@@ -132,16 +134,59 @@ def test_markdown__links_pictures():
 
 
 def test_minus__changes_numbers_alone():
-    assert minus("-1 to -0.5, 1e-3, 0.1-greedy, [-2") == "−1 to −0.5, 1e-3, 0.1-greedy, [−2"
+    assert study.minus("-1 to -0.5, 1e-3, 0.1-greedy, [-2") == "−1 to −0.5, 1e-3, 0.1-greedy, [−2"
 
 
 BLOCKS = st.lists(st.tuples(st.integers(1, 500), st.integers(1, 150)), min_size=1, max_size=4)
 
 
-@given(BLOCKS, st.integers(0, 400), st.sampled_from([-0.004, 0.0, 0.004]))
+def until(returns, level):
+    """study.episodes_until by its definition, of whole numbers."""
+    sums = [sum(returns[k - 100 : k]) for k in range(100, len(returns) + 1)]
+    return next((k for k, x in enumerate(sums, 100) if x / 100 >= level), None)
+
+
+@given(BLOCKS, st.integers(0, 500), st.sampled_from([-0.004, 0.0, 0.004]))
 def test_episodes_until__needs_a_hundred_at_the_level(blocks, at, apart):
     returns = [G for G, n in blocks for _ in range(n)]
-    sums = [sum(returns[k - 100 : k]) for k in range(100, len(returns) + 1)]
-    level = (sums[at % len(sums)] if sums else 100 * at) / 100 + apart
-    (found,) = episodes_until(returns, (level,))
-    assert found == next((k for k, x in enumerate(sums, 100) if x / 100 >= level), None)
+    last = sum(returns[at : at + 100]) / 100 + apart
+    assert study.episodes_until(returns, last) == until(returns, last)
+
+
+@given(BLOCKS, st.integers(1, 500), st.integers(1, 3), st.sampled_from([1.0, 0.5]))
+def test_learn__measures_what_the_page_reports(blocks, goal, reports, scale):
+    """Of a page whose every report but the first tells of some episodes, 10 steps each."""
+    returns = [float(G) for G, n in blocks for _ in range(n)]
+    groups = [tuple(scale * G for G in returns[k : k + reports])
+              for k in range(0, len(returns), reports)]  # fmt: skip
+    told = [Metrics(10 * (k + 1), 0, group, (), {}) for k, group in enumerate([(), *groups])]
+    page = SimpleNamespace(init=lambda *_: "state", train=lambda *_: iter(told))
+    clock = count(0.0, 2.0).__next__
+    state, found = study.learn(page, None, None, 7, goal, clock=clock, scale=scale)
+    k = until(returns, goal)
+    assert (state, found["seed"], found["episodes_until_reached"]) == ("state", 7, k)
+    assert found["steps_until_reached"] == (k and 10 * ((k - 1) // reports + 2))
+    assert found["return_last_100"] == pytest.approx(np.mean(returns[-100:]))
+    assert found["steps_per_second"] * found["seconds"] == pytest.approx(10 * len(groups))
+
+
+@given(st.integers(1, 5), st.integers(1, 4), UNIT, st.booleans())
+def test_play__is_the_discounted_return_of_each_environment(T, n, gamma, truncate):
+    env = Scripted(T, truncate=truncate)
+    found = study.play(env, lambda S: np.zeros(len(S), int), n, gamma)
+    for k, G in enumerate(found):
+        env.reset(seed=10**6 + k)
+        assert G == pytest.approx(env.R @ gamma ** np.arange(T), rel=1e-12, abs=1e-12)
+
+
+def test_gather__runs_what_is_not_recorded(monkeypatch, tmp_path):
+    for module in (study, record):
+        monkeypatch.setattr(module, "RESULTS", tmp_path)
+    log = []
+    run = lambda *job: log.append(job) or dict(x=1)
+    study.gather("any", dict(a=(1,)), [("b", 0), ("c", 1)], run)
+    found = study.gather("any", dict(a=(1,)), [("b", 0), ("c", 1), ("c", 10)], run, "c 1")
+    assert log == [("b", 0), ("c", 1), ("c", 1), ("c", 10)]
+    assert found == {"b 0": dict(x=1), "c 1": dict(x=1), "c 10": dict(x=1)}
+    study.gather("any", dict(a=2), [("b", 0)], run)
+    assert log[4:] == [("b", 0)]

@@ -1,19 +1,18 @@
-"""What the asynchronous methods share: hyper-parameters, counters, and how a gradient lands.
+"""The shared parts of the asynchronous methods: hyper-parameters, State, counters, optimiser steps.
 
-A worker is a generator, worker(i, env, config, state, **options): it learns as worker i in an
-environment of its own, on the arrays of a State that all workers share, and yields wherever another
-may come between:
+A worker is a generator, worker(i, env, config, state, **options). It learns as worker i in its own
+environment, on the arrays of a State that all workers share. It yields at every point where another
+worker may run:
 
     "pulled", k          it has read the shared parameters, or is about to act on them
-    "computed", k        the gradient that is to be pushed next is done
-    "pushed", ended      that is in; ((return, length), ...) of the episodes that ended
+    "computed", k        it has computed the gradient that it will push next
+    "pushed", ended      it has pushed that; ((return, length), ...) of the episodes that ended
 
-k is the number of environment steps since the yield before; they change nothing that is shared.
+k is the number of environment steps since the previous yield; they change nothing that is shared.
+The worker does not know its driver (algorithms.common.drivers).
 
-Who lets it run is no business of the worker's: see algorithms.common.drivers.
-
-Nothing is locked. Every worker writes its own row of the counters, T is their sum, so that no step
-is lost; updates of θ add up as the memory takes them.
+There are no locks. Every worker writes its own row of the counters, and T is their sum, so no step
+is lost. The workers update θ without synchronisation.
 """
 
 from dataclasses import dataclass, field
@@ -23,12 +22,22 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from algorithms.common.policy import BELOW_1, PRECISIONS, TINY, Network, check
+from algorithms.common.config import (
+    PRECISIONS,
+    BelowOne,
+    Count,
+    Limit,
+    NonNegative,
+    Positive,
+    Precision,
+    Unit,
+    check,
+)
+from algorithms.common.policy import Network
 from npgrad.memory import aligned, aligned_copy
 from npgrad.optimizers import OPTIMIZERS, clip_norm
 
-DRIVERS = ("round-robin", "threads", "processes")
-LAST = 255  # the histogram's last bin: this staleness and any above
+LAST = 255  # the last bin of the histogram: this staleness and all above
 # name: (npgrad's optimiser, the settings it takes, whether its statistics are shared)
 OPTIMIZER = MappingProxyType(
     {
@@ -44,58 +53,57 @@ OPTIMIZER = MappingProxyType(
 class Asynchronous:
     """Hyper-parameters of every asynchronous method."""
 
-    workers: int = 2
-    """Workers, each with an environment and a random stream of its own (the paper has 16). At
-    least 1."""
+    workers: Count = 2
+    """Number of workers, each with its own environment and random stream (the paper has 16)."""
     driver: Literal["round-robin", "threads", "processes"] = "round-robin"
-    """round-robin: one process, random order, repeatable. Not repeatable: threads, worth it on
+    """round-robin: one process, random order, repeatable. Not repeatable: threads, useful on
     free-threaded Python; processes, in parallel on shared memory (POSIX systems)."""
-    T_max: int = 1_000_000
-    """Environment steps of all workers together, after which they end. At least 1."""
-    gamma: float = 0.99
-    """Discount γ (the paper's). In [0, 1]."""
-    step_size: float = 7e-4
-    """η at the start (the A3C author's). At least 0."""
+    T_max: Count = 1_000_000
+    """Environment steps of all workers together, after which training ends."""
+    gamma: Unit = 0.99
+    """Discount γ (as in the paper)."""
+    step_size: NonNegative = 7e-4
+    """Initial η (the A3C author's value)."""
     annealed: bool = True
-    """η falls linearly, to 0 at T_max (the paper's). A run that is resumed with a larger T_max goes
-    on along the line to that."""
+    """Decrease η linearly, to 0 at T_max (as in the paper). A run that is resumed with a larger
+    T_max continues on the line to the new T_max."""
     optimizer: Literal["sgd", "momentum", "rmsprop", "shared_rmsprop"] = "shared_rmsprop"
-    """§4.5. momentum and rmsprop: statistics of each worker's own; shared_rmsprop (the paper's
-    choice): one g for all."""
-    decay: float = 0.99
-    """α of momentum and RMSProp (the paper's). At least 0, below 1."""
-    eps: float = 0.1
-    """ε of RMSProp, inside the root (the A3C author's). Above 0."""
-    max_norm: float = np.inf
-    """Limit on the norm of an update's gradient (the paper publishes none). Above 0."""
-    precision: Literal["double", "single"] = "double"
-    """Floating-point numbers of θ and all that belongs to it. single is faster."""
+    """§4.5. momentum and rmsprop: each worker has its own statistics; shared_rmsprop (the paper's
+    choice): one g for all workers."""
+    decay: BelowOne = 0.99
+    """α of momentum and RMSProp (as in the paper)."""
+    eps: Positive = 0.1
+    """ε of RMSProp, inside the root (the A3C author's value)."""
+    max_norm: Limit = np.inf
+    """Limit on the norm of an update's gradient (the paper gives none)."""
+    precision: Precision = "double"
+    """Floating-point precision of θ and all arrays computed with it. single is faster."""
     network: Network = field(default_factory=Network)
 
-    def __post_init__(self):
-        check(self, workers=(1, np.inf), driver=DRIVERS, T_max=(1, np.inf), gamma=(0.0, 1.0))
-        check(self, step_size=(0.0, np.inf), optimizer=tuple(OPTIMIZER), decay=(0.0, BELOW_1))
-        check(self, eps=(TINY, np.inf), max_norm=(TINY, np.inf), precision=tuple(PRECISIONS))
+    __post_init__ = check
 
 
 @dataclass
 class Shared:
-    """The State of an asynchronous method. N workers; row i is written by worker i alone, but for
-    the statistics, if they are shared."""
+    """The State of an asynchronous method with N workers.
+
+    Only worker i writes row i of an array, except for statistics that are shared. The staleness of
+    an update is the number of other workers' updates between its pull and its push.
+    """
 
     parameters: ClassVar[tuple[str, ...]] = ("theta",)
     theta: np.ndarray
-    statistics: np.ndarray  # of the optimiser: (1 if they are shared, else N; slots; θ's length)
-    T: np.ndarray  # (N,) environment steps that are in updates
-    updates: np.ndarray  # (N,)
-    begun: np.ndarray  # (N,) episodes begun, each of which has a random stream of its own
-    staleness: np.ndarray  # (N, LAST + 1) updates by the number of others' that came between
+    statistics: np.ndarray  # of the optimiser: (1 if shared, else N; slots; length of θ)
+    T: np.ndarray  # (N,) environment steps used in updates so far
+    updates: np.ndarray  # (N,) number of updates
+    begun: np.ndarray  # (N,) episodes begun; each has its own random stream
+    staleness: np.ndarray  # (N, LAST + 1) histogram: updates of each staleness
     seed: int
-    episodes: int  # that were reported
+    episodes: int  # number of episodes reported
 
 
 def start(config, seed, theta):
-    """The fields of Shared before learning, from a first θ."""
+    """Return the fields of Shared before learning, from an initial θ."""
     theta = aligned_copy(theta, PRECISIONS[config.precision])
     optimizer, _, shared = OPTIMIZER[config.optimizer]
     statistics = np.array([optimizer.statistics(theta)] * (1 if shared else config.workers))
@@ -106,7 +114,7 @@ def start(config, seed, theta):
 
 
 def check_state(config, state):
-    """Raise ValueError for a State of another number of workers or of another optimiser."""
+    """Raise ValueError if the State was made for another number of workers or another optimiser."""
     optimizer, _, shared = OPTIMIZER[config.optimizer]
     N, (own, slots, _) = config.workers, state.statistics.shape
     if len(state.T) != N:
@@ -114,38 +122,31 @@ def check_state(config, state):
     if (own, slots) != (1 if shared else N, optimizer.slots):
         raise ValueError(
             f"optimizer = {config.optimizer!r}: must be the one the State was made for, which has "
-            f"{slots} statistics of {own} worker{'s' * (own != 1)}"
+            f"{slots} statistics for {own} worker{'s' * (own != 1)}"
         )
 
 
 def total(counts):
-    """Σ over the workers of (N,) counts, as an int."""
+    """Return Σ over the workers of (N,) counts, as an int."""
     return sum(counts.tolist())
 
 
-def begin(state, i, env):
-    """Reset the environment of worker i: (first observation, rng of the episode).
+def begin(state, i):
+    """Count worker i's next episode and return its random stream.
 
-    All that is random in the k-th episode of worker i follows from (seed, i, k): whoever runs it,
-    one that takes the place of a killed worker too, draws the same. Raises FloatingPointError for
-    an observation that is not finite.
+    The stream is determined by (seed, i, number of the episode), so a worker that replaces a killed
+    one draws the same numbers.
     """
     state.begun[i] += 1
     stream = np.random.SeedSequence(state.seed, spawn_key=(i, int(state.begun[i])))
-    rng = np.random.default_rng(stream)
-    observation, _ = env.reset(seed=int(rng.integers(2**31)))
-    if not np.isfinite(observation).all():
-        raise FloatingPointError(
-            f"the environment returned observation {observation} at its reset: must be finite"
-        )
-    return observation, rng
+    return np.random.default_rng(stream)
 
 
 def stepper(config, state, i):
-    """d -> the step that worker i makes of its gradient d, which is clipped in place; the caller
-    adds it to θ or subtracts it. Its η is that of the present T.
+    """Return a function d -> step, the optimiser step of worker i for its gradient d.
 
-    Raises FloatingPointError if ‖d‖² is not finite, before any statistics move.
+    d is clipped in place. The caller adds the step to θ or subtracts it. η follows from the current
+    T. The function raises FloatingPointError if ‖d‖² is not finite, before it changes statistics.
     """
     optimizer, settings, shared = OPTIMIZER[config.optimizer]
     settings = {name: getattr(config, name) for name in settings}
@@ -165,8 +166,11 @@ def stepper(config, state, i):
 
 
 def landed(state, i, steps, seen):
-    """Count an update of worker i: `steps` environment steps went into it, and `seen` updates, all
-    workers' together, were in when it pulled."""
+    """Count an update of worker i.
+
+    steps   environment steps used in the update
+    seen    total number of updates, of all workers, at the time of its pull
+    """
     state.staleness[i, min(total(state.updates) - seen, LAST)] += 1
     state.updates[i] += 1
     state.T[i] += steps

@@ -1,53 +1,39 @@
-"""Who lets asynchronous workers run: in turn, in simulated time, in threads, in processes.
+"""Drivers of asynchronous workers: in turn, in simulated time, in threads, in processes.
 
 A worker is a generator of (event, what); see algorithms.common.asynchronous.
 """
 
-import copy
 import queue
 import threading
 from contextlib import ExitStack, closing
-from functools import partial
 from heapq import heappop, heappush
-from math import isfinite
 
-import gymnasium
 import numpy as np
 
 from algorithms.common.asynchronous import LAST, check_state, total
+from algorithms.common.copies import makers, picklable_makers
+from algorithms.common.events import HEARTBEAT, WorkerError
 from algorithms.common.metrics import Metrics
+from algorithms.common.processes import processes
+from algorithms.common.world import check_finite
 
 BINS = np.arange(LAST + 1)
-HEARTBEAT = 0.2  # seconds after which a parallel driver lets its caller look, whatever happens
-
-
-class WorkerError(RuntimeError):
-    """What went wrong in a worker, with its number; the others have been stopped."""
-
-
-def copies(env):
-    """() -> an environment like env: made anew from its spec (whatever was changed in env itself is
-    not in it), or a deep copy if it has none, which raises ValueError if there can be none."""
-    return partial(copied, env) if env.spec is None else partial(gymnasium.make, env.spec)
-
-
-def copied(env):
-    try:
-        return copy.deepcopy(env)
-    except Exception as error:
-        raise ValueError(f"env = {env}: has no spec, and cannot be copied: {error}") from error
 
 
 def round_robin(n, rng):
-    """Endless schedule: rounds in which each of n workers has one turn, in random order, of one to
-    three yields. (With turns of one, all would pull, and then push, in the same round.)"""
+    """Yield worker numbers without end, in rounds: each of n workers has one turn per round, in
+    random order.
+
+    A turn is one to three yields. (With one yield per turn, all workers would pull in the same
+    round, and push in the same later round.)
+    """
     while True:
         turns = rng.permuted(np.tile(np.arange(n), (64, 1)), axis=1).ravel()
         yield from np.repeat(turns, rng.integers(1, 4, turns.size)).tolist()
 
 
 def advance(i, worker):
-    """The next (event, what) of worker i, or None. Raises WorkerError."""
+    """Return the next (event, what) of worker i, or None at its end. Raises WorkerError."""
     try:
         return next(worker, None)
     except Exception as error:
@@ -55,9 +41,10 @@ def advance(i, worker):
 
 
 def interleave(workers, schedule):
-    """Let the workers run in turn, to their next yield each, as the schedule's numbers say.
+    """Run the workers in turn, each to its next yield, in the order of the schedule's numbers.
 
-    Yields (i, event, what). One that has ended is passed over; ends when all have, or the schedule.
+    Yields (i, event, what). Workers that have ended are skipped. Ends when all workers have ended,
+    or when the schedule ends.
     """
     running = dict(enumerate(workers))
     for i in schedule:
@@ -72,13 +59,13 @@ def interleave(workers, schedule):
 
 
 def virtual_clock(workers, step, gradient, push, bus=False):
-    """Let the workers run as if in parallel, on a clock of their own.
+    """Run the workers as if in parallel, on a simulated clock.
 
-    step, gradient, push   seconds of an environment step, of a segment's gradient, of a push, each
-                           (N,), one entry per worker
+    step, gradient, push   seconds for an environment step, for a segment's gradient and for a push,
+                           each (N,), one entry per worker
     bus                    whether pushes wait for one another, as on one memory bus
 
-    What a worker pulls is what has been pushed by that time. Yields (time, i, event, what).
+    A pull reads what was pushed up to that time. Yields (time, i, event, what).
     """
     running, free = list(workers), 0.0
     agenda = [(0.0, i, i, None) for i in range(len(running))]  # time, order, worker, push is due
@@ -101,8 +88,11 @@ def virtual_clock(workers, step, gradient, push, bus=False):
 
 
 def threads(workers):
-    """Let each worker run in a thread. Yields (i, "pushed", what) where episodes ended,
-    (i, "ended", None), and (None, "waiting", None) at least every HEARTBEAT seconds."""
+    """Run each worker in a thread.
+
+    Yields (i, "pushed", what) when episodes ended, (i, "ended", None) when a worker ended, and
+    (None, "waiting", None) after HEARTBEAT seconds without either.
+    """
     news, stop = queue.SimpleQueue(), threading.Event()
 
     def run(i, worker):
@@ -113,7 +103,7 @@ def threads(workers):
                 if stop.is_set():
                     break
             news.put((i, "ended", None))
-        except BaseException as error:  # whatever ends a thread must end the wait for it
+        except BaseException as error:  # any exception that ends a thread must end the wait for it
             news.put((i, "failed", error))
 
     running = {
@@ -142,29 +132,37 @@ def threads(workers):
 
 
 def train(worker, env, config, state, schedule=None, **options):
-    """Let config.workers workers learn until T > T_max; yields Metrics after every update, or, in
-    threads and processes, whenever episodes ended and at least every HEARTBEAT seconds.
+    """Train with config.workers workers until T > T_max.
 
-    schedule   numbers of workers, each of which then has a turn, instead of config.driver
-    options    handed on to the worker
+    env is an environment for the first worker, copied for the others, or a function
+    () -> environment. Yields Metrics after every update; in threads and processes, whenever
+    episodes ended and at least every HEARTBEAT seconds.
 
-    Raises ValueError for a State of another number of workers or another optimiser.
+    schedule   worker numbers, in the order of their turns; used in place of config.driver
+    options    passed to the worker
+
+    Raises ValueError for a State of another number of workers or another optimiser, and for an
+    environment that cannot be copied faithfully.
     """
     check_state(config, state)
+    N = config.workers
     with ExitStack() as stack:
         if schedule is None and config.driver == "processes":
-            from algorithms.common.processes import processes
-
-            events = processes(worker, copies(env), config, state, options)
+            events = processes(worker, picklable_makers(env, N), config, state, options)
         else:
-            make, N = copies(env), range(config.workers)
-            envs = [stack.enter_context(closing(make())) for _ in N]
-            workers = [worker(i, envs[i], config, state, **options) for i in N]
+            envs = []
+            for make in makers(env, N):
+                envs.append(make())
+                if envs[-1] is not env:
+                    stack.enter_context(closing(envs[-1]))
+            if len(set(map(id, envs))) < N:
+                raise ValueError(f"env = {env}: must make a new environment at every call")
+            workers = [worker(i, envs[i], config, state, **options) for i in range(N)]
             if schedule is None and config.driver == "threads":
                 events = threads(workers)
             else:
-                stream = np.random.SeedSequence(state.seed, spawn_key=(len(N), total(state.T)))
-                turns = round_robin(len(N), np.random.default_rng(stream))
+                stream = np.random.SeedSequence(state.seed, spawn_key=(N, total(state.T)))
+                turns = round_robin(N, np.random.default_rng(stream))
                 events = interleave(workers, turns if schedule is None else schedule)
         for _, event, what in stack.enter_context(closing(events)):
             if event not in ("pulled", "computed"):
@@ -172,18 +170,17 @@ def train(worker, env, config, state, schedule=None, **options):
 
 
 def report(state, ended):
-    """Metrics, given the (return, length) of the episodes that ended since the last.
+    """Return Metrics, given the (return, length) of the episodes that ended since the last report.
 
-    Raises FloatingPointError if ‖θ‖² is not finite, so that no such State is yielded.
+    Raises FloatingPointError if θ is not finite, so that no such State is yielded.
     """
-    if not isfinite(state.theta.dot(state.theta)):
-        raise FloatingPointError(f"theta has diverged: not finite at T = {total(state.T)}")
+    check_finite(total(state.T), theta=state.theta)
     state.episodes += len(ended)
-    returns, lengths = tuple(G for G, _ in ended), tuple(length for _, length in ended)
+    returns, lengths = tuple(zip(*ended)) or ((), ())
     scalars = {"staleness": mean_staleness(state)} if ended else {}
     return Metrics(total(state.T), state.episodes, returns, lengths, scalars)
 
 
 def mean_staleness(state):
-    """Updates of other workers that came, on average, between a pull and its push."""
+    """Return the mean number of other workers' updates between a pull and its push."""
     return float((state.staleness @ BINS).sum()) / max(1, total(state.updates))

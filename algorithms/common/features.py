@@ -6,7 +6,8 @@
                  o_kj = (k (2j + 1) mod N) / N   k < N tilings, j < d; N = min 2^m ≥ 4d
 
 (n + 1)^d features, N (n + 1)^d of tiles (Sutton & Barto 2018, §9.5.1, 9.5.2, 9.5.4). s is the
-observation, scaled by the bounds of its space and clipped to them.
+observation, scaled by the bounds of its space and clipped to them; s_j = 0 where both bounds of
+dimension j are the same.
 
 Tiles: every tiling cuts the space into tiles 1/n wide (n + 1 along each dimension, those at the
 ends cut short) and one tile of each is active: N ones, the rest zeros. Tiling k lies (1, 3, 5, ...)
@@ -27,45 +28,55 @@ from itertools import product
 
 import gymnasium
 import numpy as np
+from gymnasium.spaces import Box
+
+from algorithms.common.world import name_of
 
 BASES = ("fourier", "polynomial", "tiles")
-MOST = 10_000
+MOST = 10_000  # features
+WIDEST = 1e30  # bounds that far apart, as float32's largest numbers are, stand for none
+
+
+def observed(env, config):
+    """env, seen through the basis config.features of order config.order; "none" is env itself."""
+    return env if config.features == "none" else Features(env, config.features, config.order)
 
 
 class Features(gymnasium.ObservationWrapper):
-    """env, observed through a basis of order n. Raises ValueError for an observation space that is
-    not a flat Box with finite bounds, and for more than 10,000 features; FloatingPointError for an
-    observation that is not finite."""
+    """env, observed through a basis of order n.
+
+    Raises ValueError for an observation space that is not a flat Box with finite bounds, less than
+    1e30 apart, for more than 10,000 features, and for an observation of another shape. The
+    features of an observation that is not finite are NaN, so that a World stops there.
+    """
 
     def __init__(self, env, basis, order):
         super().__init__(env)
-        space = env.observation_space
-        flat = isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1
-        if not flat or not space.is_bounded():
-            raise ValueError(
-                f"observation_space = {space}: must be a flat Box with finite bounds for "
-                f"{basis} features"
-            )
-        d = space.shape[0]
+        self.basis, self.order = basis, order
+        self.low, self.high = bounds(env.observation_space, basis)
+        d = len(self.low)
         tilings = 2 ** (4 * d - 1).bit_length() if basis == "tiles" else 1
         count = tilings * (order + 1) ** d
         if count > MOST:
             raise ValueError(f"order = {order}: must be less, it gives {count} features")
-        self.basis, self.order, self.low = basis, order, space.low.astype(float)
-        self.range = space.high - self.low
+        self.range = np.where(self.high > self.low, self.high - self.low, 1.0)
         self.c = np.array(list(product(range(order + 1), repeat=d)), float)
         k = np.arange(tilings)
         self.offset = np.outer(k, 2 * np.arange(d) + 1) % tilings / tilings
         self.first, self.place = k * (order + 1) ** d, (order + 1) ** np.arange(d)[::-1]
-        self.observation_space = gymnasium.spaces.Box(-1.0, 1.0, (count,), float)
+        self.observation_space = Box(-1.0, 1.0, (count,), float)
 
     def observation(self, observation):
         """x (count,)."""
-        if not np.isfinite(observation).all():
-            raise FloatingPointError(
-                f"the environment returned observation {observation}: must be finite"
+        if np.shape(observation) != self.low.shape:
+            raise ValueError(
+                f"{name_of(self.env)}: observation of shape {np.shape(observation)}: must be "
+                f"{self.low.shape}, as in {self.env.observation_space}"
             )
-        s = np.minimum(np.maximum((observation - self.low) / self.range, 0.0), 1.0)
+        if not np.isfinite(observation).all():
+            return np.full(self.observation_space.shape, np.nan)
+        clipped = np.minimum(np.maximum(observation, self.low), self.high)
+        s = (clipped - self.low) / self.range
         if self.basis == "fourier":
             return np.cos(np.pi * self.c.dot(s))
         if self.basis == "polynomial":
@@ -73,3 +84,16 @@ class Features(gymnasium.ObservationWrapper):
         x = np.zeros(self.observation_space.shape)
         x[self.first + (self.order * s + self.offset).astype(int) @ self.place] = 1.0
         return x
+
+
+def bounds(space, basis):
+    """(low (d,), high (d,)) of a flat Box. Raises ValueError for other spaces and bounds."""
+    if isinstance(space, Box) and len(space.shape) == 1:
+        low, high = space.low.astype(float), space.high.astype(float)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if (high - low < WIDEST).all():
+                return low, high
+    raise ValueError(
+        f"observation_space = {space}: must be a flat Box with finite bounds, less than "
+        f"{WIDEST:g} apart, for {basis} features"
+    )

@@ -1,16 +1,16 @@
-"""What a training loop tells whoever iterates it."""
+"""The reports that a training loop yields."""
 
 from typing import NamedTuple
 
 
 class Metrics(NamedTuple):
-    """One update's report; counters run from the State's beginning, over every resume.
+    """One report of a training loop; counters start with the State and continue after a resume.
 
     steps      environment steps taken
     episodes   episodes finished
-    returns    undiscounted return Σ R of each episode that ended in this update
-    lengths    its number of steps
-    scalars    what else the method measures, by name
+    returns    undiscounted return Σ R of each episode that ended since the last report
+    lengths    number of steps of each of these episodes
+    scalars    other quantities that the method measures, by name
     """
 
     steps: int
@@ -18,3 +18,9 @@ class Metrics(NamedTuple):
     returns: tuple[float, ...]
     lengths: tuple[int, ...]
     scalars: dict[str, float]
+
+    @classmethod
+    def of(cls, state, ended, scalars=None):
+        """Return the report of a State, given (return, length) of the episodes that ended."""
+        returns, lengths = tuple(zip(*ended)) or ((), ())
+        return cls(state.steps, state.episodes, returns, lengths, scalars or {})

@@ -1,26 +1,22 @@
-"""A policy for a Gymnasium environment: encode an observation, model, head, decode an action."""
+"""A policy for an environment's spaces: a model, and a head that reads its outputs."""
 
-from dataclasses import dataclass, fields
-from numbers import Integral, Real
-from types import MappingProxyType
+from dataclasses import dataclass
+from math import prod
 from typing import Literal
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
-from npgrad import Gaussian, Softmax, beside, linear, mlp
-from npgrad.models import ACTIVATIONS
-
-TINY = np.finfo(float).tiny  # for "above 0"
-BELOW_1 = 1.0 - np.finfo(float).epsneg
-PRECISIONS = MappingProxyType({"double": np.float64, "single": np.float32})
+from algorithms.common.config import check, widths
+from algorithms.common.spaces import decoder, encoder, one_hot, spaces
+from npgrad import Head, beside, from_function, gaussian, linear, mlp, product, softmax
 
 
 @dataclass(frozen=True)
 class Network:
     approximator: Literal["mlp", "linear"] = "mlp"
-    """What maps features to preferences and to values. linear: no hidden layer, starts at zero
-    and has no bias on one-hot observations."""
+    """Model from features to preferences and to values. linear: no hidden layer, starts at zero
+    and has no bias on discrete observations."""
     hidden: tuple[int, ...] = (64, 64)
     """Hidden layers' widths, for mlp (common practice on CartPole). Positive integers."""
     activation: Literal["tanh", "relu", "softplus", "elu", "identity"] = "tanh"
@@ -32,129 +28,116 @@ class Network:
     """One σ for all action dimensions (A3C §9) instead of one each."""
 
     def __post_init__(self):
-        object.__setattr__(self, "hidden", tuple(self.hidden))
-        check(self, approximator=("mlp", "linear"), activation=tuple(ACTIVATIONS))
-        check(self, sigma=("exp", "softplus"))
-        if not self.hidden or any(type(n) is not int or n < 1 for n in self.hidden):
-            raise ValueError(f"hidden = {self.hidden}: must be one or more positive integers")
+        object.__setattr__(self, "hidden", widths(self.hidden))
+        check(self)
 
     def model(self, n, m, one_hot=False):
-        """The npgrad model of n features and m outputs. Override it for one of your own: any NumPy
-        function of (θ, x) is one (npgrad.from_function)."""
+        """The npgrad model of n features and m outputs. Override it to use your own: any NumPy
+        function of (θ, x) is a model (npgrad.from_function). With one_hot, x is one-hot."""
         if self.approximator == "linear":
-            return linear(n, m, bias=not one_hot)
-        return mlp((n, *self.hidden, m), self.activation)
+            return linear(n, m, bias=not one_hot, one_hot=one_hot)
+        return mlp((n, *self.hidden, m), self.activation, one_hot=one_hot)
+
+    def head(self, space):
+        """The npgrad.Head for an action space. Override it to use a distribution of your own.
+
+        Raises ValueError for other spaces.
+        """
+        if isinstance(space, Discrete):
+            return softmax(int(space.n))
+        if isinstance(space, MultiDiscrete):
+            return product(space.nvec.ravel().tolist())
+        if isinstance(space, MultiBinary):
+            return product([2] * prod(space.shape))
+        if isinstance(space, Box):
+            return gaussian(prod(space.shape), self.sigma, self.spherical)
+        raise ValueError(
+            f"action_space = {space}: must be Discrete, MultiDiscrete, MultiBinary or Box"
+        )
 
 
-def check(config, **allowed):
-    """Raise ValueError unless each named field lies in its range: (low, high) numbers, both
-    included, or a tuple of strings. A field annotated int must be whole; only one whose default is
-    infinite may be so."""
-    declared = {field.name: field for field in fields(config)}
-    for name, values in allowed.items():
-        value = getattr(config, name)
-        if isinstance(values[0], str):
-            if value not in values:
-                raise ValueError(f"{name} = {value!r}: must be one of {', '.join(values)}")
-            continue
-        low, high = values
-        whole, default = declared[name].type is int, declared[name].default
-        number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
-        infinite = value == np.inf and default != np.inf
-        if not number or not low <= value <= high or infinite:
-            what = f"at least {low}" if high == np.inf else f"in [{low}, {high}]"
-            kind = "whole and " if whole and not number else "finite and " * infinite
-            raise ValueError(f"{name} = {value!r}: must be {kind}{what}")
-
-
-def encoder(space):
-    """(n, encode): observations of a flat Box or Discrete space as n float features.
-
-    Discrete observations become one-hot vectors; a Box observation is copied, since environments
-    may reuse the array. Raises ValueError for images, Dict and other spaces.
-    """
-    if isinstance(space, Discrete):
-        rows = np.eye(int(space.n))
-        start = int(space.start)
-        return int(space.n), lambda observation: rows[observation - start]
-    if isinstance(space, Box) and len(space.shape) == 1:
-        return space.shape[0], lambda observation: np.array(observation, float)
-    raise ValueError(
-        f"observation_space = {space}: must be a flat Box or Discrete (gymnasium.wrappers."
-        "FlattenObservation flattens others; images need features of your own)"
-    )
-
-
-@dataclass(frozen=True)
 class Policy:
-    """π(a|s, θ) = head(model(θ, s)).
+    """π(a|s, θ) = head(model(θ, s)): `model` gives h, `head(h)` is a distribution over actions.
 
-    encode   observation -> s, float features (n,)
-    model    (θ, s) -> h
-    head     Softmax or Gaussian: distribution over a, given h
-    decode   a -> what env.step takes (a continuous action is clipped to its bounds; its
-             log-probability stays that of the action drawn)
+    With a value beside it (`make_actor_critic`), the model's last output is v̂(s).
     """
 
-    encode: object
-    model: object
-    head: object
-    decode: object
+    def __init__(self, model, head, env_spaces, value=False):
+        self.model, self.head, self.value = model, head, value
+        _, self.encode = encoder(env_spaces.observation)
+        self.decode = decoder(env_spaces.action)
 
-    def log_prob(self, theta, S, A):
-        """ln π(A|S, θ), one for each row."""
-        return self.head.log_prob(self.model(theta, S), A)
+    def at(self, theta, s):
+        """The distribution at features s."""
+        y = self.model(theta, s)
+        return self.head(y[..., :-1] if self.value else y)
 
-    def score(self, theta, S, A, weights):
-        """Σ_t weights_t ∇ln π(A_t|S_t, θ): the head's explicit score, pulled back by the model."""
-        h, pullback = self.model.vjp(theta, S)
-        return pullback(weights[:, None] * self.head.score(h, A))[0]
+    def act(self, parameters, observation, rng, greedy=False):
+        """An action for env.step, drawn from π at parameters["theta"]; with greedy, π's mode."""
+        pi = self.at(parameters["theta"], self.encode(observation))
+        return self.decode(pi.mode() if greedy else pi.sample(self.head.noise(rng, 1)[0]))
 
 
 def make_policy(env, network):
-    """The policy that `network` describes for env's spaces. Raises ValueError for other spaces."""
-    n, encode = encoder(env.observation_space)
-    space = env.action_space
-    if isinstance(space, Discrete):
-        head = Softmax(int(space.n))
-        start = int(space.start)
-        decode = (lambda a: a) if start == 0 else (lambda a: start + a)
-    elif isinstance(space, Box) and len(space.shape) == 1:
-        head = Gaussian(space.shape[0], network.sigma, network.spherical)
-        low, high, dtype = space.low, space.high, space.dtype
-
-        def decode(a):
-            return np.clip(a, low, high).astype(dtype)
-    else:
-        raise ValueError(f"action_space = {space}: must be Discrete or a flat Box")
-    one_hot = isinstance(env.observation_space, Discrete)
-    return Policy(encode, network.model(n, head.size, one_hot), head, decode)
+    """The Policy that `network` describes for env's spaces. Raises ValueError for other spaces."""
+    found = spaces(env)
+    head = _head(found, network)
+    return Policy(_model(found, network, head.size), head, found)
 
 
 def make_value(env, network):
     """The model of v̂(s, w), with one output."""
-    n, _ = encoder(env.observation_space)
-    return network.model(n, 1, isinstance(env.observation_space, Discrete))
-
-
-@dataclass(frozen=True)
-class ActorCritic:
-    """A policy and a value function: model(θ, s) = (h, v̂(s)), the last output being v̂; for the
-    rest see Policy."""
-
-    encode: object
-    model: object
-    head: object
-    decode: object
+    return _model(spaces(env), network, 1)
 
 
 def make_actor_critic(env, network, trunk):
-    """trunk   "shared": one network with two linear heads; "separate": a network each. Raises
-    ValueError for other spaces."""
-    policy, one_hot = make_policy(env, network), isinstance(env.observation_space, Discrete)
-    n, _ = encoder(env.observation_space)
+    """A Policy with v̂ as the model's last output.
+
+    trunk   "shared": one network with two linear heads; "separate": a network each
+    """
+    found = spaces(env)
+    head = _head(found, network)
     if trunk == "separate":
-        model = beside(policy.model, network.model(n, 1, one_hot))
+        model = beside(_model(found, network, head.size), _model(found, network, 1))
     else:
-        model = network.model(n, policy.head.size + 1, one_hot)
-    return ActorCritic(policy.encode, model, policy.head, policy.decode)
+        model = _model(found, network, head.size + 1)
+    return Policy(model, head, found, value=True)
+
+
+def _model(found, network, m):
+    """network.model for these spaces. A model of one-hot vectors is given discrete observations as
+    such. Raises ValueError unless the model has what a model needs, and m outputs."""
+    n, _ = encoder(found.observation)
+    discrete = isinstance(found.observation, Discrete)
+    model = network.model(n, m, discrete)
+    for name in ("layout", "init", "__call__"):
+        if not hasattr(model, name):
+            raise ValueError(f"network.model gave {model}: must have {name}, as an npgrad model")
+    indices = discrete and getattr(model, "one_hot", False)  # it takes them itself
+    x, theta = np.zeros((2, n)), model.init(np.random.default_rng(0))
+    x[:, 0] = 1.0
+    for features, shape in ((x, (2, m)), (x[0], (m,))):
+        try:
+            y = np.shape(model(theta, features))
+        except ValueError as error:
+            raise ValueError(
+                f"network.model gave {model}: must take features of shape {features.shape} and "
+                f"give outputs of shape {shape} ({error})"
+            ) from error
+        if y != shape:
+            raise ValueError(
+                f"network.model gave outputs of shape {y} for features of shape "
+                f"{features.shape}: must be {shape}"
+            )
+    if discrete and not indices:
+        rows = lambda theta, k: model(theta, one_hot(k, n))
+        return from_function(rows, model.layout, model.init, axes=0)
+    return model
+
+
+def _head(found, network):
+    """network.head for these spaces. Raises TypeError unless it is a Head."""
+    head = network.head(found.action)
+    if not isinstance(head, Head):
+        raise TypeError(f"head = {head}: must be an npgrad.Head")
+    return head

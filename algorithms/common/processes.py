@@ -1,12 +1,13 @@
-"""Asynchronous workers in processes of their own, on shared memory, without locks.
+"""Asynchronous workers in separate processes, on shared memory, without locks.
 
-The memory has no name that could be left behind: it goes with the last process that maps it. A
-worker whose process dies is replaced, and goes on with the next of its episodes. When the parent
-dies, the workers see it at their next yield, and end.
+The shared memory has no name: the system frees it when the last process that maps it ends. A worker
+whose process dies is replaced, and the new process begins the worker's next episode. If the parent
+dies, the workers detect it at their next yield and end.
 
-Two windows stay open without locks. A worker that is killed in the instant between its push and the
-count of it leaves an update in θ that T does not count; one killed, or a run stopped, between that
-count and the report of an episode's end leaves steps in T whose episode nobody hears of.
+Without locks, two errors are possible. If a worker is killed between its push and the count of this
+push, θ contains an update that T does not count. If a worker is killed, or the run is stopped,
+between this count and the report of an episode's end, T contains steps of an episode that is never
+reported.
 """
 
 import ctypes
@@ -23,30 +24,33 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 
 import numpy as np
+from gymnasium.vector.utils import CloudpickleWrapper
 
-from algorithms.common.drivers import HEARTBEAT, WorkerError
+from algorithms.common.events import HEARTBEAT, WorkerError
 
-LINE = 64  # bytes: arrays begin at a line of the cache of their own
-PATIENCE = 5.0  # seconds in which workers that are to end may do so by themselves
-TRIES = 3  # deaths in a row without an update between: no longer bad luck
+LINE = 64  # bytes in a cache line; each array begins at a new one
+PATIENCE = 5.0  # seconds that workers have to end by themselves before they are killed
+TRIES = 3  # deaths of a worker in a row, without an update between, that end the run
 BLAS = ("OMP_NUM", "OPENBLAS_NUM", "MKL_NUM", "VECLIB_MAXIMUM")
 ONE_THREAD = {f"{name}_THREADS": "1" for name in BLAS}
 
 
 def processes(worker, make, config, state, options):
-    """Let config.workers workers run, each in a spawned process (so that a script which calls this
-    needs its `if __name__ == "__main__":`) whose BLAS has one thread, on the arrays of `state`:
-    these lie in shared memory until this generator is closed.
+    """Run config.workers workers, each in a spawned process, on the arrays of `state`.
 
-    Yields (i, "pushed", what) where episodes ended, (i, "ended", None), (i, "died", None), and
-    (None, "waiting", None) at least every HEARTBEAT seconds. A worker that died is replaced, with a
-    warning, when the caller goes on.
+    The BLAS of each process has one thread. The arrays of `state` are in shared memory until this
+    generator is closed. Since processes are spawned, a script that calls this function needs
+    `if __name__ == "__main__":`.
 
-    Raises ValueError for what cannot be sent to a process; WorkerError, once all workers have been
-    stopped, if one fails or dies TRIES times without an update between.
+    Yields (i, "pushed", what) when episodes ended, (i, "ended", None), (i, "died", None), and
+    (None, "waiting", None) after HEARTBEAT seconds without any of these. A worker that died is
+    replaced, with a warning, when the caller continues.
+
+    Raises ValueError for objects that cannot be sent to a process. Raises WorkerError, after all
+    workers have been stopped, if a worker fails or dies TRIES times without an update between.
     """
     if not hasattr(signal, "pthread_sigmask"):
-        raise ValueError("driver = processes: this system has no POSIX signals; round-robin works")
+        raise ValueError("driver = processes: this system has no POSIX signals; use round-robin")
     crew = Crew(state, _pack(worker, make, config, state, options))
     try:
         for i in range(config.workers):
@@ -68,7 +72,7 @@ def processes(worker, make, config, state, options):
 
 
 class Crew:
-    """The processes of the workers, and the arrays of `state` in the memory that they share."""
+    """The processes of the workers, and the arrays of `state` in shared memory."""
 
     def __init__(self, state, luggage):
         self.context, self.state, self.luggage = (
@@ -78,21 +82,21 @@ class Crew:
         )
         self.stop = self.context.RawValue(ctypes.c_bool, False)
         self.places = {name: _share(self.context, state, name) for name in _arrays(state)}
-        self.children = []  # all there ever were
-        self.members = {}  # by connection: i, its process, T[i] at its start, the deaths before
-        resource_tracker.ensure_running()  # or the first child starts it, which unblocks SIGINT
+        self.children = []  # every process that was started
+        self.members = {}  # {connection: (i, process, T[i] at its start, deaths before)}
+        resource_tracker.ensure_running()  # else the first child starts it, which unblocks SIGINT
 
     def start(self, i, deaths=0):
         ours, theirs = self.context.Pipe(duplex=False)
         arguments = i, self.luggage, self.places, self.stop, theirs
         child = self.context.Process(target=_child, args=arguments, daemon=True)
-        self.children.append(child)  # before its birth, during which Ctrl-C may come
+        self.children.append(child)  # before its start, which Ctrl-C may interrupt
         with _birth(), theirs:
             child.start()
             self.members[ours] = i, child, int(self.state.T[i]), deaths
 
     def receive(self, connection):
-        """(i, event, what, the rest of the member), who is none any more after its last event."""
+        """Return (i, event, what, the rest of the member); its last event removes the member."""
         try:
             event, what = connection.recv()
         except (EOFError, OSError):
@@ -114,10 +118,10 @@ class Crew:
         self.start(i, deaths)
 
     def end(self):
-        """End all processes, and give `state` arrays of its own again."""
+        """End all processes, and copy the arrays of `state` out of the shared memory."""
         self.stop.value = True
         for connection in self.members:
-            connection.close()  # so that nobody waits for us to read
+            connection.close()  # so that no worker waits for this process to read
         _end(self.children)
         for name in self.places:
             setattr(self.state, name, getattr(self.state, name).copy())
@@ -128,23 +132,26 @@ def _arrays(state):
 
 
 def _pack(worker, make, config, state, options):
-    """What a worker needs, but for the arrays of `state`, as bytes. Raises ValueError."""
+    """Return all that a worker needs, except the arrays of `state`, as bytes.
+
+    Raises ValueError if it cannot be pickled.
+    """
     state = dataclasses.replace(state, **dict.fromkeys(_arrays(state)))
     try:
-        return pickle.dumps((worker, make, config, state, options))
+        return pickle.dumps(CloudpickleWrapper((worker, make, config, state, options)))
     except Exception as error:
-        what = "the environment and all options must be such as can be pickled"
+        what = "the environment and all options must be objects that can be pickled"
         raise ValueError(f"driver = processes: {what}: {error}") from error
 
 
 def _child(i, luggage, places, stop, connection):
-    """The life of a worker's process: until the worker ends, or it is told to, or alone."""
+    """Run worker i in its process until it ends, is told to stop, or the parent has died."""
     parent = multiprocessing.parent_process().pid
     try:
-        worker, make, config, state, options = pickle.loads(luggage)
+        worker, make, config, state, options = pickle.loads(luggage).fn
         for name, place in places.items():
             setattr(state, name, _view(*place))
-        with closing(make()) as env:
+        with closing(make[i]()) as env:
             for event, what in worker(i, env, config, state, **options):
                 if stop.value or os.getppid() != parent:
                     return
@@ -153,12 +160,12 @@ def _child(i, luggage, places, stop, connection):
         last = "ended", None
     except Exception as error:
         last = "failed", (f"{type(error).__name__}: {error}", traceback.format_exc())
-    with suppress(BrokenPipeError):  # nobody listens any more
+    with suppress(BrokenPipeError):  # the parent no longer reads
         connection.send(last)
 
 
 def _end(children):
-    """Wait until all have ended; kill those that have not after PATIENCE."""
+    """Wait until all processes have ended; after PATIENCE seconds, kill those that have not."""
     deadline = time.monotonic() + PATIENCE
     for child in (child for child in children if child.pid is not None):
         child.join(max(0.0, deadline - time.monotonic()))
@@ -167,7 +174,7 @@ def _end(children):
 
 
 def _share(context, state, name):
-    """Move an array of `state` into shared memory: (memory, dtype, shape), for _view."""
+    """Move an array of `state` into shared memory; return (memory, dtype, shape) for `_view`."""
     a = getattr(state, name)
     place = context.RawArray(ctypes.c_byte, a.nbytes + LINE), a.dtype, a.shape
     setattr(state, name, _view(*place))
@@ -176,14 +183,16 @@ def _share(context, state, name):
 
 
 def _view(memory, dtype, shape):
-    """The array that lies in `memory`, from its first line on."""
+    """Return the array in `memory`, which begins at its first cache line."""
     return np.ndarray(shape, dtype, memory, -ctypes.addressof(memory) % LINE)
 
 
 @contextmanager
 def _birth():
-    """A process spawned meanwhile has one BLAS thread and is deaf to Ctrl-C for life: a terminal
-    sends that to all processes, and the parent decides."""
+    """Let a process that is spawned in this block have one BLAS thread and ignore Ctrl-C.
+
+    A terminal sends Ctrl-C to all processes, but only the parent responds to it.
+    """
     before = {name: os.environ[name] for name in ONE_THREAD if name in os.environ}
     os.environ.update(ONE_THREAD)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -193,4 +202,4 @@ def _birth():
         for name in ONE_THREAD:
             del os.environ[name]
         os.environ.update(before)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # last: Ctrl-C strikes here
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # last: a pending Ctrl-C is raised here

@@ -1,16 +1,17 @@
-"""Average reward: exact answers for finite MDPs that go on for ever.
+"""Average reward: exact solutions for finite MDPs whose episodes never end.
 
     ρ = lim_n 1/n E[R_1 + ... + R_n] = Σ_s d(s) Σ_a π(a|s) Σ_s' P r       d = P_πᵀ d, Σ_s d(s) = 1
     q(s,a) = Σ_t E[R_t - ρ | S_0 = s, A_0 = a] = Σ_s' P[s,a,s'] (r[s,a,s'] - ρ + v(s'))
     v(s) = Σ_a π(a|s) q(s,a), Σ_s d(s) v(s) = 0         (Σ_t as the mean of its partial sums)
 
-γ and p0 play no part: the chain P_π must have one recurrent class, so that ρ does not depend on the
-start. pi is an array (S, A), which may be complex, as in mdp. With u = 1/S, every answer comes from
+γ and p0 are not used: the chain P_π must have one recurrent class, so that ρ does not depend on the
+start. pi is an array (S, A), which may be complex, as in mdp. With u = 1/S, all results follow from
 
     Z = (I - P_π + 1uᵀ)⁻¹:      dᵀ = uᵀZ      v = Z r_π - its mean under d.
 
-All functions raise ValueError for an MDP with terminal states, a chain with two recurrent classes
-and a chain that takes more than about 1e9 steps to forget where it was. Errors are about eps ‖Z‖.
+All functions raise ValueError for an MDP with terminal states, a chain with two recurrent classes,
+and a chain that takes more than about 1e9 steps to forget its starting state. Numerical errors are
+about eps ‖Z‖.
 Sources: Sutton, McAllester, Singh & Mansour 1999; Puterman 1994, chapter 8.
 """
 
@@ -24,7 +25,7 @@ SLOWEST_MIXING = 1e9
 
 
 class Stationary(NamedTuple):
-    """d (S,) the stationary distribution, rho the average reward per step, v (S,)."""
+    """Stationary distribution d (S,), average reward per step rho, differential values v (S,)."""
 
     d: np.ndarray
     rho: float
@@ -32,31 +33,31 @@ class Stationary(NamedTuple):
 
 
 def stationary_distribution(mdp: FiniteMDP, pi) -> np.ndarray:
-    """d (S,): the share of the time spent in each state; exactly 0 in transient ones."""
+    """Return d (S,): the share of time spent in each state; exactly 0 in transient states."""
     return solve(mdp, pi).d
 
 
 def average_reward(mdp: FiniteMDP, pi) -> float:
-    """ρ, per step."""
+    """Return ρ, the average reward per step."""
     return solve(mdp, pi).rho
 
 
 def differential_values(mdp: FiniteMDP, pi) -> np.ndarray:
-    """v (S,): what is gained on top of ρ per step, in all, by starting in s rather than from d."""
+    """Return v (S,): the total gain over ρ per step from starting in s instead of from d."""
     return solve(mdp, pi).v
 
 
 def differential_action_values(mdp: FiniteMDP, pi) -> np.ndarray:
-    """q (S, A): the same with the first action given."""
+    """Return q (S, A): as differential_values, with the first action given."""
     _, rho, v = solve(mdp, pi)
     return np.einsum("sat,sat->sa", mdp.P, mdp.r - rho + v)
 
 
 def solve(mdp: FiniteMDP, pi) -> Stationary:
-    """d, ρ and v at once."""
+    """Return d, ρ and v together."""
     if mdp.terminal.any():
         s = np.flatnonzero(mdp.terminal)[0]
-        raise ValueError(f"terminal[{s}] = True: must be False, an average reward has no last step")
+        raise ValueError(f"terminal[{s}] = True: must be False, since episodes must never end")
     P_pi, r_pi = markov_chain(mdp, pi)
     S = len(r_pi)
     recurrent = _recurrent(P_pi != 0)
@@ -66,8 +67,8 @@ def solve(mdp: FiniteMDP, pi) -> Stationary:
         Z = np.full((S, S), np.inf)
     if not np.abs(Z.real).sum(1).max() <= SLOWEST_MIXING:
         raise ValueError(
-            f"pi: must leave every set of states sooner, its chain takes more than "
-            f"{SLOWEST_MIXING:g} steps to forget where it was"
+            f"pi: must leave every set of states sooner, since its chain takes more than "
+            f"{SLOWEST_MIXING:g} steps to forget its starting state"
         )
     d = np.where(recurrent, Z.mean(0), 0)
     v = Z @ r_pi
@@ -75,9 +76,10 @@ def solve(mdp: FiniteMDP, pi) -> Stationary:
 
 
 def _recurrent(edges):
-    """Mask of the states that every state can reach along edges (S, S) bool.
+    """Return the mask of the states that every state can reach along edges (S, S) bool.
 
-    They are the one recurrent class, or there are none and as many classes as the error names.
+    They form the one recurrent class. If there are no such states, there are several classes, and
+    ValueError names a state in each of two.
     """
     reach, longer = np.eye(len(edges)) > 0, edges | (np.eye(len(edges)) > 0)
     while (longer != reach).any():
@@ -85,7 +87,7 @@ def _recurrent(edges):
     recurrent = reach.all(0)
     if not recurrent.any():
         sizes = reach.sum(1)
-        s = sizes.argmin()  # a state that reaches fewest can be reached from all that it reaches
+        s = sizes.argmin()  # all states that it reaches can reach it, since it reaches the fewest
         s2 = np.where(reach[:, s], len(sizes) + 1, sizes).argmin()
         raise ValueError(
             f"multichain: states {s} and {s2} can never reach each other under pi, so that the "

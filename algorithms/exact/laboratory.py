@@ -36,6 +36,7 @@ from algorithms.exact.mdp import (
     markov_chain,
     trajectories,
 )
+from npgrad import at
 
 
 class Study(NamedTuple):
@@ -67,14 +68,17 @@ class Moments(NamedTuple):
         return float(exact @ self.mean / norms) if norms else np.nan
 
 
-def score_table(gradient, theta, policy, x, n_actions):
-    """∇ln π(a|s) (S, A, n): a method's own gradient(θ, policy, S, A, weights), one step at a time.
+def score_table(gradient, theta, policy, x, A):
+    """∇ln π(a|s) (S, A, n) by a method's own gradient(h, head, A, weights), one step at a time.
 
-    x (S, ...) features of the states.
+    x (S, ...) are the features of the states; A is the number of actions.
     """
-    steps = [[(x[s : s + 1], np.array([a])) for a in range(n_actions)] for s in range(len(x))]
-    one = np.ones(1)
-    return np.array([[gradient(theta, policy, *step, one) for step in row] for row in steps])
+    net, one = at(policy.model, theta), np.ones(1)
+    scores = np.empty((len(x), A, len(theta)))
+    for s, a in np.ndindex(len(x), A):
+        h = net.forward(x[s : s + 1])
+        scores[s, a] = net.backward(gradient(h, policy.head, np.array([a]), one))
+    return scores
 
 
 def enumerate_episodes(mdp: FiniteMDP, pi, scores, limit: float = MOST_TRAJECTORIES) -> Study:
@@ -183,10 +187,10 @@ def optimal_baseline(study: Study, weigh) -> np.ndarray:
     """
     M, m = np.zeros((2, len(study.pi)))
     for tau in study.episodes:
-        at, scores = tau.states[:-1], _scores(study, tau)
-        plain = weigh(tau, np.zeros(len(at)))
-        for s in np.unique(at):
-            Z = (plain - weigh(tau, (at == s).astype(float))) @ scores
+        states, scores = tau.states[:-1], _scores(study, tau)
+        plain = weigh(tau, np.zeros(len(states)))
+        for s in np.unique(states):
+            Z = (plain - weigh(tau, (states == s).astype(float))) @ scores
             M[s] += tau.probability * Z @ Z
             m[s] += tau.probability * Z @ (plain @ scores)
     return np.divide(m, M, out=np.zeros_like(m), where=M > 0)

@@ -1,4 +1,4 @@
-"""The linear-quadratic regulator: exact answers and a Gymnasium environment over the same arrays.
+"""The linear-quadratic regulator: exact results and a Gymnasium environment from the same arrays.
 
     s' = A s + B a + ε, ε ~ N(0, W);   r = −(sᵀ Q s + aᵀ R a);   J = E Σ_t γᵗ r_t,  E s₀ s₀ᵀ = Σ₀
 
@@ -12,7 +12,7 @@ For a linear policy a = −K s, with M = A − B K (all sums by linear solves):
     K* = (R + γ Bᵀ P B)⁻¹ γ Bᵀ P A
     P = Q + γ Aᵀ P A − γ² Aᵀ P B (R + γ Bᵀ P B)⁻¹ Bᵀ P A                     (Riccati's equation)
 
-All of them ask for √γ ρ(M) < 1.
+All of these require √γ ρ(M) < 1.
 """
 
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ from gymnasium.spaces import Box
 
 @dataclass(frozen=True)
 class LQR:
-    """A (n, n), B (n, d), Q (n, n), R (d, d), W (n, n), Sigma0 (n, n), symmetric; γ in [0, 1).
+    """The arrays of a regulator: A (n, n), B (n, d), Q, W, Sigma0 (n, n), R (d, d); γ in [0, 1).
 
-    Raises ValueError if shapes disagree, or Q, W, Sigma0 are not positive semidefinite and R
-    definite.
+    Raises ValueError if shapes disagree, if Q, W or Sigma0 is not symmetric and positive
+    semidefinite, or if R is not symmetric and positive definite.
     """
 
     A: np.ndarray
@@ -44,7 +44,7 @@ class LQR:
             x = np.array(getattr(self, name), float)
             object.__setattr__(self, name, x)
             if x.shape != shape:
-                raise ValueError(f"{name} has shape {x.shape}: must be {shape}, as B is {(n, d)}")
+                raise ValueError(f"{name} has shape {x.shape}: must be {shape}, as B has {(n, d)}")
             least = np.inf if name == "A" else np.linalg.eigvalsh(x)[0]
             if name != "A" and not np.array_equal(x, x.T):
                 raise ValueError(f"{name} = {x.tolist()}: must be symmetric")
@@ -57,7 +57,7 @@ class LQR:
 
 
 def closed_loop(lqr, K):
-    """M = A − B K. Raises ValueError unless √γ ρ(M) < 1: the sums would diverge."""
+    """Return M = A − B K. Raises ValueError unless √γ ρ(M) < 1: the sums would diverge."""
     M = lqr.A - lqr.B @ K
     radius = np.sqrt(lqr.gamma) * np.abs(np.linalg.eigvals(M)).max()
     if not radius < 1:
@@ -66,30 +66,30 @@ def closed_loop(lqr, K):
 
 
 def lyapunov(M, X0):
-    """X = X₀ + M X Mᵀ, by one linear solve in n² unknowns."""
+    """Solve X = X₀ + M X Mᵀ, as one linear system in n² unknowns."""
     n = len(M)
     return np.linalg.solve(np.eye(n * n) - np.kron(M, M), X0.reshape(-1)).reshape(n, n)
 
 
 def cost_matrix(lqr, K):
-    """P_K (n, n): −sᵀ P_K s is the value of s, without the constant."""
+    """Return P_K (n, n): −sᵀ P_K s is the value of s, without the constant."""
     M = closed_loop(lqr, K)
     return lyapunov(np.sqrt(lqr.gamma) * M.T, lqr.Q + K.T @ lqr.R @ K)
 
 
 def constant(lqr, P):
-    """c = γ/(1−γ) tr(P W): the noise's discounted cost."""
+    """Return c = γ/(1−γ) tr(P W), the discounted cost of the noise."""
     return lqr.gamma / (1 - lqr.gamma) * np.trace(P @ lqr.W)
 
 
 def state_value(lqr, K, S):
-    """v(s) of a = −K s, for S (..., n)."""
+    """Return v(s) of a = −K s, for S (..., n)."""
     P = cost_matrix(lqr, K)
     return -np.einsum("...i,ij,...j", S, P, S) - constant(lqr, P)
 
 
 def action_value(lqr, K, S, A):
-    """q(s, a): a now, −K s from then on, for S (..., n) and A (..., d)."""
+    """Return q(s, a): first a, then −K s at every step, for S (..., n) and A (..., d)."""
     P = cost_matrix(lqr, K)
     S2 = S @ lqr.A.T + A @ lqr.B.T
     now = np.einsum("...i,ij,...j", S, lqr.Q, S) + np.einsum("...i,ij,...j", A, lqr.R, A)
@@ -97,29 +97,29 @@ def action_value(lqr, K, S, A):
 
 
 def occupancy(lqr, K):
-    """Σ_K (n, n) = Σ_t γᵗ E s_t s_tᵀ."""
+    """Return Σ_K (n, n) = Σ_t γᵗ E s_t s_tᵀ."""
     start = lqr.Sigma0 + lqr.gamma / (1 - lqr.gamma) * lqr.W
     return lyapunov(np.sqrt(lqr.gamma) * closed_loop(lqr, K), start)
 
 
 def performance(lqr, K):
-    """J(K) of a = −K s."""
+    """Return J(K) of a = −K s."""
     P = cost_matrix(lqr, K)
     return -np.trace(P @ lqr.Sigma0) - constant(lqr, P)
 
 
 def policy_gradient(lqr, K):
-    """∇_K J (d, n); ascent."""
+    """Return ∇_K J (d, n); ascent."""
     P = cost_matrix(lqr, K)
     E = (lqr.R + lqr.gamma * lqr.B.T @ P @ lqr.B) @ K - lqr.gamma * lqr.B.T @ P @ lqr.A
     return -2 * E @ occupancy(lqr, K)
 
 
 def optimal_gain(lqr):
-    """K* (d, n). Raises ValueError if no K has a finite cost.
+    """Return K* (d, n). Raises ValueError if no K has a finite cost.
 
-    P by the doubling algorithm (Anderson 1978): H_k is the cost matrix of 2ᵏ steps, so a few dozen
-    suffice. With A₀ = √γ A, G₀ = γ B R⁻¹ Bᵀ, H₀ = Q:
+    P is computed by the doubling algorithm (Anderson 1978): H_k is the cost matrix of 2ᵏ steps, so
+    a few dozen iterations suffice. With A₀ = √γ A, G₀ = γ B R⁻¹ Bᵀ, H₀ = Q:
 
         A ← A (I + GH)⁻¹ A      G ← G + A (I + GH)⁻¹ G Aᵀ      H ← H + Aᵀ H (I + GH)⁻¹ A
     """
@@ -136,12 +136,14 @@ def optimal_gain(lqr):
             P = (H + H.T) / 2
             left = lqr.R + lqr.gamma * lqr.B.T @ P @ lqr.B
             return np.linalg.solve(left, lqr.gamma * lqr.B.T @ P @ lqr.A)
-    raise ValueError("no linear policy has a finite cost: must be stabilisable with √γ A, √γ B")
+    raise ValueError("no linear policy has a finite cost: (√γ A, √γ B) must be stabilisable")
 
 
 class LQREnv(gymnasium.Env):
-    """The same arrays as an environment: s₀ ~ N(0, Σ₀), cut (truncated) after `horizon` steps.
-    There is no terminal state. The action space is ±bound, but `step` takes any action as it is."""
+    """Environment of an LQR: s₀ ~ N(0, Σ₀), truncated after `horizon` steps, no terminal state.
+
+    The action space is ±bound, but `step` takes any action unchanged.
+    """
 
     def __init__(self, lqr, bound, horizon):
         n, d = lqr.B.shape
@@ -169,7 +171,7 @@ class LQREnv(gymnasium.Env):
 
 
 def spring():
-    """A mass on a spring, with friction, pushed by a force: position and speed, γ = 0.95."""
+    """Return a mass on a spring, with friction, pushed by a force: position, speed; γ = 0.95."""
     return LQR(
         A=np.array([[1.0, 0.1], [-0.1, 0.9]]),
         B=np.array([[0.0], [0.1]]),
@@ -182,5 +184,5 @@ def spring():
 
 
 def lqr_env():
-    """The spring as an environment: gymnasium.make("npgrad/LQR-v0") calls this."""
+    """Return the spring as an environment: gymnasium.make("npgrad/LQR-v0") calls this."""
     return LQREnv(spring(), bound=4.0, horizon=100)

@@ -1,13 +1,14 @@
-"""Finite Markov decision processes: exact answers and a Gymnasium environment over the same arrays.
+"""Finite Markov decision processes: exact results and a Gymnasium environment from the same arrays.
 
     P[s,a,s'] = Pr(s' | s, a)    r[s,a,s'] the reward of that step    p0[s] = Pr(S_0 = s)
     v(s) = Σ_a π(a|s) q(s,a)     q(s,a) = Σ_s' P[s,a,s'] (r[s,a,s'] + γ v(s'))     v(terminal) = 0
     d(s) = Σ_t γ^t Pr(S_t = s), s not terminal        J = p0·v = Σ_s d(s) Σ_a π(a|s) Σ_s' P r
 
-S, A and O count states, actions and observations. A policy is an array pi (S, A), pi[s,a] = π(a|s),
-one distribution per state; an agent that sees observation[s] only, with a table (O, A) of
-probabilities, follows pi = table[mdp.observation]. pi may be complex (checked by its real part), so
-that J can be differentiated by the complex step. Source: Sutton & Barto 2018, chapters 3 and 13.
+S, A and O are the numbers of states, actions and observations. A policy is an array pi (S, A),
+pi[s,a] = π(a|s), with one distribution per state. An agent that sees only observation[s] and has a
+table (O, A) of probabilities follows pi = table[mdp.observation]. pi may be complex (only its real
+part is checked), so that J can be differentiated by the complex step. Source: Sutton & Barto 2018,
+chapters 3 and 13.
 """
 
 from bisect import bisect
@@ -25,15 +26,15 @@ MOST_TRAJECTORIES = 10**6
 
 @dataclass(frozen=True, eq=False)
 class FiniteMDP:
-    """A finite MDP as read-only arrays. Raises ValueError naming the field that is not one.
+    """A finite MDP as read-only arrays. Raises ValueError that names an invalid field.
 
     P            (S, A, S) transition probabilities; rows sum to one within 1e-12
     r            (S, A, S) finite rewards, or (S, A) where s' does not matter (stored as (S, A, S))
     p0           (S,) distribution of the first state, 0 on terminal states
     gamma        discount per step, in [0, 1]
-    terminal     (S,) bool, default none: the states that end an episode. Whatever P and r were
-                 given for them is replaced: they stay where they are with reward 0
-    observation  (S,) int >= 0, default arange(S): what an agent sees of each state
+    terminal     (S,) bool, default none: the states that end an episode. Their P and r are
+                 replaced: each leads to itself with reward 0
+    observation  (S,) int >= 0, default arange(S): what an agent sees in each state
     """
 
     P: np.ndarray
@@ -49,7 +50,7 @@ class FiniteMDP:
             raise ValueError(f"P has shape {P.shape}: must be (S, A, S)")
         S, A, _ = P.shape
         if r.shape not in ((S, A), (S, A, S)):
-            raise ValueError(f"r has shape {r.shape}: must be {(S, A)} or {(S, A, S)}, as P's")
+            raise ValueError(f"r has shape {r.shape}: must be {(S, A)} or {(S, A, S)}, to fit P")
         if r.ndim == 2:
             r = np.repeat(r[:, :, None], S, axis=2)
         terminal = np.array(np.zeros(S, bool) if self.terminal is None else self.terminal)
@@ -69,7 +70,7 @@ class FiniteMDP:
         _check_distributions("p0", p0)
         if p0[terminal].any():
             s = np.flatnonzero(terminal & (p0 > 0))[0]
-            raise ValueError(f"p0[{s}] = {p0[s]}: must be 0, state {s} is terminal")
+            raise ValueError(f"p0[{s}] = {p0[s]}: must be 0, since state {s} is terminal")
         if not np.isfinite(r).all():
             s, a, s2 = np.argwhere(~np.isfinite(r))[0]
             raise ValueError(f"r[{s}, {a}, {s2}] = {r[s, a, s2]}: must be finite")
@@ -82,15 +83,15 @@ class FiniteMDP:
 
     @property
     def n_observations(self) -> int:
-        """O: observations are 0, ..., O - 1."""
+        """Return O; the observations are 0, ..., O - 1."""
         return int(self.observation.max()) + 1
 
 
 class FiniteMDPEnv(gymnasium.Env):
-    """Samples the arrays of a FiniteMDP: observation[s], r[s,a,s'], terminated = terminal[s'].
+    """Environment of a FiniteMDP: samples observation[s], r[s,a,s'], terminated = terminal[s'].
 
-    Spaces Discrete(O) and Discrete(A); `info["state"]` is the state behind the observation. Every
-    reset and every step draws one uniform number. A successor of probability 0 is never sampled.
+    The spaces are Discrete(O) and Discrete(A); `info["state"]` is the true state. Every reset
+    and every step draws one uniform number. A successor of probability 0 is never sampled.
     """
 
     def __init__(self, mdp: FiniteMDP):
@@ -106,13 +107,13 @@ class FiniteMDPEnv(gymnasium.Env):
         self._choice = None
 
     def _sampler(self, p, r):
-        """Inverse CDF of p (S,) over its support: inner thresholds and (s', o', r, terminated)."""
+        """Return thresholds and outcomes (s', o', r, terminated): the inverse CDF of p (S,)."""
         support = np.flatnonzero(p)
         columns = support, self.mdp.observation[support], r[support], self.mdp.terminal[support]
         return np.cumsum(p[support])[:-1].tolist(), list(zip(*(x.tolist() for x in columns)))
 
     def reset(self, *, seed=None, options=None):
-        """S_0 ~ p0; `options` are not used."""
+        """Draw S_0 ~ p0; `options` are not used."""
         super().reset(seed=seed)
         thresholds, outcomes = self._starts
         s, observation, _, _ = outcomes[bisect(thresholds, self.np_random.random())]
@@ -120,7 +121,7 @@ class FiniteMDPEnv(gymnasium.Env):
         return observation, {"state": s}
 
     def step(self, action):
-        """S', R ~ P, r given the state and `action`, an integer in [0, A)."""
+        """Draw S', R ~ P, r given the state and `action`, an integer in [0, A)."""
         if self._choice is None:
             raise gymnasium.error.ResetNeeded("step() outside an episode: call reset() first")
         if not 0 <= action < len(self._choice):
@@ -133,7 +134,7 @@ class FiniteMDPEnv(gymnasium.Env):
 
 
 def markov_chain(mdp: FiniteMDP, pi) -> tuple[np.ndarray, np.ndarray]:
-    """One step under pi: P_π (S, S) from state to state and the expected reward r_π (S,)."""
+    """Return P_π (S, S), the transitions under pi, and r_π (S,), the expected reward per step."""
     pi = _policy(mdp, pi)
     return (
         np.einsum("sa,sat->st", pi, mdp.P),
@@ -142,11 +143,11 @@ def markov_chain(mdp: FiniteMDP, pi) -> tuple[np.ndarray, np.ndarray]:
 
 
 def state_values(mdp: FiniteMDP, pi) -> np.ndarray:
-    """v (S,): v = r_π + γ P_π v on the nonterminal states, 0 on the others.
+    """Return v (S,): v = r_π + γ P_π v on the nonterminal states, 0 on the others.
 
-    Relative error about eps times the expected discounted number of steps of an episode. Raises
-    ValueError where that is infinite or above 1e9 from any nonterminal state, reachable or not:
-    with γ = 1, an episode must end with probability one wherever it starts.
+    The relative error is about eps times the expected discounted number of steps of an episode.
+    Raises ValueError if that number is infinite or above 1e9 from any nonterminal state, reachable
+    or not: with γ = 1, an episode must end with probability one from every state.
     """
     P_pi, r_pi = markov_chain(mdp, pi)
     states = ~mdp.terminal
@@ -156,22 +157,23 @@ def state_values(mdp: FiniteMDP, pi) -> np.ndarray:
 
 
 def action_values(mdp: FiniteMDP, pi) -> np.ndarray:
-    """q (S, A): q(s,a) = Σ_s' P (r + γ v(s')), 0 in terminal states. Raises as state_values."""
+    """Return q(s,a) = Σ_s' P (r + γ v(s')) (S, A), 0 in terminal states. Raises as state_values."""
     return np.einsum("sat,sat->sa", mdp.P, mdp.r + mdp.gamma * state_values(mdp, pi))
 
 
 def advantages(mdp: FiniteMDP, pi) -> np.ndarray:
-    """q(s,a) - v(s) (S, A): Σ_a π(a|s) of it is 0 in every state. Raises as state_values."""
+    """Return q(s,a) - v(s) (S, A), whose sum Σ_a π(a|s) (q - v) is 0. Raises as state_values."""
     q = action_values(mdp, pi)
     return q - (pi * q).sum(1, keepdims=True)
 
 
 def discounted_occupancy(mdp: FiniteMDP, pi) -> np.ndarray:
-    """d (S,): d = p0 + γ P_πᵀ d on the nonterminal states, 0 on the others; not normalised.
+    """Return d (S,): d = p0 + γ P_πᵀ d on the nonterminal states, 0 on the others; not normalised.
 
-    Without terminal states it sums to 1/(1-γ); with γ = 1 it counts visits. Exactly 0 where an
-    episode never comes. Error as state_values. Raises ValueError where the expected discounted
-    number of steps is infinite or above 1e9 from a state that an episode from p0 can reach.
+    Without terminal states, d sums to 1/(1-γ); with γ = 1, it counts visits. It is exactly 0 in
+    states that no episode reaches. The error is as in state_values. Raises ValueError if the
+    expected discounted number of steps is infinite or above 1e9 from a state that an episode from
+    p0 can reach.
     """
     P_pi, _ = markov_chain(mdp, pi)
     states = _reached(P_pi != 0, mdp.p0 > 0) & ~mdp.terminal
@@ -181,16 +183,16 @@ def discounted_occupancy(mdp: FiniteMDP, pi) -> np.ndarray:
 
 
 def expected_return(mdp: FiniteMDP, pi) -> float:
-    """J = p0·v, summed as d·r_π: only what an episode can reach counts. Raises as the occupancy."""
+    """Return J = p0·v, computed as d·r_π, over reachable states. Raises as discounted_occupancy."""
     _, r_pi = markov_chain(mdp, pi)
     return discounted_occupancy(mdp, pi) @ r_pi
 
 
 class Trajectory(NamedTuple):
-    """One way an episode can go: Pr = p0(S_0) Π_t π(A_t|S_t) P[S_t,A_t,S_t+1].
+    """One possible episode: Pr = p0(S_0) Π_t π(A_t|S_t) P[S_t,A_t,S_t+1].
 
-    states (T+1,) and actions (T,) are int, rewards (T,) float, rewards[t] following actions[t];
-    terminated is False where the horizon cut the episode.
+    states (T+1,) and actions (T,) are int, rewards (T,) is float; rewards[t] follows actions[t].
+    terminated is False if the horizon cut the episode.
     """
 
     probability: float
@@ -203,11 +205,11 @@ class Trajectory(NamedTuple):
 def trajectories(
     mdp: FiniteMDP, pi, horizon: int, limit: float = MOST_TRAJECTORIES
 ) -> Iterator[Trajectory]:
-    """Every trajectory of positive probability, up to its end or to `horizon` steps, each once.
+    """Yield every trajectory of positive probability once, up to its end or to `horizon` steps.
 
-    Their probabilities sum to one, so Σ Pr(τ) f(τ) is the expectation of f, to rounding error.
-    There are up to S (A S)^horizon of them: raises ValueError, before the first, where there are
-    more than `limit`.
+    Their probabilities sum to one, so Σ Pr(τ) f(τ) is the expectation of f, up to rounding error.
+    There are up to S (A S)^horizon of them. Raises ValueError, before the first, if there are more
+    than `limit`.
     """
     if horizon < 0:
         raise ValueError(f"horizon = {horizon}: must be >= 0 steps")
@@ -265,7 +267,7 @@ def _check_distributions(name, p):
 
 
 def _policy(mdp, pi):
-    """pi as an array (S, A), checked."""
+    """Check pi and return it as an array (S, A)."""
     pi = np.asarray(pi)
     if pi.shape != mdp.P.shape[:2]:
         raise ValueError(f"pi has shape {pi.shape}: must be (S, A) = {mdp.P.shape[:2]}")
@@ -274,7 +276,7 @@ def _policy(mdp, pi):
 
 
 def _reached(edges, start):
-    """Mask of the states that lie on a path along edges (S, S) bool from the mask `start` (S,)."""
+    """Return the mask of the states on paths along edges (S, S) bool from the mask `start` (S,)."""
     reached, grown = start, start | start @ edges
     while (grown != reached).any():
         reached, grown = grown, grown | grown @ edges
@@ -282,10 +284,10 @@ def _reached(edges, start):
 
 
 def _system(mdp, P_pi, states):
-    """K = I - γ P_π over the mask `states` (S,), closed under P_π but for terminal states.
+    """Return K = I - γ P_π over `states` (S,), a mask closed under P_π except for terminal states.
 
-    K⁻¹1 is the expected discounted number of steps from each state, and the norm of K⁻¹: its check
-    is what keeps a matrix that is singular, or singular to rounding, from giving a wrong number.
+    K⁻¹1 is the expected discounted number of steps from each state; its largest entry is the norm
+    of K⁻¹. The check of K⁻¹1 prevents wrong results from a K that is singular, or nearly so.
     """
     if mdp.gamma == 1:
         endless = states & ~_reached((P_pi != 0).T, mdp.terminal)

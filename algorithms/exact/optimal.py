@@ -1,6 +1,6 @@
 """Optimal policies of finite MDPs, by policy iteration (Howard 1960; Sutton & Barto 2018, §4.3).
 
-π'(s) = argmax_a q^π(s, a)      until no action is better than the one that is taken
+π'(s) = argmax_a q^π(s, a)      until no action is better than the current one
 """
 
 import numpy as np
@@ -11,14 +11,14 @@ BETTER = 1e-9
 
 
 def optimal_policy(mdp: FiniteMDP, values=action_values) -> np.ndarray:
-    """A deterministic optimal policy (S, A), its rows one-hot.
+    """Return a deterministic optimal policy (S, A), with one-hot rows.
 
     values    action_values: the best discounted return from every state;
               average_reward.differential_action_values: the best average reward
-    An action counts as better from 1e-9 of the largest |q| on, so that rounding turns no tie into a
-    step that never ends. Raises ValueError as `values` does for a policy on the way: with γ = 1
-    where a state cannot reach a terminal one, or need not and is paid for that; for average rewards
-    where a policy is multichain.
+    An action counts as better if it gains more than 1e-9 of the largest |q|, so that rounding of
+    ties cannot cause an endless loop. Raises ValueError if `values` does for an intermediate
+    policy: with γ = 1, if a state cannot reach a terminal one, or can avoid it and gain by this;
+    for average rewards, if a policy is multichain.
     """
     S, A, _ = mdp.P.shape
     actions, seen = _towards_the_end(mdp), set()
@@ -31,7 +31,7 @@ def optimal_policy(mdp: FiniteMDP, values=action_values) -> np.ndarray:
 
 
 def _towards_the_end(mdp):
-    """Actions (S,) with which an episode ends from every state from which it can."""
+    """Return actions (S,) that lead towards a terminal state wherever one can be reached."""
     ends, actions = mdp.terminal, np.zeros(len(mdp.p0), int)
     while True:
         leads = mdp.P @ ends > 0

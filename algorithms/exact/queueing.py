@@ -1,13 +1,14 @@
-"""The access-control queue, Sutton & Barto 2018, Example 10.2: an average-reward task, exactly.
+"""The access-control queue of Sutton & Barto 2018, Example 10.2: an exact average-reward task.
 
-Customers of priority 1, 2, 4 or 8, equally likely, wait in a queue that never ends; at every step
-the one at its head is rejected (0) or, if one of 10 servers is free, accepted (1), which pays the
-priority; with no server free, accepting is rejecting. Then every busy server becomes free with
-probability 0.06. The book does not say whether a job that was accepted now may finish in the same
-step; that is `finish_at_once`, and both answers are known:
+Customers of priority 1, 2, 4 or 8, equally likely, wait in a queue that never ends. At every step
+the customer at its head is rejected (0) or, if one of 10 servers is free, accepted (1); accepting
+gives the priority as reward. If no server is free, accepting is the same as rejecting. Then every
+busy server becomes free with probability 0.06. The book does not say whether a job that was just
+accepted may finish in the same step; `finish_at_once` selects one of the two. Both results are
+known:
 
     average reward      of the best policy      of accepting always
-    it may              2.7476                  2.1814
+    it may finish       2.7476                  2.1814
     it may not          2.6732                  2.0700
 """
 
@@ -24,8 +25,11 @@ REJECT, ACCEPT = 0, 1
 
 
 def access_control(finish_at_once=True) -> FiniteMDP:
-    """The queue as data: S = 11 · 4, A = 2. State 4 n + k: n servers free, the head's priority is
-    PRIORITIES[k]. It begins with all servers free; γ plays no part."""
+    """Return the queue as arrays: S = 11 · 4, A = 2.
+
+    In state 4 n + k, n servers are free, and the priority of the first customer is PRIORITIES[k].
+    All servers are free at the start; γ is not used.
+    """
     K = len(PRIORITIES)
     P, r = np.zeros((SERVERS + 1, K, 2, SERVERS + 1, K)), np.zeros((SERVERS + 1, K, 2))
     r[1:, :, ACCEPT] = PRIORITIES
@@ -42,5 +46,5 @@ def access_control(finish_at_once=True) -> FiniteMDP:
 
 
 def access_control_env(finish_at_once=True) -> FiniteMDPEnv:
-    """The queue as an environment: gymnasium.make("npgrad/AccessControl-v0") calls this."""
+    """Return the queue as an environment: gymnasium.make("npgrad/AccessControl-v0") calls this."""
     return FiniteMDPEnv(access_control(finish_at_once))

@@ -1,7 +1,7 @@
-"""The worlds that gymnasium.make knows by name, once this module is imported.
+"""The environments that gymnasium.make knows by name after this module has been imported.
 
-Gymnasium 1.0 dropped its plug-in entry points: an environment is registered by importing a module,
-here or through the id, gymnasium.make("algorithms.exact.register:npgrad/ShortCorridor-v0").
+Gymnasium 1.0 removed its plug-in entry points, so this module must be imported: by the user, or
+through the id, gymnasium.make("algorithms.exact.register:npgrad/ShortCorridor-v0").
 """
 
 from types import MappingProxyType
@@ -18,7 +18,7 @@ WORLDS = MappingProxyType(
         "npgrad/Garnet2-v0": ("garnet_env", {"seed": 2}),
     }
 )
-"""id: the function in algorithms.exact.worlds that makes it, and its arguments."""
+"""id: the function in algorithms.exact.worlds that makes the environment, and its arguments."""
 
 ELSEWHERE = MappingProxyType(
     {
@@ -27,12 +27,14 @@ ELSEWHERE = MappingProxyType(
         "npgrad/ContinuingPendulum-v0": "gymnasium.envs.classic_control.pendulum:PendulumEnv",
     }
 )
-"""id: the entry point. The pendulum is Gymnasium's own, which is only reset once: no time limit."""
+"""id: the entry point. The pendulum is Gymnasium's own without a time limit: no episode ends."""
 
 
 def register() -> None:
-    """Register all of them. Without a time limit: their sources have none. Calling it again changes
-    nothing."""
+    """Register all these environments; a second call changes nothing.
+
+    They have no time limit, because their sources have none.
+    """
     for name, (function, arguments) in WORLDS.items():
         if name not in gymnasium.registry:
             entry_point = f"algorithms.exact.worlds:{function}"

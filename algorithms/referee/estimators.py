@@ -29,8 +29,8 @@ def open_study(mdp, policy, theta, horizon=None) -> exact.Study:
     """All episodes of a Policy with Softmax head, its scores by reinforce.gradient."""
     if horizon is not None:
         mdp = exact.finite_horizon(mdp, horizon)
-    x = np.eye(mdp.n_observations)[mdp.observation]
-    pi = np.exp(policy.head.log_probs(policy.model(theta, x)))
+    x = mdp.observation
+    pi = policy.at(theta, x).probs()
     scores = exact.score_table(reinforce.gradient, theta, policy, x, pi.shape[1])
     return exact.enumerate_episodes(mdp, pi, scores, MOST_EPISODES)
 

@@ -1,13 +1,14 @@
-"""Command lines, made by tyro from dataclasses: every field a flag, its docstring the help."""
+"""Command lines, made by tyro from dataclasses: each field is a flag, its docstring the help."""
 
 import contextlib
 import io
 import re
-from dataclasses import dataclass, make_dataclass
+from dataclasses import dataclass, fields, make_dataclass
 from typing import Annotated
 
 import tyro
 
+from algorithms.common.config import Range, ranges
 from algorithms.runner.errors import UsageError
 
 Switch = tyro.conf.FlagCreatePairsOff[bool]
@@ -28,9 +29,9 @@ class Output:
 @dataclass(frozen=True, kw_only=True)
 class Training(Output):
     steps: int
-    """Environment steps in all, a resumed run's earlier ones included. At least 1."""
+    """Environment steps in total, including those before a resume. At least 1."""
     checkpoint_every: float = 30.0
-    """Seconds between checkpoints; 0 makes one at every update."""
+    """Seconds between checkpoints; 0 saves one at every update."""
 
     def __post_init__(self):
         _at_least(1, steps=self.steps)
@@ -42,12 +43,12 @@ class Train(Training):
     env: _shown(str, "ID")
     """Id of a Gymnasium environment, such as CartPole-v1."""
     seed: int = 0
-    """Seed of everything random; the same seed gives the same run, but where workers run in
-    parallel. At least 0."""
+    """Seed of everything random; the same seed gives the same run, unless workers run in parallel.
+    At least 0."""
     run: _shown(str | None, "DIR", "(default: runs/METHOD-ENV-seedSEED)") = None
-    """Run folder to make; must be new or empty."""
+    """Run folder to create; must be new or empty."""
     resume: _shown(str | None, "RUN", "(default: a new run)") = None
-    """Go on with this run folder from its checkpoint; its config decides the rest."""
+    """Run folder to resume from its checkpoint; its config determines everything else."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -57,35 +58,37 @@ class Train(Training):
 @dataclass(frozen=True, kw_only=True)
 class Resume(Training):
     resume: _shown(str, "RUN")
-    """Run folder to go on with, from its checkpoint."""
+    """Run folder to resume from its checkpoint."""
     env: _shown(str | None, "ID", "(default: the run's)") = None
-    """If given, must be the run's."""
+    """If given, must equal the run's."""
     seed: _shown(int | None, "INT", "(default: the run's)") = None
-    """If given, must be the run's."""
+    """If given, must equal the run's."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(Output):
     run: tyro.conf.Positional[_shown(str, "RUN")]
-    """Run folder whose parameters play."""
+    """Run folder whose parameters are evaluated."""
     episodes: int = 100
     """Episodes to play. At least 1."""
     seed: int = 0
     """Seed of the environment and of the actions drawn. At least 0."""
+    max_episode_steps: int = 10_000
+    """Steps after which an episode is truncated. At least 1."""
     greedy: Switch = False
-    """Take the mode of the learned policy, instead of drawing from it."""
+    """Take the mode of the learned policy instead of sampling from it."""
 
     def __post_init__(self):
-        _at_least(1, episodes=self.episodes)
+        _at_least(1, episodes=self.episodes, max_episode_steps=self.max_episode_steps)
         _at_least(0, seed=self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plot(Output):
     runs: tyro.conf.Positional[_shown(tuple[str, ...], "RUN ...")]
-    """Run folders. Those of one method, environment and config make one curve with a band."""
+    """Run folders. Runs of the same method, environment and config give one curve with a band."""
     out: _shown(str | None, "FILE", "(default: RUN/learning_curve.png)") = None
-    """Picture to write: .png, .pdf or .svg; of several runs ./learning_curves.png by default."""
+    """Picture to write: .png, .pdf or .svg. Default for several runs: ./learning_curves.png."""
 
     def __post_init__(self):
         if self.out is not None and not self.out.endswith((".png", ".pdf", ".svg")):
@@ -99,17 +102,22 @@ def _at_least(bound, **values):
 
 
 def offered(Config: type) -> type:
-    """Config, its T_max being no flag, if it has one: --steps says when to end."""
-    if not hasattr(Config, "T_max"):
-        return Config
-    hidden = [("T_max", tyro.conf.Suppress[tyro.conf.Fixed[int]], Config.T_max)]
-    return make_dataclass(Config.__name__, hidden, bases=(Config,), frozen=True)
+    """Return Config with its ranges in --help. T_max is no flag, because --steps sets the end."""
+    shown = []
+    for field in fields(Config):
+        _, allowed, *_ = ranges(Config).get(field.name, (None, None))
+        if field.name == "T_max":
+            shown.append(("T_max", tyro.conf.Suppress[tyro.conf.Fixed[int]], field.default))
+        elif isinstance(allowed, Range):
+            hint = tyro.conf.arg(help_behavior_hint=f"({allowed}; default: {field.default})")
+            shown.append((field.name, Annotated[field.type, hint], field.default))
+    return make_dataclass(Config.__name__, shown, bases=(Config,), frozen=True)
 
 
 def parse(argv: list[str], prog: str, description: str, **parts: type) -> list:
-    """One object per part, from a command line that takes the flags of all of them.
+    """Parse a command line that takes the flags of all parts; return one object per part.
 
-    Raises UsageError, in one line, for a flag or a value that does not fit; SystemExit after
+    Raises UsageError, with a message of one line, for an invalid flag or value; SystemExit after
     --help.
     """
     whole = make_dataclass("Arguments", parts.items(), frozen=True)
@@ -143,11 +151,11 @@ PHRASES = {
 
 
 def condense(box: str) -> str:
-    """tyro's boxed message as one line: its text without frame and wrapping, in this house's words.
+    """Return tyro's boxed message as one line, without the frame, reworded according to PHRASES.
 
-    A message that tyro comes to word in another way stays as it is.
+    A message that matches none of the PHRASES keeps tyro's words.
     """
-    lines = [line.strip(" │") for line in box.splitlines()[1:]]  # the first one is the title
+    lines = [line.strip(" │") for line in box.splitlines()[1:]]  # the first line is the title
     text = " ".join(line for line in lines if line.strip("╰─-╯"))
     text = text.partition(" For full helptext")[0]
     for pattern, phrase in PHRASES.items():

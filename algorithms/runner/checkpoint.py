@@ -1,8 +1,9 @@
-"""Checkpoints: any method's State to a file and back, bit for bit, without pickle."""
+"""Checkpoints: save and restore the State of any method, bit for bit, without pickle."""
 
 import dataclasses
 import json
 import time
+from array import array
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,8 +13,8 @@ from algorithms.runner.errors import UsageError, one_line
 from algorithms.runner.folder import replacing
 
 
-class Position(NamedTuple):
-    """How far a run has come, over every resume: environment steps, episodes, seconds of work."""
+class Tally(NamedTuple):
+    """Totals of a run, over all resumes: environment steps, episodes, seconds of work."""
 
     steps: int = 0
     episodes: int = 0
@@ -21,19 +22,24 @@ class Position(NamedTuple):
 
 
 def copy_state(state) -> tuple[dict, dict]:
-    """(arrays, scalars): copies of a State's fields; a Generator as its bit generator's state. Of
-    arrays that state.filled(), if there is such a method, names, the first rows that it says.
+    """Return (arrays, scalars): copies of a State's fields.
 
-    Raises TypeError for a field that is not a plain array, an int, a float or a Generator.
+    A Generator is copied as the state of its bit generator. If the State has a method filled(), it
+    gives {name: number of filled rows}; of these arrays only the filled, first rows are copied.
+
+    Raises TypeError for a field that is not a plain array, a number, a Generator, or a dataclass of
+    such fields, None and dicts.
     """
     arrays, scalars, filled = {}, {}, filled_rows(state)
-    for name in (field.name for field in dataclasses.fields(state)):
-        value = getattr(state, name)
-        if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+    for name, holder, attribute in _fields(state):
+        value = getattr(holder, attribute)
+        if isinstance(value, (array, np.integer)):
+            arrays[name] = np.array(value)
+        elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
             arrays[name] = value[: filled[name]].copy() if name in filled else value.copy()
         elif isinstance(value, np.random.Generator):
             scalars[name] = value.bit_generator.state
-        elif isinstance(value, (int, float)):
+        elif isinstance(value, (int, float)) or (holder is not state and _is_plain(value)):
             scalars[name] = value
         else:
             kind = type(value).__name__
@@ -43,42 +49,58 @@ def copy_state(state) -> tuple[dict, dict]:
     return arrays, scalars
 
 
+def _fields(state):
+    """Yield (name, holder, attribute) of every field; a nested field is named "field.field"."""
+    for field in dataclasses.fields(state):
+        value = getattr(state, field.name)
+        if dataclasses.is_dataclass(value):
+            for inner in dataclasses.fields(value):
+                yield f"{field.name}.{inner.name}", value, inner.name
+        else:
+            yield field.name, state, field.name
+
+
+def _is_plain(value):
+    return value is None or isinstance(value, dict)
+
+
 def filled_rows(state) -> dict[str, int]:
     return state.filled() if hasattr(state, "filled") else {}
 
 
 class Keeper:
-    """Keeps a copy of `state` as it was at a yield: in memory, and on disk every `every` seconds.
+    """A copy of `state` as it was at a yield: in memory, and on disk every `every` seconds.
 
-    A method that fails leaves its State half changed; the copy is then what there is to save. It is
-    renewed at every yield, as long as that takes no more than 1/20 of the time. Workers in threads
-    and processes do not stop for it: what is copied last may be some updates ahead of the first.
+    A method that fails may leave its State half changed; in this case the copy is saved. The copy
+    is renewed at every yield, as long as this takes no more than 1/20 of the time. Workers in
+    threads and processes do not stop while it is made, so the fields that are copied last may
+    contain a few more updates than the first.
     """
 
-    def __init__(self, path: Path, state, position: Position, every: float):
+    def __init__(self, path: Path, state, tally: Tally, every: float):
         self.path, self.state, self.every = path, state, every
         self.begun, self.spent = time.monotonic(), 0.0
-        self.keep(position)
+        self.keep(tally)
         self.save()
 
-    def at_yield(self, position: Position):
-        """Copy and save if it is time to."""
+    def at_yield(self, tally: Tally):
+        """Copy and save the State if it is due."""
         now = time.monotonic()
         if now >= self.save_due or self.spent <= (now - self.begun) / 20:
-            self.keep(position)
+            self.keep(tally)
         if now >= self.save_due:
             self.save()
 
-    def keep(self, position: Position):
+    def keep(self, tally: Tally):
         """Copy the State, which must be at a yield."""
         start = time.monotonic()
-        self.kept, self.position = copy_state(self.state), position
+        self.kept, self.tally = copy_state(self.state), tally
         self.spent += time.monotonic() - start
 
     def save(self):
-        """Write the latest copy: checkpoint and parameters."""
+        """Write the latest copy to the files of checkpoint and parameters."""
         arrays, scalars = self.kept
-        text = json.dumps({"position": self.position._asdict(), "scalars": scalars})
+        text = json.dumps({"tally": self.tally._asdict(), "scalars": scalars})
         with replacing(self.path / "checkpoint.npz") as file:
             np.savez(file, **arrays, _json=np.array(text))
         with replacing(self.path / "parameters.npz") as file:
@@ -87,7 +109,7 @@ class Keeper:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an npz file, without pickle. Raises UsageError if it is missing or damaged."""
+    """Return the arrays of an npz file. Raises UsageError if it is missing or damaged."""
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as entries:
             return dict(entries)
@@ -96,7 +118,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def check_fit(arrays: dict, state, path: Path, env_id: str):
-    """Raise UsageError unless `arrays` holds parameters shaped as those of a new `state`."""
+    """Raise UsageError unless `arrays` holds parameters of the shapes in a new `state`."""
     for name in state.parameters:
         needed = getattr(state, name).shape
         found = arrays[name].shape if name in arrays else "missing"
@@ -104,10 +126,10 @@ def check_fit(arrays: dict, state, path: Path, env_id: str):
             raise UsageError(f"{path}: {name} = {found}: must have shape {needed} to fit {env_id}")
 
 
-def restore(path: Path, state, env_id: str) -> Position:
-    """Overwrite a new `state` with checkpoint.npz, and say how far that one had come.
+def restore(path: Path, state, env_id: str) -> Tally:
+    """Overwrite a new `state` with checkpoint.npz, and return the Tally of the checkpoint.
 
-    Arrays are written into those that init allocated, so that their memory alignment is kept.
+    Arrays are written into those that init allocated, to keep their memory alignment.
     Raises UsageError if the checkpoint is damaged or belongs to another State.
     """
     path = path / "checkpoint.npz"
@@ -116,8 +138,8 @@ def restore(path: Path, state, env_id: str) -> Position:
     try:
         record = json.loads(arrays.pop("_json").item())
         saved = arrays | record["scalars"]
-        for name in (field.name for field in dataclasses.fields(state)):
-            value, current = saved.pop(name), getattr(state, name)
+        for name, holder, attribute in _fields(state):
+            value, current = saved.pop(name), getattr(holder, attribute)
             if isinstance(current, np.random.Generator):
                 current.bit_generator.state = value
             elif isinstance(current, np.ndarray) and current.shape == value.shape:
@@ -125,7 +147,7 @@ def restore(path: Path, state, env_id: str) -> Position:
             elif name in filled_rows(state):
                 current[: len(value)] = value
             else:
-                setattr(state, name, value)
-        return Position(**record["position"])
+                setattr(holder, attribute, value)
+        return Tally(**record["tally"])
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise UsageError(f"{path}: not a checkpoint of this State: {one_line(error)}") from error

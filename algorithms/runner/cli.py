@@ -1,4 +1,4 @@
-"""The command `npgrad`: what all its sub-commands have in common, and nothing slow to import."""
+"""The command `npgrad`: the common part of its sub-commands, which imports nothing slow."""
 
 import contextlib
 import json
@@ -30,10 +30,10 @@ Every command takes --json (the last line of stdout is one JSON object) and --de
 def main(argv=None, methods=METHODS) -> int:
     """Run one command line; return its exit status: 0, 1 failure, 2 usage, 128 + signal.
 
-    Results go to stdout, all else to stderr; an error is one line there, unless --debug.
+    Results go to stdout, everything else to stderr. An error is one line, unless --debug is given.
     """
-    # NumPy's BLAS reads these once, when it is imported: small networks are many times slower
-    # on two threads than on one.
+    # NumPy's BLAS reads these once, at import. Small networks are many times slower on two
+    # threads than on one.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     argv = sys.argv[1:] if argv is None else list(argv)
@@ -42,7 +42,7 @@ def main(argv=None, methods=METHODS) -> int:
             outcome = _dispatch(argv, methods)
         except SystemExit as after_help:
             return after_help.code or 0
-        except BrokenPipeError:  # as of `npgrad train reinforce --help | head`
+        except BrokenPipeError:  # e.g. `npgrad train reinforce --help | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         except (Exception, KeyboardInterrupt) as error:
@@ -83,7 +83,7 @@ def _failed(error, debug: bool) -> Outcome:
 
 
 def strict_json(result: dict) -> str:
-    """One line of JSON; a number that JSON cannot hold (NaN, infinity) becomes null."""
+    """Return one line of JSON; numbers that JSON cannot hold (NaN, infinity) become null."""
     odd = [k for k, v in result.items() if isinstance(v, float) and not math.isfinite(v)]
     return json.dumps({**result, **dict.fromkeys(odd)}, allow_nan=False)
 
@@ -92,7 +92,7 @@ def strict_json(result: dict) -> str:
 def _one_line_warnings():
     def show(message, category, filename, lineno, file=None, line=None):
         text = " ".join(re.sub(r"\x1b\[\d+m|WARN: ", "", str(message)).split())
-        clear = "\r\x1b[K" if sys.stderr.isatty() else ""  # of what a progress bar left there
+        clear = "\r\x1b[K" if sys.stderr.isatty() else ""  # erases the rest of a progress bar
         print(f"{clear}npgrad: warning: {text}", file=sys.stderr)
 
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""The sub-commands: each turns its command line into calls, and what came out into words."""
+"""The sub-commands: each parses its command line, does the work and formats the result."""
 
 import signal
 import sys
@@ -11,7 +11,7 @@ from algorithms.runner.lookup import load_method, summary
 
 
 def train_command(argv, methods) -> Outcome:
-    """Begin a run, or take one up, and learn until --steps or a signal."""
+    """Begin or resume a run, and learn until --steps or a signal."""
     name, flags = (argv[0], argv[1:]) if argv and argv[0][:1] != "-" else (None, argv)
     if any(flag.partition("=")[0] == "--resume" for flag in flags):
         options, session = _resume(name, flags, methods)
@@ -62,15 +62,17 @@ def _resume(name, flags, methods):
 
 
 def evaluate_command(argv, methods) -> Outcome:
-    """Play with the parameters of a run."""
+    """Evaluate the parameters of a run."""
     about = "Play with the parameters of a run folder."
     (options,) = arguments.parse(argv, "npgrad evaluate", about, run=arguments.Evaluate)
     path = Path(options.run)
     method = load_method(folder.read_config(path)["method"], methods)
-    result = evaluate(path, method, options.episodes, options.seed, options.greedy)
+    given = options.episodes, options.seed, options.greedy, options.max_episode_steps
+    result = evaluate(path, method, *given)
     text = (
         f"{path}: {options.episodes} episodes, return {result['return_mean']:.4g} "
-        f"± {result['return_std']:.4g}, length {result['length_mean']:.4g}"
+        f"± {result['return_std']:.4g} (mean ± {result['return_error']:.2g}), "
+        f"length {result['length_mean']:.4g}"
     )
     return Outcome(result, text)
 
@@ -89,7 +91,7 @@ def plot_command(argv, methods) -> Outcome:
 
 
 def list_command(argv, methods) -> Outcome:
-    """Name the methods, and say where environments come from."""
+    """List the methods, and explain where to find environments."""
     arguments.parse(argv, "npgrad list", "Name the methods.", output=arguments.Output)
     lines = {name: summary(page) for name, page in methods.items()}
     where = "python -c 'import gymnasium; gymnasium.pprint_registry()'"

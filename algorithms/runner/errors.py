@@ -1,11 +1,11 @@
-"""How a command ends: with an Outcome, or with an error that is one line for its user."""
+"""The end of a command: an Outcome, or an error with a message of one line for the user."""
 
 import importlib
 from typing import NamedTuple
 
 
 class Outcome(NamedTuple):
-    """What a command has to say: as an object, as text, and as exit status."""
+    """The result of a command: as an object, as text, and as exit status."""
 
     result: dict
     text: str
@@ -13,13 +13,13 @@ class Outcome(NamedTuple):
 
 
 class UsageError(Exception):
-    """The command cannot be carried out as it was given; nothing has been started."""
+    """Error of a command that is invalid as given; nothing has been started."""
 
     status = 2
 
 
 class Failure(Exception):
-    """Something broke on the way. `result` holds what was achieved and saved until then."""
+    """Error during a command. `result` describes what was achieved and saved before it."""
 
     status = 1
 
@@ -29,12 +29,12 @@ class Failure(Exception):
 
 
 def one_line(error) -> str:
-    """An exception as `Type: message`, without line breaks."""
+    """Return an exception as `Type: message`, without line breaks."""
     return ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
 
 
 def require(module: str):
-    """Import a module of the `app` extra. Raises Failure naming what to install."""
+    """Import a module of the `app` extra. Raises Failure that says what to install."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

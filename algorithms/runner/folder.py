@@ -1,14 +1,14 @@
-"""The run folder: what is in it, and how it is written so that no moment can spoil it.
+"""The run folder: its files, and how they are written so that no interruption damages them.
 
 config.json         method, env, seed, config, versions, command
-metrics.csv         one row per finished episode, as it happens:
+metrics.csv         one row per finished episode, written at once:
                     step, episode, return, length, seconds, then the method's scalars
-checkpoint.npz      the method's State and how far it had come; arrays and one JSON text, no pickle
+checkpoint.npz      the method's State and its Tally; arrays and one JSON text, no pickle
 parameters.npz      the learned parameters alone, one array per name in State.parameters
 learning_curve.png  the picture of metrics.csv
 
-Every file but metrics.csv is replaced whole or not at all. metrics.csv grows row by row, never
-behind the checkpoint; rows beyond the checkpoint are cut off when a run is resumed.
+Every file except metrics.csv is replaced completely or not at all. metrics.csv grows row by row and
+is never behind the checkpoint; rows beyond the checkpoint are removed when a run is resumed.
 """
 
 import dataclasses
@@ -29,9 +29,10 @@ COLUMNS = ("step", "episode", "return", "length", "seconds")
 
 
 def create(run: str | None, default: str) -> Path:
-    """A new, empty run folder: `run`, or else runs/`default`, with -2, -3, ... while it is taken.
+    """Create a new, empty run folder and return its path.
 
-    Raises UsageError if `run` already holds something or the folder cannot be written.
+    The path is `run`, if given. Otherwise it is runs/`default`, with -2, -3, ... appended if that
+    exists. Raises UsageError if `run` is not empty or the folder cannot be written.
     """
     numbered = (f"{default}-{number}" for number in itertools.count(2))
     names = map(Path("runs").joinpath, itertools.chain([default], numbered))
@@ -50,7 +51,7 @@ def create(run: str | None, default: str) -> Path:
 
 @contextmanager
 def replacing(path: Path):
-    """A binary file that takes the place of `path` when the block ends well, atomically."""
+    """Open a binary file that atomically replaces `path` if the block ends without an error."""
     temporary = path.with_name(path.name + ".tmp")
     try:
         with open(temporary, "wb") as file:
@@ -63,7 +64,7 @@ def replacing(path: Path):
 
 
 def write_config(path: Path, method: str, env: str, seed: int, config, command: list[str]):
-    """Record everything that decides a run."""
+    """Write everything that determines a run to config.json."""
     versions = {"python": platform.python_version()}
     for name in ("numpy", "gymnasium", "npgrad"):
         try:
@@ -77,7 +78,7 @@ def write_config(path: Path, method: str, env: str, seed: int, config, command: 
 
 
 def read_config(path: Path) -> dict:
-    """config.json of a run folder. Raises UsageError if `path` is not a run folder."""
+    """Read config.json of a run folder. Raises UsageError if `path` is not a run folder."""
     if not (path / "config.json").is_file():
         what = "has no config.json" if path.is_dir() else "no such folder"
         raise UsageError(f"RUN = {path}: {what}; must be a folder that npgrad train made")
@@ -89,7 +90,7 @@ def read_config(path: Path) -> dict:
 
 
 def build(cls: type, values: dict):
-    """The dataclass that dataclasses.asdict turned into `values` (nested ones and tuples too).
+    """Invert dataclasses.asdict: make a `cls` from `values`, with nested dataclasses and tuples.
 
     Raises UsageError unless `values` has exactly the fields of `cls`, with allowed values.
     """
@@ -97,7 +98,7 @@ def build(cls: type, values: dict):
     names = {field.name for field in dataclasses.fields(cls)}
     if names != set(values):
         odd = ", ".join(sorted(names ^ set(values)))
-        raise UsageError(f"config.json: {odd}: not what this version's {cls.__qualname__} holds")
+        raise UsageError(f"config.json: {odd}: missing, or unknown to this {cls.__qualname__}")
     built = {}
     for name, value in values.items():
         if dataclasses.is_dataclass(hints[name]):
@@ -110,10 +111,10 @@ def build(cls: type, values: dict):
 
 
 class MetricsFile:
-    """Appends episodes to metrics.csv, each row handed to the operating system at once.
+    """Writer that appends episodes to metrics.csv; each row is passed to the system at once.
 
-    The scalars' columns are those of the first update that ends an episode; a scalar that an update
-    does not report is left empty.
+    The columns of the scalars are those of the first update that ends an episode; a scalar that an
+    update does not report is left empty.
     """
 
     def __init__(self, path: Path):
@@ -140,7 +141,7 @@ class MetricsFile:
 
 
 def read_metrics(path: Path) -> dict[str, np.ndarray]:
-    """The COLUMNS of metrics.csv as float arrays, one entry per episode.
+    """Return the COLUMNS of metrics.csv as float arrays, one entry per episode.
 
     Raises UsageError if the file is missing or damaged.
     """
@@ -152,7 +153,7 @@ def read_metrics(path: Path) -> dict[str, np.ndarray]:
 
 
 def cut_metrics(path: Path, episodes: int):
-    """Drop the rows after episode `episodes`, which a resumed run writes again."""
+    """Remove the rows after episode `episodes`, which a resumed run writes again."""
     rows = _rows(path)
     kept = [",".join(row) + "\n" for row in rows[: 1 + episodes]]
     with replacing(path / "metrics.csv") as file:
@@ -160,7 +161,7 @@ def cut_metrics(path: Path, episodes: int):
 
 
 def _rows(path: Path) -> list[list[str]]:
-    """Header and rows of metrics.csv; a last row torn by a kill is left out."""
+    """Return header and rows of metrics.csv, without a last row that is incomplete."""
     try:
         lines = (path / "metrics.csv").read_text(encoding="utf-8").splitlines(keepends=True)
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The laboratory's table: what every estimator of ∇J expects and how it varies, exactly."""
+"""The laboratory's table: exact bias and variance of every estimator of ∇J."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from algorithms.runner.errors import Outcome, UsageError, one_line, require
 from algorithms.runner.lookup import prepare
 from algorithms.runner.plot import COLOURS, FAINT, INK
 
-ROUNDING = 1e-12  # a bias below it, relative to |∇J|, is drawn as none
+ROUNDING = 1e-12  # a bias below this, relative to |∇J|, is not drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,13 +22,13 @@ class Laboratory(arguments.Output):
     env: arguments._shown(str, "ID")
     """Id of a finite MDP, such as npgrad/Chain-v0."""
     horizon: arguments._shown(int | None, "INT", "(default: the episode's own end)") = None
-    """Steps after which every episode is cut: J is the return of these steps. At least 1."""
+    """Steps after which every episode is cut; J is the return of these steps. At least 1."""
     seed: int = 0
-    """Seed of the policy's θ ~ N(0, spread²), a tabular softmax. At least 0."""
+    """Seed of θ ~ N(0, spread²), the parameters of a tabular softmax policy. At least 0."""
     spread: float = 1.0
-    """Standard deviation of θ; 0 is the policy that takes all actions alike. At least 0."""
+    """Standard deviation of θ; 0 gives the uniform policy. At least 0."""
     critic: float = 0.5
-    """v̂ = critic · v is the estimators' wrong critic; 1 makes it right."""
+    """The estimators use the wrong critic v̂ = critic · v; 1 makes it exact."""
     out: arguments._shown(str | None, "FILE", "(default: laboratory-ENV.png)") = None
     """Picture to write: .png, .pdf or .svg."""
 
@@ -39,7 +39,7 @@ class Laboratory(arguments.Output):
 
 
 def text_table(rows) -> str:
-    """The rows as aligned text."""
+    """Return the rows as aligned text."""
     columns = lambda name: sum(not combining(letter) for letter in name)
     width = max(columns(row.estimator) for row in rows)
     lines = [f"{'estimator':{width}}  {'|bias|':>9}  {'variance':>9}  {'cosine':>8}"]
@@ -80,9 +80,10 @@ def laboratory_command(argv, methods) -> Outcome:
 
 
 def draw(rows, curves, scale, title, out: Path):
-    """Bias² and variance of every row, and along n and λ. Raises UsageError if out is not writable.
+    """Draw bias² and variance of every row, and against n and λ.
 
-    scale is |∇J|: a bias of rounding's size beside it is left out.
+    scale is |∇J|; a bias that is only rounding error relative to it is left out. Raises UsageError
+    if out cannot be written.
     """
     require("matplotlib")
     from matplotlib.figure import Figure
@@ -118,7 +119,7 @@ def _draw_rows(axes, rows, floor):
 
 
 def draw_curve(axes, curve, name, floor):
-    """|bias|² and total variance against n or λ."""
+    """Draw |bias|² and total variance against n or λ."""
     x, bias2, variance = np.array(curve).T
     shown = bias2 > floor
     axes.plot(x, variance, "o-", ms=3, color=COLOURS[0], label="total variance")

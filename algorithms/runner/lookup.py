@@ -1,4 +1,4 @@
-"""Names to things: method names to their pages, environment ids to environments."""
+"""Look-up of methods and environments by their names."""
 
 import ast
 import difflib
@@ -13,7 +13,7 @@ from algorithms.runner.errors import UsageError, one_line
 
 
 class Method(NamedTuple):
-    """One method of a page: all that the runner calls."""
+    """One method of a page: everything that the runner uses."""
 
     Config: type
     State: type
@@ -23,7 +23,7 @@ class Method(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Where a method is written: a module, and its names there for the fields of Method."""
+    """The location of a method: a module, and the names in it for the fields of Method."""
 
     module: str
     names: tuple[str, ...] = Method._fields
@@ -65,22 +65,22 @@ def load_method(name: str, methods: Mapping[str, Page]) -> Method:
 
 
 def summary(page: Page) -> str:
-    """First line of the page's docstring, read without importing it (and Gymnasium with it)."""
+    """Return the first line of the page's docstring, without importing the page and Gymnasium."""
     source = Path(importlib.util.find_spec(page.module).origin).read_text(encoding="utf-8")
     return ast.get_docstring(ast.parse(source)).partition("\n")[0]
 
 
 def prepare(method: Method, env_id: str, config, seed: int):
-    """(environment, new State). Raises UsageError if the id or the spaces are not accepted."""
+    """Return (environment, new State). Raises UsageError if the id or the spaces are invalid."""
     import gymnasium
 
-    import algorithms.exact.register  # noqa: F401  (the worlds of this project by their ids)
+    import algorithms.exact.register  # noqa: F401  (registers this project's ids)
 
     try:
         env = gymnasium.make(env_id)
     except gymnasium.error.UnregisteredEnv as error:
         near = _near(env_id, gymnasium.registry)
-        raise UsageError(f"--env = {env_id}: no environment Gymnasium knows{near}") from error
+        raise UsageError(f"--env = {env_id}: not known to Gymnasium{near}") from error
     except Exception as error:
         raise UsageError(f"--env = {env_id}: cannot be made: {one_line(error)}") from error
     try:

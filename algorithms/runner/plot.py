@@ -1,4 +1,4 @@
-"""Learning curves: the return of the latest 100 episodes against environment steps."""
+"""Learning curves: the mean return of the last 100 episodes against environment steps."""
 
 import importlib.util
 import itertools
@@ -16,21 +16,22 @@ COLOURS = ("#3b6fb6", "#d1603d", "#3f8f5f", "#8a5fa8", "#b8902b", "#4aa3b5", "#b
 
 
 def running_mean(x, window: int = WINDOW):
-    """y[k] = mean of x[max(0, k − window + 1) .. k]; shape (n,) to (n,)."""
+    """Return y[k] = mean of x[max(0, k − window + 1) .. k]; shape (n,) to (n,)."""
     counts = np.minimum(np.arange(1, len(x) + 1), window)
     padded = np.concatenate([np.zeros(window - 1), x])
     return np.lib.stride_tricks.sliding_window_view(padded, window).sum(axis=1) / counts
 
 
 def at_steps(grid, steps, values):
-    """The latest of `values` known at each step of `grid`; none may precede steps[0]."""
+    """Return the latest of `values` at each step of `grid`; no step may precede steps[0]."""
     return values[np.searchsorted(steps, grid, side="right") - 1]
 
 
 def bootstrap_band(curves, rng: np.random.Generator, resamples: int = 2000, level: float = 0.95):
-    """Percentile confidence band (low, high) of the mean over runs; curves (runs, n), each (n,).
+    """Return the percentile confidence band (low, high) of the mean over runs, each (n,).
 
-    Whole runs are drawn with replacement (Efron 1979): the points of one curve are dependent.
+    curves is (runs, n). Whole runs are drawn with replacement (Efron 1979), because the points of
+    one curve are dependent.
     """
     drawn = rng.integers(len(curves), size=(resamples, len(curves)))
     weights = np.stack([np.bincount(d, minlength=len(curves)) for d in drawn]) / len(curves)
@@ -38,16 +39,17 @@ def bootstrap_band(curves, rng: np.random.Generator, resamples: int = 2000, leve
 
 
 def learning_curve(path: Path):
-    """Draw a run's learning_curve.png, if matplotlib is there and an episode has finished."""
+    """Draw a run's learning_curve.png if matplotlib is installed and an episode has finished."""
     if importlib.util.find_spec("matplotlib") and len(folder.read_metrics(path)["step"]):
         draw([path], path / "learning_curve.png")
 
 
 def draw(paths: list[Path], out: Path):
-    """One run: its episodes and running mean. Several: the mean curve of each group of seeds.
+    """Draw the episodes and running mean of one run, or the mean curve of each group of runs.
 
-    A group is the runs of one method, environment and Config; its band is the 95% bootstrap
-    interval of the mean over its runs. Raises UsageError for a run without a finished episode.
+    A group is the runs of one method, environment and Config, with different seeds; its band is the
+    95% bootstrap interval of the mean over its runs. Raises UsageError for a run without a finished
+    episode.
     """
     title, groups = _groups(paths)
     require("matplotlib")
@@ -69,7 +71,7 @@ def draw(paths: list[Path], out: Path):
 
 
 def _groups(paths):
-    """What all runs have in common, as a title; their (steps, returns) grouped by what differs."""
+    """Return a title of the traits common to all runs, and {other traits: [(steps, returns)]}."""
     records, groups = [folder.read_config(path) for path in paths], {}
     traits = [_flat(record) for record in records]
     varying = [name for name in traits[0] if len({trait.get(name) for trait in traits}) > 1]
@@ -85,7 +87,7 @@ def _groups(paths):
 
 
 def _flat(record) -> dict[str, str]:
-    """method, env and every Config field of a config.json, nested ones without prefix, as text."""
+    """Return method, env and all Config fields of a config.json as text, nested ones unprefixed."""
     flat, nested = {"method": record["method"], "env": record["env"]}, [record["config"]]
     for values in nested:
         nested += [value for value in values.values() if isinstance(value, dict)]
@@ -94,7 +96,7 @@ def _flat(record) -> dict[str, str]:
 
 
 def _draw_group(axes, runs, label, colour):
-    """Mean over runs of each one's running mean, on the steps that all of them have seen."""
+    """Draw the mean of the runs' running means, on the steps that all runs cover."""
     first, last = max(steps[0] for steps, _ in runs), min(steps[-1] for steps, _ in runs)
     if first > last:
         raise UsageError(f"RUN: the runs with {label or 'one config'} have no steps in common")

@@ -1,4 +1,4 @@
-"""Live progress on stderr: one bar on a terminal, now and then a plain line elsewhere."""
+"""Live progress on stderr: a bar on a terminal, otherwise a plain line every few seconds."""
 
 import shutil
 import sys
@@ -8,7 +8,7 @@ from algorithms.runner.errors import require
 
 
 class Progress:
-    """Shows done/total `unit`s, their rate, the mean of the latest returns and the time left."""
+    """Display of done/total `unit`s, their rate, the mean of recent returns and the time left."""
 
     def __init__(self, total: int, done: int, unit: str):
         self.total, self.done, self.unit = total, done, unit
@@ -16,21 +16,21 @@ class Progress:
         self.bar = None
         if sys.stderr.isatty():
             tqdm = require("tqdm").tqdm
-            # tqdm draws nothing on a terminal that states no size; this falls back to 80 by 24.
+            # tqdm draws nothing on a terminal that reports no size; this falls back to 80 by 24.
             size = dict(zip(("ncols", "nrows"), shutil.get_terminal_size()))
             self.bar = tqdm(total=total, initial=done, unit=f" {unit}", **size)
         self.interval = 5.0 if self.bar is None else 0.1
         self.due = self.start + self.interval
 
     def update(self, done: int, mean_return):
-        """Redraw if it is time to. `mean_return()` is the mean, None before the first episode."""
+        """Redraw if it is due. `mean_return()` is the mean, or None before the first episode."""
         now = time.monotonic()
         if now >= self.due:
             self.due = now + self.interval
             self._show(done, mean_return(), now)
 
     def finish(self, done: int, mean_return):
-        """Leave the bar as it stands at the end; plain lines end with the caller's summary."""
+        """Draw the bar for the last time. Without a bar, the caller's summary is the last line."""
         if self.bar is not None:
             self._show(done, mean_return(), time.monotonic())
             self.bar.close()

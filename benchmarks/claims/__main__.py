@@ -13,11 +13,9 @@ Writes results/claims.json, .md and .png; of claims not named, what is recorded 
 everything, a little of it, and records nothing.
 """
 
-import argparse
-import re
 from typing import NamedTuple
 
-from benchmarks import entropy, traces
+from benchmarks import entropy, study, traces
 from benchmarks.claims import exact, picture, recorded, sampled
 from benchmarks.claims.recorded import compared
 from benchmarks.record import RESULTS, save
@@ -206,19 +204,10 @@ def examine(names, options):
     for name in names:
         claim = CLAIMS[name]
         verdict, number, data = claim.run(options)
-        print(f"{name}: {verdict}. {minus(number)}", flush=True)
+        print(f"{name}: {verdict}. {study.minus(number)}", flush=True)
         how = claim.how or f"python -m benchmarks.claims {name}"
-        yield (
-            name,
-            dict(
-                notes=claim.notes,
-                says=claim.says,
-                verdict=verdict,
-                number=number,
-                how=how,
-                data=data,
-            ),
-        )
+        row = dict(notes=claim.notes, says=claim.says, verdict=verdict, number=number)
+        yield name, row | dict(how=how, data=data)
 
 
 def in_order(found):
@@ -235,36 +224,24 @@ def pictures(name):
     return [*CLAIMS[name].pictures, *["claims"] * (name in picture.PANELS)]
 
 
-def minus(text):
-    """Minus signs for the hyphens before numbers."""
-    return re.sub(r"(?<!\w)-(?=\d)", "−", text)
-
-
 def markdown(rows):
-    lines = ["| the notes | say | verdict | measured | by | picture |", "|---|---|---|---|---|---|"]
+    lines = []
     for row in rows.values():
-        number = minus(row["number"])
         links = ", ".join(f"[{name}]({name}.png)" for name in row["pictures"])
-        cells = row["notes"], row["says"], f"**{row['verdict']}**", number, f"`{row['how']}`", links
-        lines.append(f"| {' | '.join(cell.replace('|', '∣') for cell in cells)} |")
+        number, verdict = study.minus(row["number"]), f"**{row['verdict']}**"
+        cells = row["notes"], row["says"], verdict, number, f"`{row['how']}`", links
+        lines.append([cell.replace("|", "∣") for cell in cells])
     verdicts = [row["verdict"] for row in rows.values()]
     kinds = dict.fromkeys(("right", "partly", "wrong", "unsupported", *verdicts))
     count = ", ".join(f"{verdicts.count(kind)} {kind}" for kind in kinds)
-    return "\n".join(lines) + f"\n\n{len(rows)} statements: {count}.\n"
+    head = "the notes", "say", "verdict", "measured", "by", "picture"
+    return f"{study.table(head, lines)}\n{len(rows)} statements: {count}.\n"
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("claims", nargs="*", metavar="CLAIM", help=", ".join(CLAIMS))
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--jobs", type=int, default=2, help="processes")
-    parser.add_argument("--quick", action="store_true", help="a little of everything, not recorded")
-    parser.add_argument("--draw", action="store_true", help="from what is recorded, run nothing")
-    given = parser.parse_args()
-    if odd := set(given.claims) - set(CLAIMS):
-        parser.error(f"CLAIM = {', '.join(odd)}: must be of {', '.join(CLAIMS)}")
+    given = study.options(__doc__, CLAIMS, seeds=10, jobs=2, quick=False, draw=False)
     options = Options(2 if given.quick else given.seeds, given.jobs, given.quick)
-    rows = () if given.draw else examine(given.claims or CLAIMS, options)
+    rows = () if given.draw else examine(given.parts, options)
     if given.quick:
         for _ in rows:
             pass

@@ -7,16 +7,11 @@ import gymnasium
 import numpy as np
 
 import algorithms.exact.register  # noqa: F401
-from algorithms.common.noise import Noise
 from algorithms.common.policy import Network, make_policy
+from algorithms.ddpg_noise import Noise
 from algorithms.exact.laboratory import expectation, moments
 from algorithms.exact.lqr import optimal_gain, spring
-from algorithms.exact.mdp import (
-    FiniteMDPEnv,
-    discounted_occupancy,
-    expected_return,
-    state_values,
-)
+from algorithms.exact.mdp import FiniteMDPEnv, discounted_occupancy, expected_return, state_values
 from algorithms.exact.worlds import SHORT_CORRIDOR_OPTIMUM, chain, short_corridor_value
 from algorithms.referee.estimators import n_step, open_study, weigh
 from benchmarks.entropy import bandit
@@ -26,7 +21,7 @@ from npgrad.optimizers import rmsprop, rmsprop_outside
 LINEAR = Network(approximator="linear")
 
 
-def study(mdp, theta, horizon=None):
+def tabular(mdp, theta, horizon=None):
     """The laboratory's Study of a tabular softmax."""
     return open_study(mdp, make_policy(FiniteMDPEnv(mdp), LINEAR), theta, horizon)
 
@@ -38,7 +33,7 @@ def studies():
     for env_id, (horizon, _) in WORLDS.items():
         mdp = gymnasium.make(env_id).unwrapped.mdp
         size = make_policy(FiniteMDPEnv(mdp), LINEAR).model.layout.size
-        found[env_id.split("/")[1].removesuffix("-v0")] = study(
+        found[env_id.split("/")[1].removesuffix("-v0")] = tabular(
             mdp, np.random.default_rng(0).standard_normal(size), horizon
         )
     return found
@@ -69,9 +64,9 @@ def ratios(above, below):
 def ascent(options):
     """Right if J rose along −∇J."""
     theta, J = np.random.default_rng(0).standard_normal(10), []
-    g = expectation(study(chain(), theta))
+    g = expectation(tabular(chain(), theta))
     for step in (0.0, 0.01, -0.01):
-        x = study(chain(), theta + step * g)
+        x = tabular(chain(), theta + step * g)
         J.append(expected_return(x.mdp, x.pi))
     up, down = J[1] - J[0], J[2] - J[0]
     verdict = "right" if down > 0 else "wrong"
@@ -169,7 +164,7 @@ def inside(options):
 def objective(options):
     """Right if E Σ_t γ^t ∇H(π(s_t)), which A3C adds (without γ^t), is the gradient of E Σ_t γ^t H
     everywhere."""
-    cosines, alone = {}, study(bandit([0.0, 0.0, 1.0]), np.log([0.9, 0.05, 0.05, 1.0, 1.0, 1.0]))
+    cosines, alone = {}, tabular(bandit([0.0, 0.0, 1.0]), np.log([0.9, 0.05, 0.05, 1.0, 1.0, 1.0]))
     for world, x in (studies() | {"a bandit": alone}).items():
         log = np.log(x.pi)
         H = -(x.pi * log).sum(1)

@@ -1,23 +1,21 @@
 """The picture of benchmarks.claims: a panel for each of the main claims."""
 
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import EngFormatter
 
 from algorithms.exact.worlds import SHORT_CORRIDOR_OPTIMUM
 from algorithms.runner.plot import COLOURS
+from benchmarks import study
 from benchmarks.record import RESULTS
 
 
 def draw(found):
     """What the claims in PANELS left for the picture, as far as it is there."""
     there = {name: f for name, f in PANELS.items() if found.get(name, {}).get("data")}
-    fig, axes = plt.subplots(2, 4, figsize=(19, 8.6), layout="constrained")
+    fig, axes = study.subplots(2, 4, (19, 8.6))
     for ax, (name, panel) in zip(axes.flat, there.items()):
         panel(ax, found[name]["data"])
         title = f"{found[name]['notes']} {panel.__doc__.rstrip('.')}: {found[name]['verdict']}"
         ax.set_title(title, loc="left", fontsize=10.5)
-        ax.spines[["top", "right"]].set_visible(False)
         ax.legend(frameon=False, fontsize=9)
     for ax in axes.flat[len(there) :]:
         ax.remove()
@@ -76,7 +74,7 @@ def draw_staleness(ax, data):
     ax.set_xscale("log", base=2)
     ax.set_xticks([2**k for k in range(7)], [2**k for k in range(7)])
     ax.set(xlabel="A3C workers; beside: seeds that reach it", ylabel="steps: median, quartiles")
-    ax.yaxis.set_major_formatter(EngFormatter(sep=""))
+    study.in_steps(ax.yaxis)
 
 
 def draw_factor(ax, data):
@@ -102,7 +100,7 @@ def draw_targets(ax, data):
     for (name, (steps, returns)), colour in zip(data.items(), COLOURS):
         ax.plot(steps, returns, color=colour, lw=1.8, label=name)
     ax.set(xlabel="environment steps", ylabel="return of μ, mean of the seeds")
-    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    study.in_steps(ax.xaxis)
 
 
 PANELS = {

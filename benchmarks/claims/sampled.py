@@ -2,23 +2,23 @@
 
 import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from unittest import mock
 
 import gymnasium
 import numpy as np
 
-from algorithms import a2c, a3c, async_q, reinforce
-from algorithms.common.episode import play
-from algorithms.common.noise import Noise
+from algorithms import a2c, async_q, reinforce
 from algorithms.common.policy import make_policy, make_value
+from algorithms.common.world import Position, World
+from algorithms.ddpg_noise import Noise
 from algorithms.exact.laboratory import moments
 from algorithms.exact.mdp import state_values
 from algorithms.referee.estimators import weigh
-from benchmarks import entropy
-from benchmarks.claims.exact import ratios, study
+from benchmarks import entropy, study
+from benchmarks.claims.exact import ratios, tabular
 from benchmarks.claims.recorded import differ, result
-from npgrad import OPTIMIZERS
+from npgrad import OPTIMIZERS, at
 
 LEVELS = (100, 200, 300, 400, 475)
 BASELINES = {
@@ -56,23 +56,34 @@ def lucky(options):
     return "right" if most >= 100 * usual else "partly", number, None
 
 
-def advantage_run(seed, stages, episodes):
+def fresh(env, policy, pi, rng, n):
+    """n episodes of the policy whose network is pi."""
+    world, played = World(env, Position(int(rng.integers(2**31))), record=True), []
+    head = policy.head
+    while len(played) < n:
+        world.step(head(pi.forward(world.s)).sample(head.noise(rng, 1)[0]))
+        played += [world.episode] if world.ended else []
+    return played
+
+
+def advantage_run(stages, n, seed):
     """G, G − v̂ of fresh episodes, and the ratio of tr Cov ĝ without and with v̂, at each stage."""
     env, config = gymnasium.make("CartPole-v1"), reinforce.Config()
     state, rows = reinforce.init(env, config, seed), []
     policy, value = make_policy(env, config.network), make_value(env, config.network)
-    training = reinforce.train(env, config, state)
+    training, test_env = reinforce.train(env, config, state), gymnasium.make("CartPole-v1")
+    pi, v = at(policy.model, state.theta), at(value, state.w)
     for stage in stages:
         while state.steps < stage:
             next(training)
-        rng, g, pairs = np.random.default_rng([seed, stage]), ([], []), []
-        for _ in range(episodes):
-            e = play(env, policy, state.theta, rng)
-            G, b = reinforce.targets(state, config, value, e)
-            t = np.arange(len(G))
+        g, pairs = ([], []), []
+        for e in fresh(test_env, policy, pi, np.random.default_rng([seed, stage]), n):
+            G, b = reinforce.targets(state, config, v, e)
+            h, t = pi.forward(e.S), np.arange(len(G))
             for found, base in zip(g, (0 * b, b)):
                 weight = reinforce.weights(t, G, base, config.gamma, config.weighting)
-                found.append(reinforce.gradient(state.theta, policy, e.S, e.A, weight))
+                d_h = reinforce.gradient(h, policy.head, e.A, weight)
+                found.append(pi.backward(d_h).copy())
             pairs.append(np.stack([G, G - b]))
         without, with_v = (np.var(x, axis=0, ddof=1).sum() for x in g)
         G, A = np.concatenate(pairs, axis=1)
@@ -87,9 +98,7 @@ def advantage_run(seed, stages, episodes):
 def advantages(options):
     """Right if advantages span a fifth of what returns do, and the gradient's variance falls."""
     stages = (5_000,) if options.quick else (5_000, 20_000, 60_000)
-    with ProcessPoolExecutor(options.jobs) as pool:
-        jobs = [pool.submit(advantage_run, k, stages, 60) for k in range(options.seeds)]
-        runs = [job.result() for job in jobs]
+    runs = list(study.each_seed(partial(advantage_run, stages, 60), options.seeds, options.jobs))
     parts = []
     for rows in zip(*runs):
         (a, b), (c, d) = (np.median([r[k] for r in rows], 0) for k in ("returns", "advantages"))
@@ -110,14 +119,7 @@ def advantages(options):
     return verdict, number, dict(stage=stages[-1], histogram=last)
 
 
-def episodes_until(returns, levels):
-    """Number of episodes until the mean of the last 100 is at each level; None: never."""
-    means = np.convolve(returns, np.full(100, 0.01), "valid") if len(returns) >= 100 else []
-    at = [np.flatnonzero(np.array(means) >= level - 1e-9) for level in levels]
-    return [int(k[0]) + 100 if k.size else None for k in at]
-
-
-def baseline_run(name, seed, cap):
+def baseline_run(name, cap, seed):
     """Training episodes until each level, within so many steps."""
     env, config = gymnasium.make("CartPole-v1"), reinforce.Config(**BASELINES[name])
     state, returns = reinforce.init(env, config, seed), []
@@ -125,18 +127,16 @@ def baseline_run(name, seed, cap):
         returns += metrics.returns
         solved = len(returns) >= 100 and sum(returns[-100:]) >= 100 * LEVELS[-1]
         if solved or metrics.steps >= cap:
-            return episodes_until(returns, LEVELS)
+            return [study.episodes_until(returns, level) for level in LEVELS]
 
 
 def baseline_cartpole(options):
     """Right if the interval of the ratio of medians at 475 is all above 10, wrong if below."""
     cap = 40_000 if options.quick else CAP
-    with ProcessPoolExecutor(options.jobs) as pool:
-        jobs = {
-            name: [pool.submit(baseline_run, name, k, cap) for k in range(options.seeds)]
-            for name in BASELINES
-        }
-        runs = {name: [job.result() for job in row] for name, row in jobs.items()}
+    runs = {
+        name: list(study.each_seed(partial(baseline_run, name, cap), options.seeds, options.jobs))
+        for name in BASELINES
+    }
     until = {
         name: np.array([[np.inf if x is None else x for x in row] for row in rows])
         for name, rows in runs.items()
@@ -193,7 +193,7 @@ def rare_action(options):
         without, with_v = (found_arm(rewards, runs, baseline) for baseline in (False, True))
         text.append(f"{what} {without} and {with_v}")
         more.append(with_v > without and differ(without, runs, with_v, runs))
-    x = study(entropy.bandit([0.0, 0.0, 1.0]), np.r_[np.log([0.98, 0.01, 0.01]), np.zeros(3)])
+    x = tabular(entropy.bandit([0.0, 0.0, 1.0]), np.r_[np.log([0.98, 0.01, 0.01]), np.zeros(3)])
     v = state_values(x.mdp, x.pi)
     gains = [moments(x, partial(weigh, gamma=1.0, baseline=b)).mean for b in (0 * v, v)]
     number = (
@@ -221,26 +221,33 @@ def explores(options):
     return "right" if all(more) else "partly" if any(more) else "unsupported", number, None
 
 
-def correlation_run(seed, n):
+class Seen(gymnasium.ObservationWrapper):
+    """Adds every observation to a list."""
+
+    def __init__(self, env, seen):
+        super().__init__(env)
+        self.seen = seen
+
+    def observation(self, observation):
+        self.seen.append(observation)
+        return observation
+
+
+def correlation_run(n, seed):
     """Correlation of one A3C update with the next, θ held after some learning: [one worker's, eight
     workers' in turn] of the actor's gradient, the critic's, and the states; of h and v̂ the biases'.
     """
     _, _, learned, _ = entropy.learned(0.01, entropy.T_MAX, seed, entropy.HALFWAY)
-    found = []
+    found, states = [], []
+    make = lambda: Seen(gymnasium.make("CartPole-v1"), states)
+
+    def see(h, head, A, advantage):
+        row = [*(advantage @ head(h).score(A)), advantage.sum(), *np.mean(states, 0)]
+        states.clear()
+        return row
+
     for workers in (1, 8):
-        settings = entropy.CARTPOLE | dict(workers=workers, step_size=0.0, T_max=10**9)
-        env, config, rows = gymnasium.make("CartPole-v1"), a3c.Config(**settings), []
-        state = a3c.init(env, config, seed)
-        state.theta[:] = learned.theta
-
-        def gradient(theta, policy, S, A, R, advantage, *rest, rows=rows):
-            score = policy.head.score(policy.model(theta, S)[:, :-1], A)
-            rows.append([*(advantage @ score), advantage.sum(), *S.mean(0)])
-            return np.zeros_like(theta)
-
-        for _ in a3c.train(env, config, state, gradient):
-            if len(rows) >= n:
-                break
+        rows = entropy.held(learned.theta, seed, workers, n, see, make)
         x = np.array(rows[n // 4 :])  # all workers began together
         x -= x.mean(0)
         lagged = (x[1:] * x[:-1]).mean(0) / (x * x).mean(0)
@@ -251,9 +258,8 @@ def correlation_run(seed, n):
 def correlation(options):
     """Right if one worker's successive updates are correlated, of eight in turn less."""
     n = 200 if options.quick else 800
-    with ProcessPoolExecutor(options.jobs) as pool:
-        jobs = [pool.submit(correlation_run, k, n) for k in range(options.seeds)]
-        found = np.array([job.result() for job in jobs])
+    found = study.each_seed(partial(correlation_run, n), options.seeds, options.jobs)
+    found = np.array(list(found))
     (one, many), spread = found.mean(0), found.std(0, ddof=1).max()
     text = ", ".join(
         f"{what} {a:+.2f} and {b:+.2f}"
@@ -325,16 +331,17 @@ def overwrite(options):
 
 def gradients(updates):
     """dθ of A2C on CartPole-v1, 16 environments, mean reduction (updates, n)."""
-    env, found = gymnasium.make("CartPole-v1"), []
+    env, found, ascend = gymnasium.make("CartPole-v1"), [], a2c.ascend
     config = a2c.Config(environments=16, precision="double", vectorization="vector_entry_point")
 
-    def gradient(*arguments):
-        found.append(a2c.gradient(*arguments))
-        return found[-1]
+    def watched(config, state, d):
+        found.append(d.copy())
+        ascend(config, state, d)
 
     state = a2c.init(env, config, 0)
-    for _, _ in zip(range(updates), a2c.train(env, config, state, gradient)):
-        pass
+    with mock.patch.object(a2c, "ascend", watched):
+        for _, _ in zip(range(updates), a2c.train(env, config, state)):
+            pass
     return np.array(found)
 
 

@@ -2,14 +2,12 @@
 
     python -m benchmarks.parity [METHOD ...] [--updates 1000]
 
-All in double precision, in a small world whose episodes end both ways (benchmarks.parity.world).
-gradient: at every update of a learning run the twin's own scalar loss, at the page's θ and on the
-page's data, is differentiated by torch's autograd and compared with the page's gradient.
-parameters: the page learns, recorded; the twin, from the same start, learns from the same steps on
-its own: forward passes, returns and TD errors, loss, autograd, optimiser, target networks, traces
-and average reward. After every update (REINFORCE, the episodic actor–critics: after every episode)
-all its parameters are compared with the page's. Asynchronous: two workers, the same turns.
-What the differences are relative to: benchmarks.parity.measure.
+All in double precision, in a small environment whose episodes end both ways. The page learns, and
+what it did is recorded. Its twin does the same in the same environment, actions included, but finds
+for itself all that it learns: forward passes, returns and TD errors, loss, autograd, optimiser,
+target networks, traces and average reward. Compared are every displayed gradient at the networks'
+outputs, every gradient in the parameters, and all parameters after every update: see
+benchmarks.parity.measure. Asynchronous: two workers, the same turns.
 
 Writes benchmarks/results/parity.json and parity.md, if all methods are asked for. Exit status 1 if
 a row falls short.
@@ -21,7 +19,7 @@ import sys
 import torch
 
 from benchmarks.parity import a2c, actor_critic, asynchronous, ddpg, reinforce
-from benchmarks.parity.measure import GRADIENT, PARAMETERS
+from benchmarks.parity.measure import GRADIENT, PARAMETERS, judge
 from benchmarks.record import RESULTS, save
 
 MODULES = (reinforce, actor_critic, asynchronous, a2c, ddpg)
@@ -30,18 +28,20 @@ METHODS = {method: module for module in MODULES for method in module.METHODS}
 
 def line(row):
     """A row of the table."""
-    numbers = f"{row.gradient:.1e} | {row.parameters:.1e} | {row.updates}"
+    numbers = " | ".join(f"{x:.1e}" for x in (row.outputs, row.gradient, row.parameters))
     verdict = "holds" if row.holds else "FALLS SHORT"
-    return f"| {row.method} | {row.option} | {row.optimizer} | {numbers} | {verdict} |"
+    return (
+        f"| {row.method} | {row.option} | {row.optimizer} | {numbers} | {row.updates} | {verdict} |"
+    )
 
 
 def markdown(rows):
     lines = [
         "Every method beside its torch twin, in double precision: what is compared, and what the "
         "largest differences are relative to, say the docstrings of `benchmarks/parity/`. Limits: "
-        f"{GRADIENT:g} (gradient), {PARAMETERS:g} (parameters).\n",
-        "| method | option | optimiser | gradient | parameters | updates | |",
-        "|---|---|---|---|---|---|---|",
+        f"{GRADIENT:g} (outputs, gradient), {PARAMETERS:g} (parameters).\n",
+        "| method | option | optimiser | outputs | gradient | parameters | updates | |",
+        "|---|---|---|---|---|---|---|---|",
         *map(line, rows),
     ]
     return "\n".join(lines) + "\n"
@@ -60,7 +60,7 @@ def main():
     rows = []
     for method in arguments.methods or METHODS:
         for case in METHODS[method].cases(method):
-            rows.append(METHODS[method].row(method, case, arguments.updates))
+            rows.append(judge(METHODS[method], method, case, arguments.updates))
             print(line(rows[-1]), flush=True)
     if not arguments.methods:
         packages = "numpy", "gymnasium", "torch"

@@ -5,17 +5,17 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from algorithms import reinforce
+from algorithms import reinforce as page
 from algorithms.common.policy import Network, make_policy, make_value
-from benchmarks.parity.measure import Probe, Row, Spy, apart, modules, parted, sizes, tensor
-from benchmarks.parity.world import Recorder, Replay, World
+from benchmarks.parity.measure import Beside, Displayed, Update, actor, lengths, recorded
+from benchmarks.parity.world import Recorder, Replay, System
 from benchmarks.torch_twins import heads
 from benchmarks.torch_twins import reinforce as twins
-from benchmarks.torch_twins.networks import flat
+from benchmarks.torch_twins.networks import network
 from npgrad.optimizers import OPTIMIZERS
 
 METHODS = ("reinforce",)
-START = reinforce.Config(step_size=1e-3, step_size_w=1e-3)
+START = page.Config(step_size=5e-4, step_size_w=1e-3)  # see benchmarks.parity.measure
 RATES = {"sgd": dict(step_size=2e-4, step_size_w=2e-4)}  # 1e-3 is not stable: sums over episodes
 
 
@@ -34,68 +34,45 @@ def cases(method):
         yield f"{weighting}, moving", moving, False, twins.Moving
     yield "moving", replace(START, form="moving"), False, twins.Moving
     yield "3 episodes per update", replace(START, episodes_per_update=3), False, twins.Lean
+    mean = replace(START, episodes_per_update=3, baseline="mean")
+    yield "3 episodes per update, baseline mean", mean, False, twins.Lean
     yield "linear", replace(START, network=Network("linear")), False, twins.Lean
     for activation in ("relu", "softplus", "elu"):
-        network = Network(hidden=(32, 32), activation=activation)
-        yield activation, replace(START, network=network), False, twins.Lean
+        described = Network(hidden=(32, 32), activation=activation)
+        yield activation, replace(START, network=described), False, twins.Lean
     gentle = replace(START, step_size=1e-4)  # see benchmarks.parity.measure
     yield "Gaussian", gentle, True, twins.Lean
 
 
-def gradients(config, env):
-    """{argument of train: (the page's gradient, the twin's)}, of the same arguments."""
-    head = heads.head(env.action_space, config.network)
-    policy = Probe(make_policy(env, config.network).model)
-    value = Probe(make_value(env, config.network))
-
-    def of_policy(theta, _, S, A, weights):
-        loss = lambda pi: twins.loss(head.log_prob(pi(tensor(S)), tensor(A)), tensor(weights))
-        return -policy(theta, loss)
-
-    def of_value(w, _, S, G):
-        return value(w, lambda v: twins.value_loss(v(tensor(S))[:, 0], tensor(G)))
-
+def displayed(config, space):
+    head = heads.head(space, config.network)
     return dict(
-        gradient=(reinforce.gradient, of_policy),
-        value_gradient=(reinforce.value_gradient, of_value),
+        gradient=Displayed(
+            page.gradient, lambda h, _, A, weights: -twins.loss(head.log_prob(h, A), weights)
+        ),
+        value_gradient=Displayed(page.value_gradient, twins.value_loss),
     )
 
 
-def run(config, continuous, updates, **gradients):
-    """The page learns: its environment, and (θ, w) at the start and after every yield."""
-    env = Recorder(World(continuous))
-    state = reinforce.init(env, config, 0)
-    learning, states = reinforce.train(env, config, state, **gradients), []
-    while state.optimizer_steps < updates:
-        states.append((state.theta.copy(), state.w.copy()))
-        next(learning)
-    states.append((state.theta.copy(), state.w.copy()))
-    return env, states, state.optimizer_steps
+def run(config, continuous, updates):
+    """Record a learning run of at least so many updates."""
+
+    def note(state, config, d_theta, d_w):
+        return Update(np.concatenate([-d_theta, d_w]), np.concatenate([state.theta, state.w]))
+
+    env = Recorder(System(continuous))
+    gradients = displayed(config, env.action_space)
+    return recorded(page, env, config, gradients, updates, "step", note)
 
 
-def follow(config, Twin, env, states):
-    """The twin learns from the same episodes: the largest difference of its parameters."""
-    replay, (theta, w), differences = Replay(env), states[0], []
-    models = make_policy(env, config.network).model, make_value(env, config.network)
-    policy = modules(models[0], theta)
-    value = modules(models[1], w) if len(w) else None
-    twin = Twin(replay, config, policy, value)
-    twin.act = replay.action
-    twin.draw = lambda pi: torch.as_tensor(replay.action())
-    for theta, w in states[1:]:
-        twin.episode()
-        differences.append(apart(sizes(models[0]), theta, flat(policy)))
-        if value is not None:
-            differences.append(apart(sizes(models[1]), w, flat(value)))
-    return float(np.max(differences))
-
-
-def row(method, case, updates):
-    """The Row of one of the cases."""
-    option, config, continuous, Twin = case
-    spies = {name: Spy(*pair) for name, pair in gradients(config, World(continuous)).items()}
-    run(config, continuous, updates, **spies)
-    *recorded, done = run(config, continuous, updates)
-    parameters = parted(follow, config, Twin, *recorded)
-    gradient = float(np.max([spy.worst for spy in spies.values()]))
-    return Row(method, option, config.optimizer, gradient, parameters, done)
+def follow(Twin, record, led):
+    """Let a twin learn from the same episodes, and return [Beside]."""
+    config, start, replay = record.config, record.start, Replay(record.envs[0])
+    pairs = [(make_policy(replay, config.network).model, start.theta)]
+    if config.baseline == "value":
+        pairs.append((make_value(replay, config.network), start.w))
+    nets = [network(*pair, torch.float64) for pair in pairs]
+    twin = Twin(replay, config, *nets, *[None] * (2 - len(nets)))
+    twin.draw = actor(replay, Twin)
+    beside = Beside(record.updates, lengths(*[model for model, _ in pairs]), led)
+    return beside.follow(twin.optimizer, twin.episode)

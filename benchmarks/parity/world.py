@@ -1,4 +1,4 @@
-"""A small world whose episodes end both ways, and wrappers that record it and play it back."""
+"""A small environment whose episodes end both ways, and what records it and plays it back."""
 
 import gymnasium
 import numpy as np
@@ -9,7 +9,7 @@ N, D = 4, 2  # numbers of an observation, of a continuous action
 CHANCE = 0.05  # of a step to terminate the episode, and to truncate it
 
 
-class World(gymnasium.Env):
+class System(gymnasium.Env):
     """x ← 0.9 x + 0.3 (Ba + noise), reward tanh(mean of x): a linear system, pushed by one of three
     actions or by two numbers within ±limit."""
 

@@ -8,14 +8,16 @@ nothing moves: each meets the same distribution of episodes.
 import gymnasium
 import numpy as np
 import torch
-from gymnasium.vector import VectorWrapper
 
 from algorithms import a2c
 from algorithms.common.policy import make_actor_critic
-from algorithms.common.vector import Single
-from benchmarks.speed.race import Goal, Race, agree, rounds_of
+from benchmarks.parity import a2c as parity
+from benchmarks.parity.measure import check
+from benchmarks.speed.race import Goal, Race, rounds_of
 from benchmarks.speed.turns import repeat
 from benchmarks.torch_twins import a2c as twins
+from benchmarks.torch_twins import a2c_baseline
+from benchmarks.torch_twins.networks import networks
 
 ROUNDS = 15
 ENV = "CartPole-v1"
@@ -33,54 +35,9 @@ def environments(vectorization, N):
     return gymnasium.make_vec(ENV, num_envs=N, vectorization_mode=vectorization)
 
 
-class Recorder(VectorWrapper):
-    """Keeps the steps of a rollout in `log`."""
-
-    def reset(self, **how):
-        self.s, info = self.env.reset(**how)
-        return self.s, info
-
-    def step(self, actions):
-        before = self.s
-        self.s, *rest = self.env.step(actions)
-        self.log.append((before.copy(), actions.copy(), *rest[:3], self.s.copy()))
-        return self.s, *rest
-
-
-def build(Twin, envs, config, theta, dtype):
-    model = make_actor_critic(Single(envs), config.network, "separate").model
-    one, two = model.layout.views(theta)
-    policy, value = twins.network(model.first, one, dtype), twins.network(model.second, two, dtype)
-    return Twin(envs, config, policy, value)
-
-
-def gradient(config, theta, policy, log, over):
-    """dθ of a recorded NEXT_STEP rollout, and who ended in its last step; over: in the one before
-    its first."""
-    S, A, r, terminated, truncated, after = map(np.array, zip(*log))
-    n, N = r.shape
-    v = policy.model(theta, np.append(S, after[-1:], 0).astype(float))[..., -1]
-    ends = terminated | truncated
-    r = r + config.gamma * (truncated & ~terminated) * v[1:]
-    R = a2c.returns(r, config.gamma * ~ends, v[n]).reshape(-1)
-    real = ~np.append(over[None], ends[:-1], 0).reshape(-1)
-    data = S.reshape(n * N, -1).astype(float), A.reshape(-1), R, R - v[:n].reshape(-1)
-    weights = real / real.sum(), config.beta, config.value_coef
-    return a2c.gradient(theta, policy, *data, *weights), ends[-1]
-
-
-def check(Twin, config, updates=60):
-    """The twin's gradients beside the page's of the same rollouts."""
-    envs, over, pairs = Recorder(environments("vector_entry_point", 8)), np.zeros(8, bool), []
-    policy = make_actor_critic(Single(envs), config.network, "separate")
-    theta = a2c.init(envs, config, 0).theta.astype(float)
-    twin = build(Twin, envs, config, theta, torch.float64)
-    for _ in range(updates):
-        envs.log = []
-        twin.update()
-        d, over = gradient(config, theta, policy, envs.log, over)
-        pairs.append((-d, np.concatenate([g.t().reshape(-1).numpy() for g in twin.gradients])))
-    return agree(Twin.__name__, pairs)
+def build(Twin, envs, config, theta):
+    model = make_actor_critic(envs, config.network, "separate").model
+    return Twin(envs, config, *networks(model, theta, torch.float32))
 
 
 def alone(envs, n):
@@ -105,14 +62,15 @@ def contestants(config, vectorization, updates):
     state = a2c.init(make(), config, 0)
     calls = {"environment": alone(make(), n)}
     for name, Twin in TWINS.items():
-        calls[name] = build(Twin, make(), config, state.theta, torch.float32).update
+        calls[name] = build(Twin, make(), config, state.theta).update
     run = a2c.train(make(), config, state)
     calls["page"] = lambda: next(run)
     return {name: repeat(call, updates, n * N) for name, call in calls.items()}
 
 
 def races(quick):
-    differences = {name: check(T, a2c.Config(**STILL)) for name, T in TWINS.items()}
+    config = a2c.Config(**STILL, precision="double")
+    differences = {name: check(parity, config, Twin) for name, Twin in TWINS.items()}
     updates = 10 if quick else 40
     for setting, (vectorization, N, targets) in SETTINGS.items():
         config = a2c.Config(environments=N, **STILL)
@@ -121,14 +79,14 @@ def races(quick):
         yield Race(
             f"A2C, {setting}",
             lambda rounds, turns=turns: rounds_of(turns, rounds),
-            [Goal(6, over, "page", bound) for over, bound in targets.items()],
+            [Goal(over, "page", bound) for over, bound in targets.items()],
             differences=differences,
         )
 
 
 def baseline(envs, config, updates):
     """A turn of Stable-Baselines3."""
-    model, steps = twins.baseline(envs, config, 0), updates * config.n_steps * envs.num_envs
+    model, steps = a2c_baseline.baseline(envs, config, 0), updates * config.n_steps * envs.num_envs
 
     def turn():
         model.learn(steps)

@@ -20,9 +20,12 @@ import torch
 
 from algorithms import a3c
 from algorithms.common.policy import make_actor_critic
-from benchmarks.speed.race import Goal, Race, agree, precisions, rounds_of
-from benchmarks.speed.turns import Recorder, learner, player, replay, until
+from benchmarks.parity import asynchronous as parity
+from benchmarks.parity.measure import check
+from benchmarks.speed.race import Goal, Race, precisions, rounds_of
+from benchmarks.speed.turns import learner, player, replay, until
 from benchmarks.torch_twins import a3c as twins
+from benchmarks.torch_twins.networks import networks
 
 ROUNDS = 15
 ENV = "CartPole-v1"
@@ -32,29 +35,9 @@ PROCESSES = {5: 1.65, 20: 1.85}
 STILL = a3c.Config(workers=1, T_max=10**9, step_size=0.0, annealed=False)
 
 
-def build(Twin, env, config, theta, dtype):
+def build(Twin, env, config, theta):
     model = make_actor_critic(env, config.network, "separate").model
-    make = lambda value=False: twins.network(
-        model.second if value else model.first, model.layout.views(theta)[int(value)], dtype
-    )
-    return Twin(env, config, make(), make(value=True), make)
-
-
-def check(Twin, config, theta, segments=60):
-    """The twin's gradients beside the page's of the same segments."""
-    env, pairs = Recorder(gymnasium.make(ENV)), []
-    policy = make_actor_critic(env, config.network, "separate")
-    twin = build(Twin, env, config, theta, torch.float64)
-    for _ in range(segments):
-        twin.segment()
-        S, A, r, S2, terminated = env.take()
-        v = policy.model(theta, np.append(S, S2[-1:], 0))[:, -1]
-        R = a3c.returns(r, config.gamma, 0.0 if terminated[-1] else v[-1])
-        weights = config.beta, config.value_coef
-        d = a3c.gradient(theta, policy, S, A, R, R - v[:-1], *weights)
-        theirs = np.concatenate([g.t().reshape(-1).numpy() for g in twin.gradients])
-        pairs.append((-d, theirs))
-    return agree(Twin.__name__, pairs)
+    return Twin(env, config, *networks(model, theta, torch.float32))
 
 
 def learned(steps):
@@ -75,15 +58,14 @@ def races(quick):
             turns = {"environment": replay(make(), player(a3c, make(), config, state), n)}
             differences, pages = {}, precisions(config)
             for name, Twin in TWINS.items():
-                differences[name] = check(Twin, config, state.theta)
-                twin = build(Twin, make(), config, state.theta, torch.float32)
-                turns[name] = until(twin.segment, n)
+                differences[name] = check(parity, config, Twin)
+                turns[name] = until(build(Twin, make(), config, state.theta).segment, n)
             for name, own in pages.items():
                 turns[name] = page(make(), own, state.theta, n)
             yield Race(
                 f"A3C, one worker, t_max {t_max}, {source} θ",
                 lambda rounds, turns=turns: rounds_of(turns, rounds),
-                [Goal(5, "torch lean", ours, TARGETS[t_max]) for ours in pages],
+                [Goal("torch lean", ours, TARGETS[t_max]) for ours in pages],
                 tuple(pages),
                 differences=differences,
             )
@@ -91,7 +73,7 @@ def races(quick):
         yield Race(
             f"A3C, processes, t_max {t_max}, learned θ, wall-clock",
             partial(processes, t_max, state.theta, 0.5 if quick else 2.0),
-            [Goal(5, "one process", "two processes", bound)],
+            [Goal("one process", "two processes", bound)],
             ours=("two processes",),
         )
 

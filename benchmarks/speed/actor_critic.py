@@ -12,9 +12,12 @@ import torch
 from algorithms import actor_critic
 from algorithms.actor_critic import OneStep, Traces
 from algorithms.common.policy import make_policy, make_value
-from benchmarks.speed.race import Goal, Race, agree, precisions, rounds_of
-from benchmarks.speed.turns import Recorder, learner, player, repeat, replay
+from benchmarks.parity import actor_critic as parity
+from benchmarks.parity.measure import check
+from benchmarks.speed.race import Goal, Race, precisions, rounds_of
+from benchmarks.speed.turns import learner, player, repeat, replay
 from benchmarks.torch_twins import actor_critic as twins
+from benchmarks.torch_twins.networks import network
 
 ROUNDS = 15
 ENV = "CartPole-v1"
@@ -27,31 +30,10 @@ TARGETS = {"torch lean": 14.0, "torch usual": 28.0}
 STILL = dict(optimizer="rmsprop_outside", step_size=1e-30, step_size_w=2e-30)
 
 
-def build(Twin, env, config, state, dtype):
-    policy = twins.network(make_policy(env, config.network).model, state.theta, dtype)
-    value = twins.network(make_value(env, config.network), state.w, dtype)
-    return Twin(env, config, policy, value)
-
-
-def check(Twin, config, state, steps=100):
-    """The twin's gradients beside the page's at the same steps."""
-    env, pairs, theta, w = Recorder(gymnasium.make(ENV)), [], state.theta, state.w
-    policy, value = make_policy(env, config.network), make_value(env, config.network)
-    twin = build(Twin, env, config, state, torch.float64)
-    keep = [config.gamma * getattr(config, name, 0.0) for name in ("lambda_theta", "lambda_w")]
-    for _ in range(steps):
-        if twin.over:
-            I, z_theta, z_w = 1.0, 0.0, 0.0
-        twin.step()
-        S, A, r, S2, terminated = (x[0] for x in env.take())
-        v2 = 0.0 if terminated else value(w, S2)[0]
-        delta = r + config.gamma * v2 - value(w, S)[0]
-        z_theta = keep[0] * z_theta + I * actor_critic.gradient(theta, policy, S, A)
-        z_w = keep[1] * z_w + actor_critic.value_gradient(w, value, S)
-        I *= config.gamma
-        pairs.append((-delta * z_theta, twins.flat(twin.policy, gradient=True)))
-        pairs.append((-delta * z_w, twins.flat(twin.value, gradient=True)))
-    return agree(Twin.__name__, pairs)
+def build(Twin, env, config, state):
+    models = make_policy(env, config.network).model, make_value(env, config.network)
+    pairs = zip(models, (state.theta, state.w))
+    return Twin(env, config, *[network(*pair, torch.float32) for pair in pairs])
 
 
 def races(quick):
@@ -62,14 +44,14 @@ def races(quick):
         turns = {"environment": replay(make(), player(actor_critic, make(), config, state), n)}
         differences = {}
         for name, Twin in zip(NAMES, Twins):
-            differences[name] = check(Twin, config, state)
-            turns[name] = repeat(build(Twin, make(), config, state, torch.float32).step, n)
+            differences[name] = check(parity, config, Twin)
+            turns[name] = repeat(build(Twin, make(), config, state).step, n)
         for name, own in pages.items():
             turns[name] = page(make(), own, n)
         yield Race(
             f"actor–critic, {method}",
             lambda rounds, turns=turns: rounds_of(turns, rounds),
-            [Goal(4, over, ours, x) for ours in pages for over, x in TARGETS.items()],
+            [Goal(over, ours, x) for ours in pages for over, x in TARGETS.items()],
             tuple(pages),
             differences=differences,
         )

@@ -13,9 +13,12 @@ import torch
 
 from algorithms import async_q
 from algorithms.common.policy import make_policy
-from benchmarks.speed.race import Race, agree, precisions, rounds_of
-from benchmarks.speed.turns import Recorder, learner, replay, until
+from benchmarks.parity import asynchronous as parity
+from benchmarks.parity.measure import check
+from benchmarks.speed.race import Race, precisions, rounds_of
+from benchmarks.speed.turns import learner, replay, until
 from benchmarks.torch_twins import async_q as twins
+from benchmarks.torch_twins.networks import network
 
 ROUNDS = 15
 ENV = "CartPole-v1"
@@ -28,34 +31,11 @@ STILL = dict(workers=1, T_max=10**9, step_size=0.0, annealed=False, final_epsilo
              epsilon_chances=(1.0,), epsilon_steps=1)  # fmt: skip
 
 
-def build(Twin, env, config, theta, dtype):
-    q = twins.network(make_policy(env, config.network).model, theta, dtype)
+def build(Twin, env, config, theta):
+    q = network(make_policy(env, config.network).model, theta, torch.float32)
     shared = twins.SharedQ(config, q)
     shared.T = config.epsilon_steps
     return Twin(env, config, shared)
-
-
-def check(Twin, config, theta, segments=60):
-    """The twin's gradients beside the page's of the same segments, at a target that differs."""
-    env, pairs = Recorder(gymnasium.make(ENV)), []
-    model = make_policy(env, config.network).model
-    twin = build(Twin, env, replace(config, I_target=10**9), theta, torch.float64)
-    target = theta + 0.1 * np.random.default_rng(1).normal(size=theta.size)
-    other = twins.network(model, target, torch.float64)
-    twin.target.load_state_dict(other.state_dict())
-    for _ in range(segments):
-        twin.segment()
-        S, A, r, S2, terminated = env.take()
-        y = (1.0 - terminated) * model(target, S2).max(1)  # only a segment's last can terminate
-        if isinstance(config, async_q.NStepQ):
-            R = y[-1]
-            for i in range(len(r) - 1, -1, -1):
-                y[i] = R = r[i] + config.gamma * R
-        else:
-            y = r + config.gamma * y
-        d = async_q.gradient(theta, model, S, A, y)
-        pairs.append((d, np.concatenate([g.t().reshape(-1).numpy() for g in twin.gradients])))
-    return agree(Twin.__name__, pairs)
 
 
 def races(quick):
@@ -66,8 +46,9 @@ def races(quick):
         turns = {"environment": replay(make(), explorer(make(), config, theta), n)}
         differences = {}
         for name, Twin in zip(NAMES, Twins):
-            differences[name] = check(Twin, config, theta)
-            turns[name] = until(build(Twin, make(), config, theta, torch.float32).segment, n)
+            moving = replace(config, step_size=1e-3, I_target=50)  # so that θ⁻ differs from θ
+            differences[name] = check(parity, moving, Twin)
+            turns[name] = until(build(Twin, make(), config, theta).segment, n)
         for name, own in pages.items():
             turns[name] = page(make(), own, theta, n)
         yield Race(

@@ -22,12 +22,13 @@ import torch
 
 from algorithms import ddpg
 from algorithms.ddpg import Config, Networks
-from benchmarks.speed.race import Goal, Race, agree, rounds_of, timed
+from benchmarks.parity import ddpg as parity
+from benchmarks.parity.measure import check
+from benchmarks.speed.race import Goal, Race, rounds_of, timed
 from benchmarks.speed.turns import learner, player, repeat, replay
 from benchmarks.torch_twins import ddpg as twins
 from benchmarks.torch_twins import ddpg_baseline
-from npgrad import grad
-from npgrad.networks import Batch, aligned
+from npgrad.memory import aligned
 
 ROUNDS = 9
 ENV = "Pendulum-v1"
@@ -51,37 +52,10 @@ SETTINGS = {
 SLOWDOWN = 1.05
 
 
-def build(Twin, config, dtype):
+def build(Twin, config):
     env = gymnasium.make(ENV)
     models, state = ddpg.models(env, config), ddpg.init(env, config, 0)
-    return Twin(env, config, *models, state, dtype)
-
-
-def check(config):
-    """{twin: difference}: the lean one's gradients of one batch, from those of the page's
-    objectives; the usual one's parameters after an update, from the lean one's. The critic's
-    gradient is without weight decay, which torch adds in its optimiser."""
-    config = replace(config, precision="double", batch=8, replay=1000)
-    env, rng = gymnasium.make(ENV), np.random.default_rng(0)
-    state = ddpg.init(env, config, 0)
-    actor, critic = (Batch(model, config.batch, float) for model in ddpg.models(env, config))
-    S, S2 = rng.normal(size=(2, config.batch, actor.model.sizes[0]))
-    U, R = rng.normal(size=(2, config.batch, critic.model.second))
-    terminated = (rng.random((config.batch, 1)) < 0.5).astype(float)
-    learned = [build(Twin, config, torch.float64) for Twin in TWINS.values()]
-    twin = build(twins.Lean, replace(config, step_size_w=0.0), torch.float64)
-    for one in (twin, *learned):
-        one.update(*map(torch.tensor, (S, U, R, S2, terminated)))
-    theta, w = state.theta, state.w
-    y = R + config.gamma * (1 - terminated) * critic(w, S2, actor(theta, S2))
-    d_w = grad(ddpg.critic_objective)(w, critic, S, U, y[:, 0], 0.0)
-    d_theta = grad(ddpg.actor_objective)(theta, actor, critic, w, S)
-    pairs = (d_w, twins.flat(twin.q, gradient=True)), (-d_theta, twins.flat(twin.mu, gradient=True))
-    usual, lean = ([twins.flat(x) for x in (one.mu, one.q)] for one in learned)
-    return {
-        "torch usual": agree("torch usual", zip(lean, usual), 1e-8),  # Adam: roots of tiny numbers
-        "torch lean": agree("torch lean", pairs),
-    }
+    return Twin(env, config, *models, state, torch.float32)
 
 
 def page(config, n):
@@ -138,7 +112,7 @@ def contestants(config, n):
     """{name: turn of n steps}, all but Stable-Baselines3."""
     make = lambda: gymnasium.make(ENV)
     state = ddpg.init(make(), config, 0)
-    steps = {name: build(Twin, config, torch.float32).step for name, Twin in TWINS.items()}
+    steps = {name: build(Twin, config).step for name, Twin in TWINS.items()}
     return {
         "environment": replay(make(), player(ddpg, make(), config, state), n),
         PRODUCTS: repeat(products(config), n),
@@ -150,14 +124,15 @@ def contestants(config, n):
 def races(quick):
     n = 200 if quick else 400
     for setting, (config, targets) in SETTINGS.items():
-        differences = check(config)
+        small = replace(config, precision="double", batch=8, replay=1000, warmup=0)
+        differences = {name: check(parity, small, Twin, True) for name, Twin in TWINS.items()}
         turns = contestants(config, n)
         if targets:
             turns[SB3] = flushed(baseline(config, n))
         yield Race(
             f"DDPG, {setting}",
             lambda rounds, turns=turns: rounds_of(turns, rounds),
-            [Goal(7, over, "page", bound) for over, bound in targets.items()],
+            [Goal(over, "page", bound) for over, bound in targets.items()],
             unit="update",
             differences=differences,
             leave_out=False,
@@ -166,7 +141,7 @@ def races(quick):
         yield Race(
             f"DDPG, slowdown, {setting}",
             lambda rounds: slowdown(config, rounds),
-            [Goal(7, "update 5,000", "update 500", SLOWDOWN, at_most=True)],
+            [Goal("update 5,000", "update 500", SLOWDOWN, at_most=True)],
             ours=("update 500",),
             unit="update",
         )
@@ -175,7 +150,7 @@ def races(quick):
 def slowdown(config, windows):
     """{around which update: seconds of an update (windows,)}; a window is an episode of 200
     updates, and there are at most 4."""
-    (turn, state), bound, times, beside = page(config, 1), repeat(products(config), 100), {}, []
+    (turn, state), bound, times, beside = page(config, 200), repeat(products(config), 100), {}, []
     windows = min(windows, 4)
     for update in (500, 5000):
         while state.updates <= update - 100 * windows:

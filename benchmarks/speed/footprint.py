@@ -66,6 +66,7 @@ def torch_reinforce():
     from algorithms import reinforce
     from algorithms.common.policy import make_policy, make_value
     from benchmarks.torch_twins import reinforce as twins
+    from benchmarks.torch_twins.networks import network
 
     yield
     torch.set_num_threads(1)
@@ -75,7 +76,7 @@ def torch_reinforce():
         (make_policy(env, config.network).model, state.theta),
         (make_value(env, config.network), state.w),
     )
-    twin = twins.Lean(env, config, *(twins.network(*pair, torch.float32) for pair in pairs))
+    twin = twins.Lean(env, config, *(network(*pair, torch.float32) for pair in pairs))
     while steps < STEPS:
         steps += twin.episode()
 

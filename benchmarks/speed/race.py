@@ -14,13 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from algorithms.common.policy import PRECISIONS
+from algorithms.common.config import PRECISIONS
 
 
 class Goal(NamedTuple):
     """The time of `over` per unit, over that of `under`, is to be at least (or at most) `bound`."""
 
-    issue: int
     over: str
     under: str
     bound: float
@@ -132,9 +131,7 @@ def markdown(setting, result):
 
 
 def precisions(config):
-    """{name: config}: in each precision, if there is a choice."""
-    if not hasattr(config, "precision"):
-        return {"page": config}
+    """{name: config}: in each precision."""
     return {f"page, {kind}": replace(config, precision=kind) for kind in PRECISIONS}
 
 

@@ -12,9 +12,12 @@ import torch
 
 from algorithms import reinforce
 from algorithms.common.policy import make_policy, make_value
-from benchmarks.speed.race import Goal, Race, agree, precisions, rounds_of
-from benchmarks.speed.turns import Recorder, learner, player, replay, until
+from benchmarks.parity import reinforce as parity
+from benchmarks.parity.measure import check
+from benchmarks.speed.race import Goal, Race, rounds_of
+from benchmarks.speed.turns import learner, player, replay, until
 from benchmarks.torch_twins import reinforce as twins
+from benchmarks.torch_twins.networks import network
 
 ROUNDS = 15
 ENV = "CartPole-v1"
@@ -38,33 +41,12 @@ def learned(steps):
     return state
 
 
-def build(Twin, env, config, theta, w, dtype):
-    policy = twins.network(make_policy(env, config.network).model, theta, dtype)
-    value = None
+def build(Twin, env, config, theta, w):
+    pairs = [(make_policy(env, config.network).model, theta)]
     if config.baseline == "value":
-        value = twins.network(make_value(env, config.network), w, dtype)
-    return Twin(env, config, policy, value)
-
-
-def check(Twin, config, theta, w, episodes=3):
-    """The twin's gradients beside the page's of the same episodes."""
-    env, pairs = Recorder(gymnasium.make(ENV)), []
-    policy, value = make_policy(env, config.network), make_value(env, config.network)
-    twin = build(Twin, env, config, theta, w, torch.float64)
-    for _ in range(episodes):
-        twin.episode()
-        S, A, r, S2, terminated = env.take()
-        b, v_final = np.zeros(len(r)), 0.0
-        if config.baseline == "value":
-            b, v_final = value(w, S)[:, 0], 0.0 if terminated[-1] else value(w, S2[-1])[0]
-        G = reinforce.returns(r, config.gamma, v_final)
-        weights = reinforce.weights(np.arange(len(G)), G, b, config.gamma, config.weighting)
-        d = reinforce.gradient(theta, policy, S, A, weights)
-        pairs.append((-d, twins.flat(twin.policy, gradient=True)))
-        if config.baseline == "value":
-            d = reinforce.value_gradient(w, value, S, G)
-            pairs.append((d, twins.flat(twin.value, gradient=True)))
-    return agree(Twin.__name__, pairs)
+        pairs.append((make_value(env, config.network), w))
+    nets = [network(*pair, torch.float32) for pair in pairs]
+    return Twin(env, config, *nets, *[None] * (2 - len(nets)))
 
 
 def races(quick):
@@ -73,22 +55,15 @@ def races(quick):
         state = learned(steps)
         for baseline, w in (("none", np.empty(0)), ("value", state.w)):
             config = reinforce.Config(baseline=baseline, step_size=0.0, step_size_w=0.0)
-            theta = state.theta.astype(float)
-            differences = {name: check(T, config, theta, w) for name, T in TWINS.items()}
-            act = player(reinforce, make(), config, state)
-            turns = {"environment": replay(make(), act, n)}
+            differences = {name: check(parity, config, Twin) for name, Twin in TWINS.items()}
+            turns = {"environment": replay(make(), player(reinforce, make(), config, state), n)}
             for name, Twin in TWINS.items():
-                twin = build(Twin, make(), config, theta, w, torch.float32)
-                turns[name] = until(twin.episode, n)
-            pages = precisions(config)
-            for name, own in pages.items():
-                turns[name] = page(make(), own, theta, w, n)
-            goals = [Goal(2, over, ours, x) for ours in pages for over, x in TARGETS.items()]
+                turns[name] = until(build(Twin, make(), config, state.theta, w).episode, n)
+            turns["page"] = page(make(), config, state.theta, w, n)
             yield Race(
                 f"REINFORCE, baseline {baseline}, {source} θ",
                 lambda rounds, turns=turns: rounds_of(turns, rounds),
-                goals,
-                tuple(pages),
+                [Goal(over, "page", bound) for over, bound in TARGETS.items()],
                 differences=differences,
             )
 

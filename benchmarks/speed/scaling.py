@@ -24,8 +24,7 @@ from benchmarks.speed import a2c
 from benchmarks.speed.race import agree, crossing, digits, interval, rounds_of, show, table, timed
 from benchmarks.speed.turns import repeat
 from benchmarks.torch_twins import mlp as twins
-from npgrad import OPTIMIZERS, Softmax, mlp
-from npgrad.rows import rows
+from npgrad import OPTIMIZERS, Softmax, at, mlp
 
 ROUNDS = 11
 OURS, TORCH = "#3b6fb6", "#d1603d"
@@ -52,16 +51,14 @@ PAIRS = (
 
 def ours(model, theta, x, a):
     """One update; returns dθ, which the next one overwrites."""
-    B, softmax, m = len(a), Softmax(model.sizes[-1]), OPTIMIZERS["adam"].statistics(theta)
-    d, step, weights = np.empty_like(theta), np.empty_like(theta), np.full(B, -1 / B, theta.dtype)
-    network, memory, t = rows(model, theta, d, 1, B), {}, 0
+    adam, step, t, net = OPTIMIZERS["adam"], np.empty_like(theta), 0, at(model, theta)
+    m = adam.statistics(theta)
 
     def update():
         nonlocal t
         t += 1
-        network.forward(0, x)
-        network.backward(softmax.ascent(network.outputs(1), a, weights, 0.0, memory), 1)
-        np.subtract(theta, OPTIMIZERS["adam"].step(d, m, t, 1e-4, out=step), theta)
+        d = net.backward(Softmax(net.forward(x)).score(a) / -np.size(a))
+        np.subtract(theta, adam.step(d, m, t, 1e-4, out=step), theta)
         return d
 
     return update
@@ -73,8 +70,10 @@ def contestants(hidden, batch):
     theta, calls = model.init(rng), {}
     x, a = rng.normal(size=(batch, 4)), rng.integers(2, size=batch)
     for dtype in (np.float32, np.float64):
-        own, data = theta.astype(dtype), (x[0] if batch == 1 else x).astype(dtype)
-        calls[f"ours, {dtype.__name__}"] = ours(model, own, data, a)
+        own, data = theta.astype(dtype), (x.astype(dtype), a)
+        calls[f"ours, {dtype.__name__}"] = ours(
+            model, own, *([one[0] for one in data] if batch == 1 else data)
+        )
         parameters = [p.astype(dtype) for p in model.layout.views(theta)]
         update = partial(twins.lean_update, parameters, x.astype(dtype), a)
         calls[f"torch lean, {dtype.__name__}"] = update("cpu")

@@ -12,15 +12,15 @@ MET, MISSED = "#3b6fb6", "#d1603d"
 
 
 def goals(settings):
-    """[goal with its setting], by issue; settings as results/speed_METHOD.json have them."""
+    """[goal with its setting]; settings as results/speed_METHOD.json have them."""
     rows = [dict(setting=s) | goal for s, result in settings.items() for goal in result["goals"]]
-    return sorted(rows + solving(), key=lambda row: row["issue"])
+    return rows + solving()
 
 
 def solving():
     """The goals of A2C's time until CartPole is solved, which benchmarks.a2c measured."""
     row = lambda setting, over, bound, x, met, at_most=False: dict(
-        setting=setting, issue=6, over=over, under="page", bound=bound, at_most=at_most,
+        setting=setting, over=over, under="page", bound=bound, at_most=at_most,
         measured=[x] * 3, met=bool(met))  # fmt: skip
     rows, path = [], RESULTS / "a2c_baseline.json"
     if path.exists():
@@ -45,7 +45,7 @@ def what(row):
 
 
 def markdown(rows):
-    head = ["issue", "setting", "time of", "goal", "measured", "met"]
+    head = ["setting", "time of", "goal", "measured", "met"]
     body = []
     for row in rows:
         goal = f"{'≤' if row['at_most'] else '≥'} {row['bound']:g}"
@@ -53,7 +53,7 @@ def markdown(rows):
         form = digits(measured[0])
         alone = measured[1] == measured[2]  # medians of what others recorded
         measured = format(measured[0], form) if alone else show(measured, form)
-        body.append((row["issue"], row["setting"], what(row), goal, measured, met))
+        body.append((row["setting"], what(row), goal, measured, met))
     return f"{sum(row['met'] for row in rows)} of {len(rows)} goals are met.\n\n{table(head, body)}"
 
 
@@ -70,7 +70,7 @@ def draw(rows):
     for k, row in enumerate(rows):
         text = f" {row['measured'][0]:.3g} ({'≤' if row['at_most'] else '≥'} {row['bound']:g})"
         ax.text(max(high[k], goal[k]) * 1.05, k, text, va="center", fontsize=7)
-    labels = [f"#{row['issue']}  {row['setting']}:  {what(row)}" for row in rows]
+    labels = [f"{row['setting']}:  {what(row)}" for row in rows]
     ax.set_yticks(y, labels, fontsize=7)
     ax.set(xscale="log")
     fig.supxlabel("ratio of times, median and middle 90 % of rounds; thick tick: goal", fontsize=8)

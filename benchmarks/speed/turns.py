@@ -1,6 +1,5 @@
 """Contestants: how a page, a twin and an environment alone take their turns (see race)."""
 
-import gymnasium
 import numpy as np
 
 
@@ -41,11 +40,11 @@ def learner(run, count, n):
 
 def replay(env, act, n):
     """The environment alone: the first n steps' worth of episodes that act(observation) plays, once
-    they are recorded, stepped through again. Every reset is seeded, as the pages' are."""
-    episodes = []
+    they are recorded, stepped through again. The first reset of a turn is seeded."""
+    episodes, seed = [], 0
     while sum(map(len, episodes)) < n:
-        observation, _ = env.reset(seed=len(episodes))
-        actions, over = [], False
+        observation, _ = env.reset(seed=seed)
+        actions, over, seed = [], False, None
         while not over:
             actions.append(act(observation))
             observation, _, terminated, truncated, _ = env.step(actions[-1])
@@ -54,8 +53,8 @@ def replay(env, act, n):
     steps = sum(map(len, episodes))
 
     def turn():
-        for seed, actions in enumerate(episodes):
-            env.reset(seed=seed)
+        for k, actions in enumerate(episodes):
+            env.reset(seed=None if k else 0)
             for action in actions:
                 env.step(action)
         return steps
@@ -68,27 +67,3 @@ def player(page, env, config, state, seed=0):
     act, rng = page.actor(env, config), np.random.default_rng(seed)
     parameters = {name: getattr(state, name) for name in state.parameters}
     return lambda observation: act(parameters, observation, rng)
-
-
-class Recorder(gymnasium.Wrapper):
-    """Keeps every step in `log`, which is for others to empty: (s, a, r, s', terminated), s and s'
-    in double precision."""
-
-    def __init__(self, env):
-        super().__init__(env)
-        self.log = []
-
-    def reset(self, **how):
-        self.s, info = self.env.reset(**how)
-        return self.s, info
-
-    def step(self, action):
-        before = self.s
-        self.s, r, terminated, truncated, info = self.env.step(action)
-        self.log.append((before.astype(float), action, r, self.s.astype(float), terminated))
-        return self.s, r, terminated, truncated, info
-
-    def take(self):
-        """(S, A, r, S', terminated) of what is in the log, which is empty then."""
-        steps, self.log = self.log, []
-        return tuple(map(np.array, zip(*steps)))

@@ -3,8 +3,8 @@
     Usual       one-step Q and Sarsa as tutorials write it: a forward pass to act, one to learn, and
                 backward() at every step, into gradients that add up until the update
     Lean        acts without gradient, then one batched forward and backward pass of Q and one
-                forward pass of the target for all steps of an update, observations used as they
-                are. θ is that of the update: no other worker may move it meanwhile
+                forward pass of the target for all steps of an update. θ is that of the update: no
+                other worker may move it meanwhile
     UsualNStep  n-step Q with a graph at every step, losses summed step by step, parameters pulled
                 by load_state_dict
     LeanNStep   acts without gradient, then one batched forward and backward pass; pulls by
@@ -12,7 +12,7 @@
 
 All descend Σ_i (y_i − Q(s_i, a_i))², y without gradient, by the page's optimisers
 (benchmarks.torch_twins.optimizers), and copy the target by torch._foreach_copy_. An action drawn at
-random costs no forward pass. For Discrete actions, flat observations.
+random costs no forward pass. For Discrete actions.
 
 segment() makes one update and returns its number of steps; pull, compute and push are its parts.
 T of `shared` sets ε; set it to config.epsilon_steps to race at the final ε.
@@ -27,9 +27,7 @@ from torch.nn import functional as F
 
 from algorithms.async_q import OneStepSarsa
 from benchmarks.torch_twins.asynchronous import Shared, alias
-from benchmarks.torch_twins.networks import flat, network
-
-__all__ = ["Lean", "LeanNStep", "SharedQ", "Usual", "UsualNStep", "flat", "network"]
+from benchmarks.torch_twins.twin import Twin
 
 
 class SharedQ(Shared):
@@ -44,28 +42,28 @@ class SharedQ(Shared):
         super().push(optimizer, gradients, steps)
         if self.T // self.config.I_target > self.copied:
             self.copied = self.T // self.config.I_target
-            self.copy_target()
-
-    @torch.no_grad()
-    def copy_target(self):
-        torch._foreach_copy_(self.target_parameters, self.parameters)
+            with torch.no_grad():
+                torch._foreach_copy_(self.target_parameters, self.parameters)
 
 
-class Worker:
-    """`shared`: a SharedQ; `final_epsilon`: this worker's."""
+class Worker(Twin):
+    """shared: a SharedQ; final_epsilon: this worker's; own: what makes its Q of the shared one."""
+
+    own = staticmethod(alias)
 
     def __init__(self, env, config, shared, final_epsilon=0.1):
-        self.env, self.config, self.shared, self.final = env, config, shared, final_epsilon
-        self.q, self.target = alias(shared.q), shared.target
-        self.parameters = list(self.q.parameters())
-        self.dtype, self.n = self.parameters[0].dtype, int(env.action_space.n)
+        super().__init__(env, config, self.own(shared.q))
+        self.shared, self.final = shared, final_epsilon
+        self.q, self.target = self.policy, shared.target
+        self.parameters, self.n = list(self.q.parameters()), int(env.action_space.n)
         self.optimizer = shared.optimizer_of_a_worker()
+        self.sarsa = isinstance(config, OneStepSarsa)
         self.over, self.a, self.t = True, None, 0  # t: this worker's steps before the update
 
     def epsilon(self):
         return 1.0 + min(1.0, self.shared.T / self.config.epsilon_steps) * (self.final - 1.0)
 
-    def draw_action(self, preferences, eps):
+    def draw(self, preferences, eps):
         """ε-greedily; preferences() are only asked for where they matter."""
         if random.random() < eps:
             return random.randrange(self.n)
@@ -86,12 +84,11 @@ class Worker:
 
 
 class Usual(Worker):
-    def features(self, s):
-        return torch.as_tensor(s, dtype=self.dtype)
+    lean = False
 
     def act(self, x):
         with torch.no_grad():
-            return self.draw_action(lambda: self.q(x), self.epsilon())
+            return self.draw(lambda: self.q(x), self.epsilon())
 
     def pull(self):
         self.q.zero_grad()
@@ -100,12 +97,11 @@ class Usual(Worker):
     def step(self):
         """One step and its gradient, added to those since `pull`."""
         if self.over:
-            s, _ = self.env.reset()
-            self.x, self.a = self.features(s), None
+            self.x, self.a = self.features(self.env.reset()[0]), None
         a = self.act(self.x) if self.a is None else self.a
         s, r, terminated, truncated, _ = self.env.step(a)
         x2 = self.features(s)
-        self.a = self.act(x2) if isinstance(self.config, OneStepSarsa) else None
+        self.a = self.act(x2) if self.sarsa else None
         with torch.no_grad():
             q2 = self.target(x2)
             q2 = q2.max() if self.a is None else q2[self.a]
@@ -123,33 +119,28 @@ class Usual(Worker):
 
 
 class Lean(Worker):
-    def features(self, s):
-        x = torch.from_numpy(s)  # shares memory: CartPole's observations are new, float32 arrays
-        return x if self.dtype == x.dtype else x.to(self.dtype)
-
     def act(self):
-        return self.draw_action(lambda: self.q(self.features(self.s)), self.epsilon())
+        return self.draw(lambda: self.q(self.features(self.s)), self.eps)
 
     def roll_out(self, steps):
         """Up to so many steps, to the episode's end: S with one more row than A and rewards."""
         if self.over:
             self.s, _ = self.env.reset()
             self.over, self.a = False, None
-        S, A, rewards, sarsa = [self.s], [], [], isinstance(self.config, OneStepSarsa)
+        S, A, rewards, self.eps = [self.s], [], [], self.epsilon()
         with torch.inference_mode():
             while len(A) < steps and not self.over:
                 a = self.act() if self.a is None else self.a
                 self.s, r, terminated, truncated, _ = self.env.step(a)
                 self.over = terminated or truncated
-                self.a = self.act() if sarsa else None
+                self.a = self.act() if self.sarsa else None
                 S.append(self.s), A.append(a), rewards.append(r)
         self.k = len(A)
         return self.features(np.array(S)), A, rewards, terminated
 
-    def differentiate(self, x, A, y):
+    def descend(self, x, A, y):
         q = self.q(x).gather(1, torch.tensor(A)[:, None])[:, 0]
-        loss = F.mse_loss(q, y, reduction="sum")
-        self.gradients = torch.autograd.grad(loss, self.parameters)
+        self.gradients = self.differentiate(F.mse_loss(q, y, reduction="sum"))
 
     def compute(self):
         every = self.config.I_async_update
@@ -162,16 +153,11 @@ class Lean(Worker):
         if terminated:
             q2[-1] = 0.0
         y = torch.tensor(rewards, dtype=self.dtype).add_(q2, alpha=self.config.gamma)
-        self.differentiate(x[:-1], A, y)
+        self.descend(x[:-1], A, y)
 
 
 class UsualNStep(Worker):
-    def __init__(self, env, config, shared, final_epsilon=0.1):
-        super().__init__(env, config, shared, final_epsilon)
-        self.q = copy.deepcopy(shared.q)
-        self.parameters = list(self.q.parameters())
-
-    features = Usual.features
+    lean, own = False, staticmethod(copy.deepcopy)
 
     def pull(self):
         self.q.load_state_dict(self.shared.q.state_dict())
@@ -179,11 +165,10 @@ class UsualNStep(Worker):
     def compute(self):
         c, values, rewards, eps = self.config, [], [], self.epsilon()
         if self.over:
-            s, _ = self.env.reset()
-            self.x, self.over = self.features(s), False
+            self.x, self.over = self.features(self.env.reset()[0]), False
         while len(rewards) < c.t_max and not self.over:
             q = self.q(self.x)
-            a = self.draw_action(lambda q=q: q, eps)
+            a = self.draw(lambda q=q: q, eps)
             s, r, terminated, truncated, _ = self.env.step(a)
             values.append(q[a]), rewards.append(r)
             self.x, self.over = self.features(s), terminated or truncated
@@ -193,28 +178,19 @@ class UsualNStep(Worker):
         for i in reversed(range(len(rewards))):
             R = rewards[i] + c.gamma * R
             loss = loss + (R - values[i]) ** 2
-        self.q.zero_grad()
-        loss.backward()
-        self.k, self.gradients = len(rewards), [p.grad for p in self.parameters]
+        self.k, self.gradients = len(rewards), self.differentiate(loss)
 
 
 class LeanNStep(Lean):
-    def __init__(self, env, config, shared, final_epsilon=0.1):
-        super().__init__(env, config, shared, final_epsilon)
-        self.q = copy.deepcopy(shared.q)
-        self.parameters = list(self.q.parameters())
+    own = staticmethod(copy.deepcopy)
 
     @torch.no_grad()
     def pull(self):
         torch._foreach_copy_(self.parameters, self.shared.parameters)
 
-    def act(self):
-        return self.draw_action(lambda: self.q(self.features(self.s)), self.eps)
-
     def compute(self):
-        self.eps = self.epsilon()
         x, A, rewards, terminated = self.roll_out(self.config.t_max)
         R, G = 0.0 if terminated else self.target(x[-1]).max().item(), [0.0] * self.k
         for i in reversed(range(self.k)):
             G[i] = R = rewards[i] + self.config.gamma * R
-        self.differentiate(x[:-1], A, torch.tensor(G, dtype=self.dtype))
+        self.descend(x[:-1], A, torch.tensor(G, dtype=self.dtype))

@@ -1,17 +1,18 @@
 """DDPG in torch: what algorithms/ddpg.py computes, for comparison.
 
     Usual   as tutorials write it: nn.Modules, a deque for a memory, random.choices, torch.stack,
-            zero_grad and backward, torch's default Adam, targets moved parameter by parameter
+            zero_grad and backward, torch's default Adam, targets moved parameter by parameter; no
+            batch normalisation
     Lean    nothing of torch that is not needed: tensors for parameters, addmm, autograd.grad for
             the parameters that move and no others, fused Adam with weight decay on the critic's
             matrices, target updates by foreach, a replay memory of torch tensors drawn from by
             index, inference mode wherever no gradient is asked for
-    Normalised   with batch normalisation: for its numbers, not for its speed
 
 Weight decay is Adam's, which adds l2 W to the gradient of W: the page's ½ l2 Σ W² in the loss.
+Both have mu, q, mu_target, q_target: networks whose tensors() are in the order of the page's flat
+vectors, matrices transposed.
 """
 
-import copy
 import random
 from collections import deque
 
@@ -19,69 +20,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.torch_twins.networks import load
+from benchmarks.torch_twins.optimizers import Torch
 
-def tensors(model, theta, dtype):
-    """[(W, b) of layers 1, ..., L], W (n, m), from a flat θ of npgrad.networks.network."""
-    copy = lambda x: torch.tensor(x, dtype=dtype, requires_grad=True)
-    return [(copy(W), copy(b)) for W, b, *_ in model.layers(theta)[1:]]
-
-
-def all_tensors(model, theta, dtype):
-    """[(W, b, gain, mean, var) of layers 0, ..., L], None for what a layer does not have."""
-    names = "W", "b", "gain", "mean", "var"
-    copy = lambda x, name: torch.tensor(x, dtype=dtype, requires_grad=name not in ("mean", "var"))
-    return [tuple(None if x is None else copy(x, name) for x, name in zip(layer, names))
-            for layer in model.layers(theta)]  # fmt: skip
-
-
-def in_order(layers):
-    """The tensors in the order of model.layout."""
-    return [x for kind in zip(*layers) for x in kind if x is not None]
-
-
-def flat(layers, gradient=False):
-    """The tensors (or what is in their .grad) as one vector."""
-    pieces = [x.grad if gradient else x.detach() for x in in_order(layers)]
-    return torch.cat([x.reshape(-1) for x in pieces]).numpy()
-
-
-def actor(layers, s):
-    """μ(s) of tensors."""
-    for W, b in layers[:-1]:
-        s = torch.addmm(b, s, W).relu_()
-    W, b = layers[-1]
-    return torch.addmm(b, s, W).tanh_()
-
-
-def critic(layers, at, s, u):
-    """Q(s, u) of tensors, u entering at layer `at`."""
-    for k, (W, b) in enumerate(layers, 1):
-        if k == at:
-            s = torch.cat([s, u], 1)
-        s = torch.addmm(b, s, W)
-        if k < len(layers):
-            s = s.relu_()
-    return s
-
-
-def normalised(layers, x, u=None, at=0, running=False, seen=None):
-    """What enters the output's function, of all_tensors: normalised by the minibatch or `running`
-    averages; `seen` gets what enters each normalisation."""
-    for k, (W, b, gain, mean, var) in enumerate(layers):
-        if k == at and u is not None:
-            x = torch.cat([x, u], 1)
-        if W is not None:
-            x = x @ W
-        if gain is not None:
-            if seen is not None:
-                seen.append(x)
-            averages = (mean, var) if running else (None, None)
-            x = F.batch_norm(x, *averages, gain, b, training=not running, eps=1e-5)
-        elif b is not None:
-            x = x + b
-        if 0 < k < len(layers) - 1:
-            x = F.relu(x)
-    return x
+KINDS = "W", "b", "gain", "mean", "var"
 
 
 def critic_loss(q, y, matrices, l2):
@@ -94,111 +36,45 @@ def actor_loss(q):
     return -q.mean()
 
 
-class Lean:
-    tensors, actor, critic = map(staticmethod, (tensors, actor, critic))
+class Tensors:
+    """An npgrad mlp at θ, with or without batch normalisation, as plain tensors."""
 
-    def __init__(self, env, config, actor, critic, state, dtype):
-        """`actor`, `critic` and `state` are the page's models and State."""
-        self.env, self.config, self.dtype, self.at = env, config, dtype, critic.at
-        self.mu, self.mu_target = (self.tensors(actor, x, dtype) for x in (state.theta,) * 2)
-        self.q, self.q_target = (self.tensors(critic, x, dtype) for x in (state.w,) * 2)
-        self.online, self.updates = in_order(self.mu) + in_order(self.q), 0
-        self.targets = [x.detach() for x in in_order(self.mu_target) + in_order(self.q_target)]
-        self.theta, self.w = ([x for x in in_order(layers) if x.requires_grad]
-                              for layers in (self.mu, self.q))  # fmt: skip
-        self.actor_adam = torch.optim.Adam(self.theta, config.step_size, fused=True)
-        groups = [dict(params=[x for x in self.w if x.ndim > 1], weight_decay=config.l2),
-                  dict(params=[x for x in self.w if x.ndim == 1])]  # fmt: skip
-        self.critic_adam = torch.optim.Adam(groups, config.step_size_w, fused=True)
-        n, d = actor.sizes[0], critic.second
-        room = lambda *shape: torch.zeros(config.replay, *shape, dtype=dtype)
-        self.ring = room(n), room(d), room(1), room(n), room(1)
-        low, high = env.action_space.low, env.action_space.high
-        self.middle, self.half = (high + low) / 2, (high - low) / 2
-        self.noise, self.t, self.over = torch.zeros(d, dtype=dtype), 0, True
+    def __init__(self, model, theta, dtype):
+        named = {name: torch.zeros(shape[::-1], dtype=dtype)
+                 for name, shape in model.layout.shapes.items()}  # fmt: skip
+        load(named.values(), theta)
+        self.all = list(named.values())
+        averages = ("mean", "var")
+        self.moving = [x.requires_grad_() for name, x in named.items()
+                       if not name.startswith(averages)]  # fmt: skip
+        self.at, self.squash = (model.at if model.second else -1), model.output == "tanh"
+        self.layers = [[named.get(f"{kind}{k}") for kind in KINDS] for k in range(model.depth + 1)]
 
-    def update(self, S, U, R, S2, terminated):
-        with torch.inference_mode():
-            q2 = critic(self.q_target, self.at, S2, actor(self.mu_target, S2))
-            y = R + self.config.gamma * (1 - terminated) * q2
-        y = y.clone()
-        loss = F.mse_loss(critic(self.q, self.at, S, U), y)
-        self.descend(self.critic_adam, self.w, loss)
-        loss = actor_loss(critic(self.q, self.at, S, actor(self.mu, S)))
-        self.descend(self.actor_adam, self.theta, loss)
-        self.updates += 1
-        self.follow()
+    def tensors(self):
+        return self.all
+
+    def __call__(self, x, u=None, running=False):
+        """Normalised by the minibatch, or by `running` averages."""
+        self.seen, last = [], len(self.layers) - 1
+        for k, (W, b, gain, mean, var) in enumerate(self.layers):
+            if k == self.at:
+                x = torch.cat([x, u], 1)
+            if W is not None:
+                x = F.linear(x, W, None if gain is not None else b)
+            if gain is not None:
+                self.seen.append((mean, var, x.detach()))
+                averages = (mean, var) if running else (None, None)
+                x = F.batch_norm(x, *averages, gain, b, training=not running, eps=1e-5)
+            if 0 < k < last:
+                x = x.relu_()
+        return x.tanh_() if self.squash else x
 
     @torch.no_grad()
-    def follow(self):
-        if self.config.target == "soft":
-            torch._foreach_lerp_(self.targets, self.online, self.config.tau)
-        elif self.updates % self.config.copy_every == 0:
-            torch._foreach_copy_(self.targets, self.online)
-
-    def descend(self, optimizer, parameters, loss):
-        for x, d in zip(parameters, torch.autograd.grad(loss, parameters)):
-            x.grad = d
-        optimizer.step()
-
-    def explore(self):
-        """μ(s) + N within [−1, 1]; N by Euler–Maruyama."""
-        noise = self.config.noise
-        self.noise.mul_(1 - noise.ou_theta * noise.dt)
-        self.noise.add_(torch.randn_like(self.noise), alpha=noise.sigma * noise.dt**0.5)
-        return (actor(self.mu, self.s[None])[0] + self.noise).clamp_(-1, 1)
-
-    def draw(self, stored):
-        """Indices of a batch."""
-        return torch.randint(stored, (self.config.batch,))
-
-    def step(self):
-        """One step of the environment, and one update once there is a batch to draw."""
-        if self.over:
-            s, _ = self.env.reset()
-            self.s = torch.as_tensor(s, dtype=self.dtype)
-            self.noise.zero_()
-        with torch.inference_mode():
-            u = self.explore()
-        a = self.middle + self.half * u.numpy()
-        s2, r, terminated, truncated, _ = self.env.step(a)
-        s2 = torch.as_tensor(s2, dtype=self.dtype)
-        i = self.t % self.config.replay
-        for memory, x in zip(self.ring, (self.s, u, float(r), s2, float(terminated))):
-            memory[i] = x
-        self.s, self.over, self.t = s2, terminated or truncated, self.t + 1
-        if self.t >= self.config.batch:
-            k = self.draw(min(self.t, self.config.replay))
-            self.update(*(memory.index_select(0, k) for memory in self.ring))
-
-
-class Normalised(Lean):
-    tensors = staticmethod(all_tensors)
-    actor = staticmethod(lambda layers, s: normalised(layers, s).tanh())
-    critic = staticmethod(lambda layers, at, s, u: normalised(layers, s, u, at))
-
-    def update(self, S, U, R, S2, terminated):
-        with torch.no_grad():
-            u2 = normalised(self.mu_target, S2, running=True).tanh()
-            q2 = normalised(self.q_target, S2, u2, self.at, running=True)
-            y = R + self.config.gamma * (1 - terminated) * q2
-        loss = F.mse_loss(self.critic(self.q, self.at, S, U), y)
-        self.track(self.q, S, U, self.at)
-        self.descend(self.critic_adam, self.w, loss)
-        loss = actor_loss(self.critic(self.q, self.at, S, self.actor(self.mu, S)))
-        self.track(self.mu, S)
-        self.descend(self.actor_adam, self.theta, loss)
-        self.updates += 1
-        self.follow()
-
-    @torch.no_grad()
-    def track(self, layers, *data):
-        """The running averages move towards the minibatch's mean and (biased) variance."""
-        seen, share = [], 1 - self.config.networks.norm_decay
-        normalised(layers, *data, seen=seen)
-        for (*_, mean, var), z in zip((layer for layer in layers if layer[2] is not None), seen):
-            mean.lerp_(z.mean(0), share)
-            var.lerp_(z.var(0, unbiased=False), share)
+    def track(self, share):
+        """The running averages move towards the latest mean and (biased) variance."""
+        for mean, var, x in self.seen:
+            mean.lerp_(x.mean(0), share)
+            var.lerp_(x.var(0, unbiased=False), share)
 
 
 class Layers(nn.Module):
@@ -207,12 +83,13 @@ class Layers(nn.Module):
     def __init__(self, model, theta, dtype):
         super().__init__()
         self.at, self.squash = (model.at if model.second else 0), model.output == "tanh"
-        pairs = [(W, b) for W, b, *_ in model.layers(theta)[1:]]
-        self.layers = nn.ModuleList(nn.Linear(*W.shape).to(dtype) for W, _ in pairs)
-        with torch.no_grad():
-            for layer, (W, b) in zip(self.layers, pairs):
-                layer.weight.copy_(torch.from_numpy(W.T))
-                layer.bias.copy_(torch.from_numpy(b))
+        shapes = [W.shape for W in model.weights(theta)]
+        self.layers = nn.ModuleList(nn.Linear(*shape).to(dtype) for shape in shapes)
+        load(self.parameters(), theta)
+        self.moving = self.tensors()
+
+    def tensors(self):
+        return list(self.parameters())
 
     def forward(self, x, u=None):
         for k, layer in enumerate(self.layers, 1):
@@ -221,78 +98,135 @@ class Layers(nn.Module):
                 x = F.relu(x)
         return torch.tanh(x) if self.squash else x
 
-    def tensors(self):
-        """[(W, b), ...], W (n, m), as `flat` takes them."""
-        return [(layer.weight.t(), layer.bias) for layer in self.layers]
-
 
 class Usual:
+    Network, fused = Layers, {}
+
     def __init__(self, env, config, actor, critic, state, dtype):
         """`actor`, `critic` and `state` are the page's models and State."""
         self.env, self.config, self.dtype = env, config, dtype
-        self.actor, self.critic = Layers(actor, state.theta, dtype), Layers(critic, state.w, dtype)
-        self.actor_target = copy.deepcopy(self.actor)
-        self.critic_target = copy.deepcopy(self.critic)
-        self.actor_adam = torch.optim.Adam(self.actor.parameters(), config.step_size)
-        matrices = [p for p in self.critic.parameters() if p.ndim > 1]
-        biases = [p for p in self.critic.parameters() if p.ndim == 1]
-        groups = [dict(params=matrices, weight_decay=config.l2), dict(params=biases)]
-        self.critic_adam = torch.optim.Adam(groups, config.step_size_w)
-        self.memory, self.updates = deque(maxlen=config.replay), 0
+        self.mu, self.mu_target = (self.Network(actor, state.theta, dtype) for _ in range(2))
+        self.q, self.q_target = (self.Network(critic, state.w, dtype) for _ in range(2))
+        adam = torch.optim.Adam(self.mu.moving, config.step_size, **self.fused)
+        self.actor_adam = Torch(adam, self.mu.moving)
+        groups = [dict(params=[x for x in self.q.moving if x.ndim > 1], weight_decay=config.l2),
+                  dict(params=[x for x in self.q.moving if x.ndim == 1])]  # fmt: skip
+        adam = torch.optim.Adam(groups, config.step_size_w, **self.fused)
+        self.critic_adam = Torch(adam, self.q.moving)
         low, high = env.action_space.low, env.action_space.high
         self.middle, self.half = (high + low) / 2, (high - low) / 2
-        self.noise, self.over = torch.zeros(critic.second, dtype=dtype), True
+        self.noise, self.s = torch.zeros(critic.second, dtype=dtype), None
+        self.memory, self.t, self.updates = self.make_memory(actor.sizes[0], critic.second), 0, 0
 
-    mu = property(lambda self: self.actor.tensors())
-    q = property(lambda self: self.critic.tensors())
-    mu_target = property(lambda self: self.actor_target.tensors())
-    q_target = property(lambda self: self.critic_target.tensors())
+    def make_memory(self, n, d):
+        return deque(maxlen=self.config.replay)
+
+    def store(self, s, u, r, s2, terminated):
+        numbers = [torch.tensor([x], dtype=self.dtype) for x in (r, terminated)]
+        self.memory.append((s, u, numbers[0], s2, numbers[1]))
+
+    def draw(self, stored):
+        """Indices of a batch."""
+        return random.choices(range(stored), k=self.config.batch)
+
+    def sample(self, stored):
+        batch = [self.memory[i] for i in self.draw(stored)]
+        return map(torch.stack, zip(*batch))
 
     def explore(self):
+        """μ(s) + N within [−1, 1]; N by Euler–Maruyama."""
         noise = self.config.noise
         self.noise = (1 - noise.ou_theta * noise.dt) * self.noise
         self.noise = self.noise + noise.sigma * noise.dt**0.5 * torch.randn_like(self.noise)
-        return (self.actor(self.s) + self.noise).clamp(-1, 1)
-
-    def draw(self, stored):
-        return random.choices(range(stored), k=self.config.batch)
+        return (self.mu(self.s) + self.noise).clamp(-1, 1)
 
     def step(self):
-        if self.over:
-            s, _ = self.env.reset()
-            self.s = torch.as_tensor(s, dtype=self.dtype)
+        """One step of the environment, and one update once there is a batch to draw."""
+        if self.s is None:
+            self.s = torch.as_tensor(self.env.reset()[0], dtype=self.dtype)
             self.noise = torch.zeros_like(self.noise)
         with torch.no_grad():
             u = self.explore()
-        s2, r, terminated, truncated, _ = self.env.step(self.middle + self.half * u.numpy())
+        a = self.middle + self.half * u.numpy()
+        s2, r, terminated, truncated, _ = self.env.step(a)
         s2 = torch.as_tensor(s2, dtype=self.dtype)
-        numbers = [torch.tensor([x], dtype=self.dtype) for x in (float(r), float(terminated))]
-        self.memory.append((self.s, u, numbers[0], s2, numbers[1]))
-        self.s, self.over = s2, terminated or truncated
-        if len(self.memory) >= self.config.batch:
-            batch = [self.memory[i] for i in self.draw(len(self.memory))]
-            self.update(*map(torch.stack, zip(*batch)))
+        self.store(self.s, u, float(r), s2, float(terminated))
+        self.s, self.t = None if terminated or truncated else s2, self.t + 1
+        if self.t >= self.config.batch:
+            self.update(*self.sample(min(self.t, self.config.replay)))
 
     def update(self, S, U, R, S2, terminated):
         with torch.no_grad():
-            q2 = self.critic_target(S2, self.actor_target(S2))
+            q2 = self.q_target(S2, self.mu_target(S2))
             y = R + self.config.gamma * (1 - terminated) * q2
-        loss = F.mse_loss(self.critic(S, U), y)
-        self.critic_adam.zero_grad()
-        loss.backward()
-        self.critic_adam.step()
-        loss = actor_loss(self.critic(S, self.actor(S)))
-        self.actor_adam.zero_grad()
-        loss.backward()
-        self.actor_adam.step()
+        self.descend(self.critic_adam, F.mse_loss(self.q(S, U), y))
+        self.descend(self.actor_adam, actor_loss(self.q(S, self.mu(S))))
         self.updates += 1
         c, soft = self.config, self.config.target == "soft"
-        if not soft and self.updates % c.copy_every:
-            return
-        tau = c.tau if soft else 1.0
-        for target, module in (
-            (self.actor_target, self.actor),
-            (self.critic_target, self.critic),
-        ):
-            for theirs, p in zip(target.parameters(), module.parameters()):
+        if soft or self.updates % c.copy_every == 0:
+            self.follow(c.tau if soft else 1.0)
+
+    def descend(self, adam, loss):
+        for p in adam.parameters:
+            p.grad = None
+        loss.backward()
+        adam.step([p.grad for p in adam.parameters])
+
+    def follow(self, tau):
+        for target, net in ((self.mu_target, self.mu), (self.q_target, self.q)):
+            for theirs, p in zip(target.parameters(), net.parameters()):
                 theirs.data.copy_(tau * p.data + (1 - tau) * theirs.data)
+
+
+class Lean(Usual):
+    Network, fused = Tensors, dict(fused=True)
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.online = self.mu.all + self.q.all
+        self.targets = [x.detach() for x in self.mu_target.all + self.q_target.all]
+
+    def make_memory(self, n, d):
+        room = lambda m: torch.zeros(self.config.replay, m, dtype=self.dtype)
+        return room(n), room(d), room(1), room(n), room(1)
+
+    def store(self, *transition):
+        i = self.t % self.config.replay
+        for memory, x in zip(self.memory, transition):
+            memory[i] = x
+
+    def draw(self, stored):
+        return torch.randint(stored, (self.config.batch,))
+
+    def sample(self, stored):
+        k = self.draw(stored)
+        return [memory.index_select(0, k) for memory in self.memory]
+
+    def explore(self):
+        noise = self.config.noise
+        self.noise.mul_(1 - noise.ou_theta * noise.dt)
+        self.noise.add_(torch.randn_like(self.noise), alpha=noise.sigma * noise.dt**0.5)
+        return (self.mu(self.s[None], running=True)[0] + self.noise).clamp_(-1, 1)
+
+    def update(self, S, U, R, S2, terminated):
+        with torch.inference_mode():
+            q2 = self.q_target(S2, self.mu_target(S2, running=True), running=True)
+            y = R + self.config.gamma * (1 - terminated) * q2
+        loss, share = F.mse_loss(self.q(S, U), y.clone()), 1 - self.config.networks.norm_decay
+        self.q.track(share)
+        self.descend(self.critic_adam, loss)
+        loss = actor_loss(self.q(S, self.mu(S)))
+        self.mu.track(share)
+        self.descend(self.actor_adam, loss)
+        self.updates += 1
+        self.follow()
+
+    def descend(self, adam, loss):
+        adam.step(torch.autograd.grad(loss, adam.parameters))
+
+    @torch.no_grad()
+    def follow(self):
+        if self.config.target == "soft":
+            torch._foreach_lerp_(self.targets, self.online, self.config.tau)
+        elif self.updates % self.config.copy_every == 0:
+            torch._foreach_copy_(self.targets, self.online)

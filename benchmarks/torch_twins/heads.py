@@ -16,11 +16,13 @@ from gymnasium.spaces import Discrete
 from torch.distributions import Normal
 from torch.nn import functional as F
 
+BLOCK = 128  # rows of Gumbel noise that are drawn at once
 
-def head(space, network):
+
+def head(space, network, gumbel=False):
     """The head for an action space, as the page's `network` describes it."""
     if isinstance(space, Discrete):
-        return Softmax()
+        return Gumbel(int(space.n)) if gumbel else Softmax()
     return Gaussian(space.shape[0], network.sigma, network.spherical)
 
 
@@ -45,6 +47,24 @@ class Softmax:
         return log_pi.gather(1, A[:, None])[:, 0], entropy
 
 
+class Gumbel(Softmax):
+    """Softmax with this library's way of sampling: argmax of the preferences plus Gumbel noise."""
+
+    def __init__(self, n):
+        self.noise = self.rows(n)
+
+    def rows(self, n):
+        """Rows of noise, without end."""
+        while True:
+            yield from -torch.empty(BLOCK, n).exponential_().log_()
+
+    def draw(self, h):
+        return (h + next(self.noise)).argmax().item()
+
+    def draws(self, h):
+        return (h - torch.empty_like(h).exponential_().log_()).argmax(-1)
+
+
 class Gaussian:
     def __init__(self, d, sigma, spherical):
         self.d, self.sigma, self.spherical = d, sigma, spherical
@@ -67,7 +87,7 @@ class Gaussian:
         return self.normal(h).log_prob(A).sum(-1)
 
     def one(self, h, a):
-        return self.log_prob(h, torch.from_numpy(np.asarray(a)))
+        return self.log_prob(h, torch.as_tensor(a))
 
     def both(self, h, A):
         pi = self.normal(h)

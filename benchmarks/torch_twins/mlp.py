@@ -1,12 +1,14 @@
 """A tanh network and its cross-entropy in torch, for benchmarks/speed/tape.py and scaling.py.
 
-    lean         tensors, addmm, torch.autograd.grad: nothing of torch that is not needed
-    compiled     the same, its forward pass by torch.compile
-    lean_update  the same for any depth, then fused Adam
-    usual        as tutorials write it: nn.Sequential, zero_grad, loss.backward()
+    lean          tensors, addmm, torch.autograd.grad: nothing of torch that is not needed
+    compiled      the same, its forward pass by torch.compile
+    lean_update   the same, then fused Adam
+    lean_network  the network's forward and backward pass alone
+    usual         as tutorials write it: nn.Sequential, zero_grad, loss.backward()
 
-All compute −(1/B) Σ_b ln softmax(h_b)[a_b], mean over the batch, and its gradient in each W and b,
-given as NumPy arrays (n, m) and (m,). The gradient in W is (n, m), but (m, n) for usual.
+All but lean_network compute −(1/B) Σ_b ln softmax(h_b)[a_b], mean over the batch, and its gradient
+in each W and b, given as NumPy arrays (n, m) and (m,). The gradient in W is (n, m), but (m, n) for
+usual.
 """
 
 import torch
@@ -14,36 +16,43 @@ from torch import nn
 from torch.nn import functional as F
 
 
-def lean(parameters, x, a):
+def output(x, *parameters):
+    """The network's output, of W, b, W, b, ..."""
+    *hidden, (W, b) = zip(parameters[::2], parameters[1::2])
+    for V, c in hidden:
+        x = torch.tanh(torch.addmm(c, x, V))
+    return torch.addmm(b, x, W)
+
+
+def on(device, *arrays):
+    return [torch.from_numpy(x).to(device) for x in arrays]
+
+
+def moving(parameters, device="cpu"):
+    return [torch.tensor(p, device=device, requires_grad=True) for p in parameters]
+
+
+def differentiated(loss, parameters):
     """() -> (loss, gradients): the same numbers at every call."""
-    x, a = torch.from_numpy(x), torch.from_numpy(a)
-    parameters = [torch.tensor(p, requires_grad=True) for p in parameters]
-    W1, b1, W2, b2, W3, b3 = parameters
-
-    def value_and_grad():
-        h = torch.tanh(torch.addmm(b1, x, W1))
-        h = torch.tanh(torch.addmm(b2, h, W2))
-        loss = F.cross_entropy(torch.addmm(b3, h, W3), a)
-        return loss, torch.autograd.grad(loss, parameters)
-
-    return value_and_grad
-
-
-def compiled(parameters, x, a):
-    """`lean` compiled, or None where torch.compile does not build."""
-    x, a = torch.from_numpy(x), torch.from_numpy(a)
-    parameters = [torch.tensor(p, requires_grad=True) for p in parameters]
-
-    @torch.compile(dynamic=False)
-    def loss(W1, b1, W2, b2, W3, b3):
-        h = torch.tanh(torch.addmm(b1, x, W1))
-        h = torch.tanh(torch.addmm(b2, h, W2))
-        return F.cross_entropy(torch.addmm(b3, h, W3), a)
 
     def value_and_grad():
         value = loss(*parameters)
         return value, torch.autograd.grad(value, parameters)
 
+    return value_and_grad
+
+
+def lean(parameters, x, a):
+    x, a = on("cpu", x, a)
+    loss = lambda *parameters: F.cross_entropy(output(x, *parameters), a)
+    return differentiated(loss, moving(parameters))
+
+
+def compiled(parameters, x, a):
+    """`lean` compiled, or None where torch.compile does not build."""
+    x, a = on("cpu", x, a)
+    loss = lambda *parameters: F.cross_entropy(output(x, *parameters), a)
+    value_and_grad = differentiated(torch.compile(loss, dynamic=False), moving(parameters))
     try:
         value_and_grad()
     except Exception as error:  # whatever a compiler may lack
@@ -54,16 +63,11 @@ def compiled(parameters, x, a):
 
 def lean_update(parameters, x, a, device):
     """() -> gradients, of one step of Adam with the data as they are, on that device."""
-    x, a = torch.from_numpy(x).to(device), torch.from_numpy(a).to(device)
-    parameters = [torch.tensor(p, device=device, requires_grad=True) for p in parameters]
-    *hidden, (W, b) = list(zip(parameters[::2], parameters[1::2]))
+    (x, a), parameters = on(device, x, a), moving(parameters, device)
     adam = torch.optim.Adam(parameters, 1e-4, fused=True)
 
     def update():
-        h = x
-        for V, c in hidden:
-            h = torch.addmm(c, h, V).tanh_()
-        gradients = torch.autograd.grad(F.cross_entropy(torch.addmm(b, h, W), a), parameters)
+        gradients = torch.autograd.grad(F.cross_entropy(output(x, *parameters), a), parameters)
         for p, d in zip(parameters, gradients):
             p.grad = d
         adam.step()
@@ -73,22 +77,13 @@ def lean_update(parameters, x, a, device):
 
 
 def lean_network(parameters, x, g):
-    """() -> gradients of Σ g h, g (B, 2) given: the network's forward and backward pass alone."""
-    x, g = torch.from_numpy(x), torch.from_numpy(g)
-    parameters = [torch.tensor(p, requires_grad=True) for p in parameters]
-    W1, b1, W2, b2, W3, b3 = parameters
-
-    def backward():
-        h = torch.tanh(torch.addmm(b1, x, W1))
-        h = torch.tanh(torch.addmm(b2, h, W2))
-        return torch.autograd.grad(torch.addmm(b3, h, W3), parameters, g)
-
-    return backward
+    """() -> gradients of Σ g h, g (B, 2) given."""
+    (x, g), parameters = on("cpu", x, g), moving(parameters)
+    return lambda: torch.autograd.grad(output(x, *parameters), parameters, g)
 
 
 def usual(parameters, x, a):
-    """() -> (loss, gradients): the same numbers at every call."""
-    x, a = torch.from_numpy(x), torch.from_numpy(a)
+    x, a = on("cpu", x, a)
     sizes = [p.shape for p in parameters[::2]]
     layers = [layer for n, m in sizes for layer in (nn.Linear(n, m, dtype=x.dtype), nn.Tanh())]
     network = nn.Sequential(*layers[:-1])

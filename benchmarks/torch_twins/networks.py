@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from npgrad import beside
+
 ACTIVATIONS = dict(
     tanh=nn.Tanh, relu=nn.ReLU, softplus=nn.Softplus, elu=nn.ELU, identity=nn.Identity
 )
@@ -11,18 +13,27 @@ ACTIVATIONS = dict(
 
 def network(model, theta, dtype):
     """The torch module of an npgrad mlp, holding a copy of θ."""
-    Activation, pairs = ACTIVATIONS[model.activation], list(zip(model.sizes, model.sizes[1:]))
-    layers = [x for n, m in pairs for x in (nn.Linear(n, m, model.bias), Activation())][:-1]
-    module = nn.Sequential(*layers).to(dtype)
-    load(module, theta)
+    Activation, bias = ACTIVATIONS[model.activation], "b1" in model.layout.shapes
+    pairs = zip(model.sizes, model.sizes[1:])
+    layers = [x for n, m in pairs for x in (nn.Linear(n, m, bias), Activation())]
+    module = nn.Sequential(*layers[:-1]).to(dtype)
+    load(module.parameters(), theta)
     return module
 
 
+def networks(model, theta, dtype):
+    """The modules of an actor–critic's model: [policy, value], or one of both."""
+    if not isinstance(model, beside):
+        return [network(model, theta, dtype)]
+    pairs = zip((model.first, model.second), model.layout.views(theta))
+    return [network(one, part, dtype) for one, part in pairs]
+
+
 @torch.no_grad()
-def load(module, theta):
-    """Put θ into the parameters of a module: matrices lie transposed."""
+def load(tensors, theta):
+    """Put θ into parameters: matrices lie transposed."""
     first = 0
-    for p in module.parameters():
+    for p in tensors:
         piece = theta[first : first + p.numel()].reshape(p.shape[::-1])
         p.copy_(torch.from_numpy(piece.T if p.ndim > 1 else piece))
         first += p.numel()
@@ -31,8 +42,3 @@ def load(module, theta):
 def pack(tensors):
     """Parameters or their gradients as one vector, as θ is laid out; double precision."""
     return np.concatenate([p.detach().t().reshape(-1).double().numpy() for p in tensors])
-
-
-def flat(module, gradient=False):
-    """The parameters, or the gradients they hold, as θ is laid out. Shape (size of θ,)."""
-    return pack(p.grad if gradient else p for p in module.parameters())

@@ -7,54 +7,57 @@
     rmsprop_outside   g ← αg + (1−α)d²;   p ← p − η d/(√g + ε)      torch.optim.RMSprop, ε 1e-8
     adam              Kingma & Ba 2015, Algorithm 1                 torch.optim.Adam
 
-All have param_groups, as torch's optimisers have them, and step(gradients), one for each parameter
-in the groups' order.
+All have param_groups, as torch's optimisers have them, `parameters`, and step(gradients) with one
+for each of the parameters.
 """
 
 import torch
 
 
-class RMSProp:
-    def __init__(self, groups, decay=0.99, eps=0.1):
-        self.param_groups, self.decay, self.eps = groups, decay, eps
-        self.g = [[torch.zeros_like(p) for p in group["params"]] for group in groups]
-
-    @torch.no_grad()
-    def step(self, gradients):
-        rest = iter(gradients)
-        for group, g in zip(self.param_groups, self.g):
-            d = [next(rest) for _ in g]
-            torch._foreach_mul_(g, self.decay)
-            torch._foreach_addcmul_(g, d, d, 1.0 - self.decay)
-            root = torch._foreach_add(g, self.eps)
-            torch._foreach_sqrt_(root)
-            torch._foreach_addcdiv_(group["params"], d, root, -group["lr"])
-
-
-class Momentum:
-    def __init__(self, groups, decay=0.99):
-        self.param_groups, self.decay = groups, decay
-        self.m = [[torch.zeros_like(p) for p in group["params"]] for group in groups]
-
-    @torch.no_grad()
-    def step(self, gradients):
-        rest = iter(gradients)
-        for group, m in zip(self.param_groups, self.m):
-            torch._foreach_lerp_(m, [next(rest) for _ in m], 1.0 - self.decay)
-            torch._foreach_add_(group["params"], m, alpha=-group["lr"])
-
-
 class Torch:
-    """An optimiser of torch's, handed gradients without accumulation."""
+    """An optimiser of torch's, handed gradients without accumulation. parameters: in the order of
+    the gradients, if that is not the groups'."""
 
-    def __init__(self, optimizer):
+    def __init__(self, optimizer, parameters=None):
         self.param_groups, self.move = optimizer.param_groups, optimizer.step
-        self.parameters = [p for group in self.param_groups for p in group["params"]]
+        self.parameters = parameters or [p for g in self.param_groups for p in g["params"]]
 
     def step(self, gradients):
         for p, d in zip(self.parameters, gradients):
             p.grad = d
         self.move()
+
+
+class Exact:
+    """The base of the others: statistics are one tensor for each parameter."""
+
+    def __init__(self, groups, decay=0.99, eps=0.1):
+        self.param_groups, self.decay, self.eps = groups, decay, eps
+        self.parameters = [p for group in groups for p in group["params"]]
+        self.statistics = [torch.zeros_like(p) for p in self.parameters]
+
+    @torch.no_grad()
+    def step(self, gradients):
+        first = 0
+        for group in self.param_groups:
+            part = slice(first, first + len(group["params"]))
+            self.move(group, list(gradients[part]), self.statistics[part])
+            first = part.stop
+
+
+class RMSProp(Exact):
+    def move(self, group, d, g):
+        torch._foreach_mul_(g, self.decay)
+        torch._foreach_addcmul_(g, d, d, 1.0 - self.decay)
+        root = torch._foreach_add(g, self.eps)
+        torch._foreach_sqrt_(root)
+        torch._foreach_addcdiv_(group["params"], d, root, -group["lr"])
+
+
+class Momentum(Exact):
+    def move(self, group, d, m):
+        torch._foreach_lerp_(m, d, 1.0 - self.decay)
+        torch._foreach_add_(group["params"], m, alpha=-group["lr"])
 
 
 def make(name, groups, decay=0.99, eps=0.1, lean=True):

@@ -3,7 +3,7 @@
     Usual    as tutorials write it: torch.distributions and a graph at every step, losses summed at
              the end, torch's default optimiser
     Lean     acts without gradient, one batched forward and backward per episode, fused or foreach
-             optimiser, observations used as they are
+             optimiser
     Gumbel   Lean, with this library's way of sampling instead of torch.multinomial: argmax of the
              preferences plus noise drawn for many steps at once
     Bare     Gumbel, acting by torch's kernels on the weights, past the module: as little as torch
@@ -19,11 +19,7 @@ import numpy as np
 import torch
 from torch.distributions import Categorical
 
-from benchmarks.torch_twins import heads, optimizers
-from benchmarks.torch_twins.networks import flat, network
-
-__all__ = ["Bare", "Gumbel", "Lean", "Moving", "Usual", "flat", "loss", "network", "value_loss"]
-BLOCK = 128  # steps of noise drawn at once
+from benchmarks.torch_twins.twin import Twin
 
 
 def loss(log_probs, weights):
@@ -36,37 +32,22 @@ def value_loss(v, G):
     return 0.5 * ((G - v) ** 2).sum()
 
 
-class Usual:
-    """policy and value: modules (value None without a learned baseline)."""
-
+class Usual(Twin):
     lean = False
 
     def __init__(self, env, config, policy, value):
-        self.env, self.config, self.gamma = env, config, config.gamma
-        self.policy, self.value = policy, value
-        self.dtype = next(policy.parameters()).dtype
-        groups = [dict(params=list(policy.parameters()), lr=config.step_size)]
-        if value is not None:
-            groups.append(dict(params=list(value.parameters()), lr=config.step_size_w))
-        self.parameters = [p for group in groups for p in group["params"]]
-        self.optimizer = optimizers.make(config.optimizer, groups, lean=self.lean)
+        super().__init__(env, config, policy, value)
+        self.both_step_sizes()
         self.mean_return, self.returns_seen = 0.0, 0
 
-    def features(self, s):
-        return torch.as_tensor(s, dtype=self.dtype)
-
-    def returns(self, rewards, v_final):
+    def returns(self, rewards, last):
         """G_t, and γ^t. Both (T,)."""
-        G = []
+        G, gamma = [], self.config.gamma
         for r in reversed(rewards):
-            v_final = r + self.gamma * v_final
-            G.append(v_final)
-        G.reverse()
-        discounts = self.gamma ** torch.arange(len(G), dtype=self.dtype)
-        return torch.tensor(G, dtype=self.dtype), discounts
-
-    def draw(self, pi):
-        return pi.sample()
+            last = r + gamma * last
+            G.append(last)
+        discounts = gamma ** torch.arange(len(G), dtype=self.dtype)
+        return torch.tensor(G[::-1], dtype=self.dtype), discounts
 
     def episode(self):
         """Play one episode, learn from it, return its number of steps."""
@@ -87,11 +68,7 @@ class Usual:
         v = None if self.value is None else torch.stack(values)
         G, discounts = self.returns(rewards, v_final)
         total = self.loss(torch.stack(log_probs), v, G, discounts)
-        self.policy.zero_grad()
-        if self.value is not None:
-            self.value.zero_grad()
-        total.backward()
-        self.optimizer.step([p.grad for p in self.parameters])
+        self.optimizer.step(self.differentiate(total))
         self.learn_mean(G)
         return len(rewards)
 
@@ -115,16 +92,8 @@ class Usual:
 class Lean(Usual):
     lean = True
 
-    def __init__(self, env, config, policy, value):
-        super().__init__(env, config, policy, value)
-        self.head = heads.head(env.action_space, config.network)
-
-    def features(self, s):
-        x = torch.from_numpy(s)  # shares memory: CartPole's observations are new, float32 arrays
-        return x if self.dtype == x.dtype else x.to(self.dtype)
-
-    def act(self, x):
-        return self.head.draw(self.policy(x))
+    def preferences(self, x):
+        return self.policy(x)
 
     def play(self):
         """One episode: x (T + 1, n), A, rewards, whether it terminated."""
@@ -133,12 +102,12 @@ class Lean(Usual):
         terminated = truncated = False
         with torch.inference_mode():
             while not (terminated or truncated):
-                a = self.act(self.features(s))
+                a = self.draw(self.preferences(self.features(s)))
                 S.append(s)
                 s, r, terminated, truncated, _ = self.env.step(a)
                 A.append(a)
                 R.append(r)
-        return self.features(np.array([*S, s])), A, R, terminated
+        return self.features(np.array([*S, s])), self.head.tensor(A), R, terminated
 
     def targets(self, x, rewards, terminated):
         """v̂ of all steps, or None; G; γ^t."""
@@ -150,17 +119,15 @@ class Lean(Usual):
 
     def episode(self):
         """Play the episodes of one update, learn from them, return their number of steps."""
-        steps, losses, returns = 0, [], []
-        for x, A, R, terminated in [self.play() for _ in range(self.config.episodes_per_update)]:
-            v, G, discounts = self.targets(x, R, terminated)
-            log_probs = self.head.log_prob(self.policy(x[:-1]), self.head.tensor(A))
-            losses.append(self.loss(log_probs, v, G, discounts))
-            returns.append(G)
-            steps += len(R)
-        total = losses[0] if len(losses) == 1 else torch.stack(losses).mean()
-        self.optimizer.step(torch.autograd.grad(total, self.parameters))
-        for G in returns:
+        steps, total, n = 0, 0.0, self.config.episodes_per_update
+        for _ in range(n):
+            x, A, rewards, terminated = self.play()
+            v, G, discounts = self.targets(x, rewards, terminated)
+            log_probs = self.head.log_prob(self.policy(x[:-1]), A)
+            total = total + self.loss(log_probs, v, G, discounts) / n
             self.learn_mean(G)
+            steps += len(rewards)
+        self.optimizer.step(self.differentiate(total))
         return steps
 
 
@@ -168,7 +135,6 @@ class Moving(Lean):
     def episode(self):
         """Play one episode; for each of its steps an update of θ and w."""
         x, A, rewards, terminated = self.play()
-        A = self.head.tensor(A)
         with torch.no_grad():
             v, G, discounts = self.targets(x, rewards, terminated)
         first = G[0] - (self.mean_return if v is None else v[0])
@@ -179,27 +145,13 @@ class Moving(Lean):
             total = self.loss(log_prob, v, G[t], discounts[t])
             if self.config.weighting == "total":
                 total = loss(log_prob, first) + (0.0 if v is None else value_loss(v, G[t]))
-            self.optimizer.step(torch.autograd.grad(total, self.parameters))
+            self.optimizer.step(self.differentiate(total))
         self.learn_mean(G)
         return len(rewards)
 
 
 class Gumbel(Lean):
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
-        self.noise = self.draw_noise()
-
-    def draw_noise(self):
-        """Rows of Gumbel noise, without end."""
-        while True:
-            n = int(self.env.action_space.n)
-            yield from -torch.empty(BLOCK, n, dtype=self.dtype).exponential_().log_()
-
-    def preferences(self, x):
-        return self.policy(x)
-
-    def act(self, x):
-        return (self.preferences(x) + next(self.noise)).argmax().item()
+    gumbel = True
 
 
 class Bare(Gumbel):

@@ -1,9 +1,10 @@
 """Experience replay: a ring of transitions, and batches drawn from it uniformly (DDPG §3).
 
-The ring is one array (capacity, 2n + d + 3), a State's field: row i holds s, u, r, s2, terminated,
-truncated of one step. Its memory is only taken up as rows are first written (the system hands out
-zeros lazily): capacity · (2n + d + 3) numbers in the end, 172 MB for a million transitions of
-HalfCheetah in single precision.
+The ring is one array (capacity, 2n + d + 2), a State's field: row i holds s, u, r, s2, terminated
+of one step. Its memory is only taken up as rows are first written (the system hands out zeros
+lazily):
+capacity · (2n + d + 2) numbers in the end, 168 MB for a million transitions of HalfCheetah in
+single precision.
 """
 
 import os
@@ -33,7 +34,7 @@ def empty_ring(capacity, n, d, dtype):
 
     Raises ValueError, before anything is allocated, if they will not fit into memory.
     """
-    width, free = 2 * n + d + 3, available_memory()
+    width, free = 2 * n + d + 2, available_memory()
     row = width * np.dtype(dtype).itemsize
     if free is not None and capacity * row > free:
         raise ValueError(
@@ -44,48 +45,40 @@ def empty_ring(capacity, n, d, dtype):
 
 
 class Sample(NamedTuple):
-    """N transitions, views of one array that the next sample overwrites.
-
-    S (N, n), U (N, d), R (N,), S2 (N, n), terminated and truncated (N,), 1 or 0.
-    """
+    """N transitions: S (N, n), U (N, d), r (N,), S2 (N, n), terminated (N,), 1 or 0. Discrete
+    states are S (N,) and S2 (N,). The next sample overwrites them."""
 
     S: np.ndarray
     U: np.ndarray
-    R: np.ndarray
+    r: np.ndarray
     S2: np.ndarray
     terminated: np.ndarray
-    truncated: np.ndarray
-
-
-def fields(rows, n, d):
-    """A Sample of views into `rows` (N, 2n + d + 3)."""
-    S, U, R, S2, ends = np.split(rows, np.cumsum([n, d, 1, n]), 1)
-    return Sample(S, U, R[:, 0], S2, ends[:, 0], ends[:, 1])
 
 
 class Replay:
-    """Writes into and draws from `ring`, N transitions at a time; `t` counts all ever stored."""
+    """Writes into and draws from `ring`, N transitions at a time. Actions are (d,)."""
 
-    def __init__(self, ring, n, d, N):
-        self.ring, self.n = ring, n
+    def __init__(self, ring, d, N, discrete=False):
+        self.ring, self.discrete = ring, discrete
+        self.n = n = (ring.shape[1] - d - 2) // 2
         self.row = np.empty(ring.shape[1], ring.dtype)
         self.rows = aligned((N, ring.shape[1]), ring.dtype)
-        self.batch = fields(self.rows, n, d)
+        S, U, r, S2, terminated = np.split(self.rows, np.cumsum([n, d, 1, n]), 1)
+        self.batch = Sample(S, U, r[:, 0], S2, terminated[:, 0])
         self.indices = np.empty(N, np.intp)
 
-    def store(self, t, s, u, r, s2, terminated, truncated):
+    def store(self, t, s, u, r, s2, terminated):
         """Put transition number t (from 0) in the place of number t − capacity.
 
         Raises FloatingPointError, with nothing stored, if a number is not finite in its precision.
         """
         row, n = self.row, self.n
         with np.errstate(over="ignore"):
-            row[:n], row[n : -n - 3], row[-n - 3], row[-n - 2 : -2] = s, u, r, s2
-        row[-2], row[-1] = terminated, truncated
+            row[:n], row[n : -n - 2], row[-n - 2], row[-n - 1 : -1] = s, u, r, s2
+        row[-1] = terminated
         if not np.isfinite(row).all():
             raise FloatingPointError(
-                f"the environment returned reward {r} and observation {s2} at step {t + 1}: "
-                f"both must be finite in {row.dtype}"
+                f"reward {r} and observation {s2} at step {t + 1}: must be finite in {row.dtype}"
             )
         self.ring[t % len(self.ring)] = row
 
@@ -93,4 +86,7 @@ class Replay:
         """A Sample of those stored, drawn uniformly and independently, t of them ever stored."""
         self.indices[:] = rng.integers(min(t, len(self.ring)), size=len(self.rows))
         self.ring.take(self.indices, 0, self.rows, "clip")  # the one mode that writes straight out
-        return self.batch
+        if not self.discrete:
+            return self.batch
+        S, S2 = (x[:, 0].astype(np.intp) for x in (self.batch.S, self.batch.S2))
+        return self.batch._replace(S=S, S2=S2)

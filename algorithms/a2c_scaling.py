@@ -1,0 +1,73 @@
+"""Normalised features and rewards for A2C, by running moments (common practice).
+
+    s ← (s − mean)/√(variance + 1e-8), within ±10        mean, variance of the features so far
+    r ← r/√(variance + 1e-8), within ±10                 variance of Σ_k γ^k r_{t−k} so far
+
+Moments of n numbers are an array (3, n): their count, mean, and Σ (x − mean)².
+"""
+
+import numpy as np
+
+from algorithms.common.spaces import one_hot
+from algorithms.common.worlds import Step
+
+FARTHEST = 10.0  # bound of what is normalised, in standard deviations (common practice)
+LEAST = 1e-8  # variance that normalisation adds
+
+
+def merge(moments, x, of):
+    """Count the rows of x (k, n) into moments (3, n) where of (k,) is True (Chan et al. 1979)."""
+    k = np.count_nonzero(of)
+    if k == 0:
+        return
+    count, mean, squares = moments
+    weight = of.astype(x.dtype)
+    new = weight.dot(x) / k
+    gap = new - mean
+    squares += weight.dot((x - new) ** 2) + gap**2 * count * k / (count + k)
+    mean += gap * k / (count + k)
+    count += k
+
+
+def normalise(moments, x):
+    """(x − mean)/√(variance + 1e-8), kept within ±10; x unchanged before the first count."""
+    count, mean, squares = moments
+    if count[0] == 0:
+        return x
+    return np.clip((x - mean) / np.sqrt(squares / count + LEAST), -FARTHEST, FARTHEST)
+
+
+class Scaled:
+    """Worlds whose features and rewards are normalised as config asks. state.seen and
+    state.returned, the moments of transitions so far, change in place at every step."""
+
+    def __init__(self, worlds, config, state):
+        self.worlds, self.config, self.state = worlds, config, state
+        self.N, self.take_ended = worlds.N, worlds.take_ended
+        self.trace = np.zeros(self.N)  # Σ_k γ^k r_{t−k} within each episode
+
+    @property
+    def s(self):
+        return self._scale(self.worlds.s)
+
+    def _raw(self, s):
+        return one_hot(s, self.worlds.n).astype(float)
+
+    def _scale(self, s):
+        if not self.config.normalize_observations:
+            return s
+        return normalise(self.state.seen, self._raw(s))
+
+    def step(self, A):
+        s = self.worlds.s
+        s = self._raw(s) if self.config.normalize_observations else s
+        r, s2, terminated, truncated, real = self.worlds.step(A)
+        if self.config.normalize_observations:
+            merge(self.state.seen, s, real)
+        if self.config.normalize_returns:
+            self.trace = self.config.gamma * self.trace + r
+            merge(self.state.returned, self.trace[:, None], real)
+            self.trace[terminated | truncated] = 0.0
+            count, _, squares = self.state.returned[:, 0]
+            r = np.clip(r / np.sqrt(squares / count + LEAST), -FARTHEST, FARTHEST)
+        return Step(r, self._scale(s2), terminated, truncated, real)

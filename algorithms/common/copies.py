@@ -1,0 +1,166 @@
+"""Several environments like one: the object itself first, then faithful copies of it.
+
+A copy is faithful if all that the object holds, but for what an episode changes by itself, is the
+same in it: numbers, words, flags and arrays, in its attributes and in theirs.
+"""
+
+import copy
+import pickle
+import random
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from types import FunctionType, ModuleType
+
+import gymnasium
+import numpy as np
+from gymnasium.vector.utils import CloudpickleWrapper
+
+from algorithms.common.spaces import is_factory
+
+GENERATORS = (np.random.Generator, np.random.RandomState, random.Random)
+PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, np.ndarray)
+OPAQUE = (type, ModuleType, FunctionType, gymnasium.Space)
+GYMNASIUMS = ("_np_random", "_np_random_seed", "spec", "_cached_spec")  # of every environment
+STEPS = 32  # in which a fresh environment shows what an episode changes
+HAND_IN = "hand in a function () -> environment"
+
+
+def makers(env, n) -> list[Callable]:
+    """Return n functions () -> environment.
+
+    env is a factory or an environment. For an environment, the first function returns env itself,
+    and the others return deep copies of it, or new ones made from its spec if it cannot be copied.
+
+    Raises ValueError, before anything is made, if the copies would differ from env or would all
+    draw the same random numbers: see `check_copies`.
+    """
+    if is_factory(env):
+        return [env] * n
+    if n > 1:
+        check_copies(env)
+    return [lambda: env] + [lambda: duplicate(env)] * (n - 1)
+
+
+def picklable_makers(env, n) -> list[Callable]:
+    """Return `makers` for processes; if env cannot be pickled, they make it from its spec.
+
+    Raises ValueError as `makers`, and if a process would receive something that differs from env.
+    """
+    make = makers(env, n)
+    if is_factory(env):
+        return make
+    try:
+        arrived = pickle.loads(pickle.dumps(CloudpickleWrapper(env))).fn
+    except Exception:
+        if getattr(env, "spec", None) is None:
+            return make
+        check_unchanged(env)
+        return [partial(gymnasium.make, env.spec)] * n
+    check_same(env, arrived, "what a process would receive")
+    return make
+
+
+def check_copies(env):
+    """Raise ValueError if env holds a random generator of its own, whose copies would all draw the
+    same numbers; or if its copies would differ from it."""
+    for name, value in holdings(env).items():
+        if isinstance(value, GENERATORS):
+            raise ValueError(
+                f"env = {env}: its attribute {name} is a random generator, of which all copies "
+                f"would draw the same numbers: {HAND_IN}"
+            )
+    check_same(env, duplicate(env), "its copy")
+
+
+def duplicate(env):
+    """Return a deep copy of env or, if copying fails, an environment made from its spec."""
+    try:
+        return copy.deepcopy(env)
+    except Exception as error:
+        if env.spec is None:
+            raise ValueError(f"env = {env}: cannot be copied ({error}): {HAND_IN}") from error
+    return made_anew(env)
+
+
+def made_anew(env):
+    """Return an environment made from env's spec. Raises ValueError if there can be none."""
+    try:
+        return gymnasium.make(env.spec)
+    except Exception as error:
+        raise ValueError(
+            f"env = {env}: its spec makes no environment ({error}): {HAND_IN}"
+        ) from error
+
+
+def check_unchanged(env):
+    """Raise ValueError if env differs from an environment made from its spec."""
+    check_same(env, made_anew(env), "its spec")
+
+
+def check_same(env, other, what):
+    """Raise ValueError, naming an attribute, if env and `other` differ in something that no episode
+    changes. This plays in `other` and closes it."""
+    ours, theirs = holdings(env), holdings(other)
+    differ = {k for k in ours.keys() | theirs.keys() if not same(ours, theirs, k)}
+    if differ:  # a fresh one beside one that was played in: which of these change by themselves?
+        differ -= moving(other, theirs)
+    other.close()
+    for k in sorted(k for k in differ if k in theirs or "[" not in k):
+        raise ValueError(
+            f"env = {env}: its attribute {k} = {ours.get(k)!r} is {theirs.get(k, 'absent')!r} in "
+            f"{what}: {HAND_IN}"
+        )
+
+
+def moving(env, before):
+    """Return the names of all that changes in STEPS random steps of env, which held `before`."""
+    found = set()
+    env.action_space.seed(0)
+    env.reset(seed=0)
+    for _ in range(STEPS):
+        after = holdings(env)
+        found |= {k for k in before.keys() | after.keys() if not same(before, after, k)}
+        _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+        after = holdings(env)
+        found |= {k for k in before.keys() | after.keys() if not same(before, after, k)}
+        if terminated or truncated:
+            env.reset()
+    return found
+
+
+def holdings(env):
+    """Return {name: value} of the numbers, words, flags, arrays and random generators in env and in
+    its attributes, without Gymnasium's own and without spaces."""
+    found, seen, todo = {}, set(), deque([("", env)])
+    while todo:
+        name, x = todo.popleft()
+        if isinstance(x, PLAIN + GENERATORS):
+            found[name] = x
+        elif id(x) not in seen and not isinstance(x, OPAQUE):
+            seen.add(id(x))
+            if isinstance(x, dict):
+                todo.extend((f"{name}[{k!r}]", value) for k, value in x.items())
+            elif isinstance(x, (list, tuple, deque)):
+                todo.extend((f"{name}[{k}]", value) for k, value in enumerate(x))
+            else:
+                skip = GYMNASIUMS if isinstance(x, gymnasium.Env) else ()
+                held = getattr(x, "__dict__", {}).items()
+                todo.extend((f"{name}.{k}".lstrip("."), v) for k, v in held if k not in skip)
+    return found
+
+
+def same(ours, theirs, name):
+    """Return whether both hold `name` with the same value."""
+    if name not in ours or name not in theirs:
+        return False
+    a, b = ours[name], theirs[name]
+    if isinstance(a, GENERATORS) or type(a) is not type(b):
+        return type(a) is type(b)
+    if isinstance(a, np.ndarray):
+        return (
+            a.dtype == b.dtype
+            and a.shape == b.shape
+            and (a.dtype.hasobject or a.tobytes() == b.tobytes())
+        )
+    return bool(a == b or (a != a and b != b))

@@ -1,0 +1,237 @@
+"""The boundary to the world: one environment, of which a method sees features and rewards only.
+
+    world = World(env, state.world)
+    world.s              features of the state to act in
+    world.t              steps of the episode so far; 0: it is about to begin
+    world.step(a)        (r, s2, terminated, truncated) of action a. s2 are the features of what a
+                         led to, also when the episode is over
+    world.ended          ((return, length),) if the latest step ended an episode, else ()
+    world.episode        with record=True: the Episode that the latest step ended, else None
+    world.resumed        whether it was brought to where another one stood
+
+After a step that ended an episode, the next one has begun: world.s is its first state. What is not
+finite, or does not fit the environment's spaces, raises an error that names environment, episode,
+step and quantity. The environment is seeded at its first reset, and never again.
+
+A Position says where an environment stands: the seed, the state of the environment's generator as
+the episode began, and the actions since. A World that is made at such a Position takes the same
+actions again, and so brings its environment there. If the last observation or the return is not the
+same, it warns and begins a new episode. What a wrapper remembers of earlier episodes is lost.
+"""
+
+import warnings
+from array import array
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import inf, isfinite
+from typing import NamedTuple
+
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+from gymnasium.vector import VectorEnv
+
+from algorithms.common.spaces import decoder, encoder, is_factory
+
+BLOCK = 32  # steps after which a method yields, also within an episode
+MOST_ACTIONS = 10**6  # of one episode that a Position remembers
+
+
+@dataclass
+class Position:
+    """Where an environment stands.
+
+    seed        of the first reset
+    generator   state of the environment's generator before the episode's reset; None: as seeded
+    actions     of the episode so far, as the method drew them, one after the other
+    s           features of the state that they led to
+    G, t        Σ of the rewards and number of steps so far
+    episode     number of the episode, from 1; 0: no episode has begun
+    """
+
+    seed: int
+    generator: dict | None = None
+    actions: array = field(default_factory=lambda: array("d"))
+    s: np.ndarray = field(default_factory=lambda: np.empty(0))
+    G: float = 0.0
+    t: int = 0
+    episode: int = 0
+
+
+class Episode(NamedTuple):
+    """S (T, n) or (T,) features, A (T, ...) actions, R (T,) rewards: R[t] follows A[t].
+
+    s_final are the features after the last step. terminated says that the return ends there;
+    otherwise only the data end (truncated).
+    """
+
+    S: np.ndarray
+    A: np.ndarray
+    R: np.ndarray
+    s_final: np.ndarray
+    terminated: bool
+
+
+class World:
+    """One environment; see the module. `position` changes in place. decode turns a method's action
+    into the environment's, if it is not `algorithms.common.spaces.decoder` that does. keep=False
+    keeps no actions. world.observation is the latest observation as it was given."""
+
+    def __init__(self, env, position, record=False, decode=None, keep=True):
+        if isinstance(env, VectorEnv):
+            raise ValueError(f"env = {env}: must be one environment, no VectorEnv (a2c takes one)")
+        self.env, self.position, self.record = env, position, record
+        self.n, self.encode = encoder(env.observation_space)
+        self.decode, self.ones = decode or decoder(env.action_space), np.ones(self.n)
+        self.space, self.shape = env.observation_space, env.observation_space.shape
+        self.discrete = isinstance(self.space, Discrete)
+        self.most = inf if record else MOST_ACTIONS if keep else 0
+        self.ended, self.episode, self.resumed = (), None, position.episode > 0
+        if not self.resumed:
+            self._begin(env.reset(seed=position.seed), None)
+        elif not self._replay(np.array(position.actions), position.s, position.G, position.t):
+            self.resumed, self.ended, self.episode = False, (), None
+            text = f"{name_of(env)} does not repeat its episodes: a new one begins"
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+            if self.t > 0:
+                self._reset()
+
+    def _replay(self, actions, s, G, t):
+        """Bring the environment to the position; False if what it shows is not the same."""
+        position, first = self.position, self.env.reset(seed=self.position.seed)
+        if position.generator is not None:
+            self.env.unwrapped.np_random.bit_generator.state = position.generator
+            first = self.env.reset()
+        position.episode -= 1
+        self._begin(first, position.generator)
+        for a in actions.reshape(-1, *self.action):
+            if self.step(a)[2:] != (False, False):
+                return False
+        return self.t == t and self.G == G and np.array_equal(self.s, s)
+
+    def _reset(self):
+        generator = getattr(self.env.unwrapped, "np_random", None)
+        state = None if generator is None else generator.bit_generator.state
+        self._begin(self.env.reset(), state)
+
+    def _begin(self, first, generator):
+        """Note that an episode begins with what reset() gave."""
+        position, space = self.position, self.env.action_space
+        position.generator, position.episode = generator, position.episode + 1
+        position.actions = array("d" if isinstance(space, Box) else "q")
+        self.action = () if isinstance(space, Discrete) else (int(np.prod(space.shape)),)
+        self.S, self.R = array("q" if self.discrete else "d"), array("d")
+        self.t, self.G = position.t, position.G = 0, 0.0
+        self.s = position.s = self._features(first[0])
+
+    def _features(self, observation):
+        """Features of an observation that fits the space and is finite, or an error."""
+        if self.discrete:
+            whole = isinstance(observation, (int, np.integer)) or (
+                np.ndim(observation) == 0 and np.asarray(observation).dtype.kind in "iu"
+            )
+            k = self.encode(observation) if whole else -1
+            if not 0 <= k < self.n:
+                raise ValueError(
+                    f"{self.where()}: observation = {shown(observation)}: must be in {self.space}"
+                )
+            self.observation = observation
+            return k
+        if getattr(observation, "shape", None) != self.shape:
+            if np.shape(observation) != self.shape:
+                raise ValueError(
+                    f"{self.where()}: observation of shape {np.shape(observation)}: must be "
+                    f"{self.shape}, as in {self.space}"
+                )
+        s, self.observation = self.encode(observation), observation
+        if not (isfinite(s.dot(self.ones)) or np.isfinite(s).all()):
+            raise FloatingPointError(
+                f"{self.where()}: observation = {shown(observation)}: must be finite"
+            )
+        return s
+
+    def _reward(self, r):
+        """A reward as a finite float, or an error."""
+        if np.ndim(r) != 0:
+            raise ValueError(f"{self.where()}: reward = {r}: must be a number")
+        if not isfinite(r):
+            raise FloatingPointError(f"{self.where()}: reward = {r}: must be finite")
+        return float(r)
+
+    def where(self):
+        return f"{name_of(self.env)}: episode {self.position.episode}, step {self.t}"
+
+    def step(self, a):
+        """Take action a: (r, s2, terminated, truncated)."""
+        observation, r, terminated, truncated, _ = self.env.step(self.decode(a))
+        self.t = self.position.t = self.t + 1
+        if type(r) is not float or not isfinite(r):
+            r = self._reward(r)
+        s2 = self._features(observation)
+        self.G = self.position.G = self.G + r
+        if self.t <= self.most:
+            actions = self.position.actions
+            actions.extend(a.tolist()) if self.action else actions.append(a)
+        if self.record:
+            self.S.append(self.s) if self.discrete else self.S.extend(self.s.tolist())
+            self.R.append(r)
+        self.ended, self.episode = (), None
+        if terminated or truncated:
+            self.ended = ((self.G, self.t),)
+            if self.record:
+                self.episode = self._recorded(s2, bool(terminated))
+            self._reset()
+        else:
+            self.s = self.position.s = s2
+        return r, s2, bool(terminated), bool(truncated)
+
+    def _recorded(self, s_final, terminated):
+        S = np.array(self.S, np.intp if self.discrete else float)
+        A = np.array(self.position.actions).reshape(self.t, *self.action)
+        S = S if self.discrete else S.reshape(self.t, self.n)
+        return Episode(S, A, np.array(self.R), s_final, terminated)
+
+
+@contextmanager
+def opened(env):
+    """env; or what the factory () -> environment makes, which is closed in the end."""
+    made = env() if is_factory(env) else env
+    try:
+        yield made
+    finally:
+        if made is not env:
+            made.close()
+
+
+@contextmanager
+def entered(env, position, see=lambda env: env, **options):
+    """The World of see(env), env being an environment or a factory. FloatingPointErrors that leave
+    the block say where in the world they happened."""
+    with opened(env) as made:
+        world = World(see(made), position, **options)
+        try:
+            yield world
+        except FloatingPointError as error:
+            text, where = str(error), world.where()
+            known = text.startswith(where.partition(":")[0])
+            raise FloatingPointError(text if known else f"{where}: {text}") from error
+
+
+def shown(x):
+    """x as text in one line."""
+    return " ".join(str(x).split())
+
+
+def name_of(env):
+    """Its id, or the name of its class."""
+    spec = getattr(env, "spec", None)
+    return spec.id if spec else type(getattr(env, "unwrapped", env)).__name__
+
+
+def check_finite(step, **learned):
+    """Raise FloatingPointError, with the name and the step, unless all that is learned is finite:
+    name=array, or name=(array, ...) with the optimiser's statistics."""
+    for name, arrays in learned.items():
+        for x in arrays if isinstance(arrays, tuple) else (arrays,):
+            x = x.reshape(-1)
+            if not (isfinite(x.dot(x)) or np.isfinite(x).all()):
+                raise FloatingPointError(f"{name} has diverged: not finite at step {step}")

@@ -1,0 +1,231 @@
+"""What the studies share: the command line, runs over seeds, playing, tables and pictures."""
+
+import argparse
+import json
+import re
+import time
+from concurrent.futures import ProcessPoolExecutor
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.ticker import EngFormatter
+
+from algorithms.common.worlds import close, vectorized
+from algorithms.runner.plot import COLOURS, bootstrap_band, running_mean
+from benchmarks.record import RESULTS, save
+
+WINDOW = EPISODES = 100
+POINTS = 60  # of a learning curve that is recorded
+HELP = dict(
+    env="instead of each method's own",
+    steps="instead of each method's own",
+    again="run again what begins with these words, recorded or not",
+    draw="draw what is recorded, run nothing",
+    jobs="processes",
+    keep="run no variant that is on record",
+    minutes="of training, for halfcheetah",
+    quick="run a little of everything, record nothing",
+    seeds="number of seeds: 0, 1, ...",
+)
+
+
+def options(doc, parts=(), **flags):
+    """Read the command line. `parts` are the words that it may give, by default all of them. A flag
+    with default False is a switch; the others take a value of their default's type."""
+
+    def part(word):
+        if word not in parts:
+            raise argparse.ArgumentTypeError(f"{word}: must be of {', '.join(parts)}")
+        return word
+
+    parser = argparse.ArgumentParser(description=doc.split("\n")[0])
+    if parts:
+        text = f"of {', '.join(parts)}; by default all of them"
+        parser.add_argument("parts", nargs="*", metavar="PART", type=part, help=text)
+    for name, default in flags.items():
+        kind = dict(action="store_true") if default is False else dict(type=type(default))
+        parser.add_argument(f"--{name}", default=default, help=HELP.get(name), **kind)
+    given = parser.parse_args()
+    if parts:
+        given.parts = given.parts or list(parts)
+    return given
+
+
+def gather(name, settings, jobs, run, again=""):
+    """Return {words of a job: run(*job)} for all jobs, and record each in results/NAME.json as it
+    ends. A job that is recorded there with the same settings is not run again, unless its words
+    begin with `again`."""
+    path, runs = RESULTS / f"{name}.json", {}
+    if path.exists():
+        record = json.loads(path.read_text())
+        if record["settings"] == json.loads(json.dumps(settings)):
+            runs = record["runs"]
+    for job in jobs:
+        key = " ".join(map(str, job))
+        if key not in runs or (again and f"{key} ".startswith(f"{again} ")):
+            runs[key] = show(key, run(*job))
+            save(name, f"benchmarks.{name}", dict(settings=settings, runs=runs))
+    return runs
+
+
+def show(key, found):
+    """Print the numbers and words of a run, without its lists and curves; return the run."""
+    short = {name: x for name, x in found.items() if not isinstance(x, (list, dict))}
+    print(f"{key}: {short}", flush=True)
+    return found
+
+
+def each_seed(run, seeds, jobs):
+    """Yield run(seed) of seeds 0, 1, ..., in order, from so many processes."""
+    if jobs == 1:
+        yield from map(run, range(seeds))
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        yield from pool.map(run, range(seeds))
+
+
+def episodes(training):
+    """The reports of a page's `train` in which an episode ended."""
+    return (metrics for metrics in training if metrics.returns)
+
+
+def play(env, act, n=EPISODES, gamma=1.0):
+    """Return Σ_t γ^t r_t (n,) of n episodes, played side by side in environments like env, on seeds
+    that no learning uses. act(S) gives the actions of all n observations."""
+    own = env.spec and env.spec.vector_entry_point and not env.spec.additional_wrappers
+    envs = vectorized(env, n, "vector_entry_point" if own else "sync")
+    S, _ = envs.reset(seed=10**6)
+    G, weight, going = np.zeros(n), 1.0, np.ones(n, bool)
+    while going.any():
+        S, r, terminated, truncated, _ = envs.step(act(S))
+        G += going * weight * r
+        weight *= gamma
+        going &= ~(terminated | truncated)
+    close(envs, env)
+    return G
+
+
+def player(page, env, config, state, greedy):
+    """act(S) of a page, at the parameters that its State has by then."""
+    act, rng = page.actor(env, config), np.random.default_rng(10**6)
+
+    def actions(S):
+        parameters = {name: getattr(state, name) for name in state.parameters}
+        return np.array([act(parameters, s, rng, greedy) for s in S])
+
+    return actions
+
+
+def evaluate(page, env, config, state):
+    """Mean returns of 100 episodes with the policy learned, as it is and by its mode."""
+    mean = lambda greedy: float(play(env, player(page, env, config, state, greedy)).mean())
+    return dict(evaluation=mean(False), evaluation_greedy=mean(True))
+
+
+def learn(page, env, config, seed, goal, most=np.inf, clock=time.process_time, scale=1.0):
+    """Let a page learn until it ends, or has made `most` steps: (State, measures).
+
+    The measures are of the mean of the last 100 training returns, each divided by `scale`: its last
+    value, where it first was at the goal (None: nowhere), and its curve. Seconds count from the
+    first report on, since processes take a moment to begin.
+    """
+    state, rows, first = page.init(env, config, seed), [], 0
+    for metrics in page.train(env, config, state):
+        if not first and metrics.steps:
+            first, start = metrics.steps, clock()
+        rows += [(metrics.steps, clock() - start, G / scale) for G in metrics.returns]
+        if metrics.steps >= most:
+            break
+    seconds, last = clock() - start, metrics.steps
+    steps, times, returns = np.array(rows).T
+    means = running_mean(returns, WINDOW)
+    k = episodes_until(returns, goal)
+    points = np.linspace(0, len(means) - 1, min(POINTS, len(means))).astype(int)
+    return state, dict(
+        seed=seed,
+        return_last_100=float(means[-1]),
+        seconds=seconds,
+        steps_per_second=(last - first) / seconds,
+        steps_until_reached=k and int(steps[k - 1]),
+        episodes_until_reached=k,
+        seconds_until_reached=k and float(times[k - 1]),
+        curve=dict(steps=steps[points].astype(int).tolist(), means=means[points].round(1).tolist()),
+    )
+
+
+def episodes_until(returns, level):
+    """The number of episodes until the mean of the latest 100 is at a level; None: never."""
+    means = running_mean(returns, WINDOW)[WINDOW - 1 :] if len(returns) >= WINDOW else np.empty(0)
+    at = np.flatnonzero(means >= level - 1e-9)
+    return int(at[0]) + WINDOW if at.size else None
+
+
+def table(head, rows):
+    """Return a table in Markdown, one line for each row of words."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def minus(text):
+    """Replace hyphens before numbers by minus signs."""
+    return re.sub(r"(?<!\w)-(?=\d)", "−", text)
+
+
+def maybe(x, form=",.0f"):
+    """x in words, a dash for None."""
+    return "–" if x is None else f"{x:{form}}"
+
+
+def median(values):
+    """The median, where None counts as infinite; None if it is that."""
+    middle = float(np.median([np.inf if x is None else x for x in values]))
+    return middle if np.isfinite(middle) else None
+
+
+def by_seed(runs, goal):
+    """Return a table of the measures of runs, a row for each seed, and how many reach the goal."""
+    names = [name for name, x in runs[0].items() if not isinstance(x, dict)]
+    cell = lambda x: maybe(x, ",.1f" if isinstance(x, float) else ",")
+    rows = [[cell(run[name]) for name in names] for run in runs]
+    rows.append(["median", *(cell(median([run[name] for run in runs])) for name in names[1:])])
+    solved = sum(run["evaluation"] >= goal for run in runs)
+    head = [name.replace("_", " ") for name in names]
+    return f"{table(head, rows)}\n{solved} of {len(runs)} seeds evaluate at {goal:g} or more.\n"
+
+
+def subplots(rows=1, columns=1, size=(8, 4.8), **how):
+    """Return plt.subplots with axes that are open above and at the right."""
+    with plt.rc_context({"axes.spines.top": False, "axes.spines.right": False}):
+        return plt.subplots(rows, columns, figsize=size, layout="constrained", **how)
+
+
+def in_steps(axis):
+    """Write the numbers of an axis as 20k, 1M."""
+    axis.set_major_formatter(EngFormatter(sep=""))
+
+
+def band(ax, x, curves, colour, label, thin=False):
+    """Draw the mean over runs of curves (runs, n) with its 95 % bootstrap band; thin: each run."""
+    if len(curves) > 1:
+        ends = bootstrap_band(curves, np.random.default_rng(0))
+        ax.fill_between(x, *ends, color=colour, alpha=0.15, linewidth=0)
+    if thin:
+        ax.plot(x, curves.T, color=colour, alpha=0.3, linewidth=0.8)
+    ax.plot(x, curves.mean(0), color=colour, linewidth=2, label=label)
+
+
+def draw(runs, title, goal, path):
+    """Draw the learning curves of runs, as `learn` gives them."""
+    fig, ax = subplots()
+    curves = [run["curve"] for run in runs]
+    grid = np.linspace(max(c["steps"][0] for c in curves), min(c["steps"][-1] for c in curves), 300)
+    means = np.array([np.interp(grid, c["steps"], c["means"]) for c in curves])
+    label = f"mean of {len(runs)} seeds, 95 % bootstrap band; thin: each seed"
+    band(ax, grid, means, COLOURS[0], label, thin=True)
+    ax.axhline(goal, color="black", ls="--", lw=1, label=f"threshold, {goal:g}")
+    ax.set_title(title, loc="left")
+    ax.set(xlabel="environment steps", ylabel=f"return, mean of the last {WINDOW} episodes")
+    in_steps(ax.xaxis)
+    ax.margins(x=0.01)
+    ax.legend(frameon=False, loc="lower right")
+    fig.savefig(path, dpi=120)
