@@ -320,7 +320,7 @@ def test_processes__what_cannot_be_copied_is_made_from_its_spec_if_unchanged():
     assert {n for report in list(training) for n in report.lengths} == {LENGTH}
     assert state.T.sum() > 60 and len(lives()) == 2
     env.unwrapped.fault = "fine"
-    with pytest.raises(ValueError, match="its attribute .*fault = 'fine' is 'locked' in its"):
+    with pytest.raises(ValueError, match=r"its attribute .*fault = 'fine' is 'locked' in its"):
         next(learning(env, workers=2)[1])
 
 

@@ -567,5 +567,6 @@ def test_train__stops_where_v_diverges():
     """γ = 0 and α = 3: every visit doubles the error, until it overflows."""
     env = Script(Discrete(1), [([0] * 2000, [1.0] * 1999, False)])
     overflow = np.errstate(over="ignore", invalid="ignore")
-    with overflow, pytest.raises(FloatingPointError, match=r"w has diverged: δ = .*step_size = 3.0 may be"):
+    message = r"w has diverged: δ = .*step_size = 3.0 may be"
+    with overflow, pytest.raises(FloatingPointError, match=message):
         learn(env, Config(gamma=0.0, step_size=3.0))
