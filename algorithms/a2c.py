@@ -49,8 +49,7 @@ from algorithms.common.config import (
 )
 from algorithms.common.metrics import Metrics
 from algorithms.common.policy import Network, make_actor_critic
-from algorithms.common.spaces import encoder, one_hot, spaces
-from algorithms.common.world import check_finite
+from algorithms.common.world import check_finite, encoder, one_hot, spaces
 from algorithms.common.worlds import Worlds, close, vectorized
 from npgrad import OPTIMIZERS, ActorCritic
 from npgrad.memory import aligned_copy

@@ -8,7 +8,7 @@ Moments of n numbers are an array (3, n): their count, mean, and Σ (x − mean)
 
 import numpy as np
 
-from algorithms.common.spaces import one_hot
+from algorithms.common.world import one_hot
 from algorithms.common.worlds import Step
 
 FARTHEST = 10.0  # bound of what is normalised, in standard deviations (common practice)

@@ -50,8 +50,7 @@ from algorithms.common.asynchronous import (
 )
 from algorithms.common.config import Count, NonNegative
 from algorithms.common.policy import make_actor_critic
-from algorithms.common.returns import returns
-from algorithms.common.world import Position, World
+from algorithms.common.world import Position, World, returns
 from npgrad import ActorCritic
 from npgrad.memory import aligned_copy
 

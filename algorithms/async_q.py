@@ -52,9 +52,7 @@ from algorithms.common.asynchronous import (
 )
 from algorithms.common.config import Count, check
 from algorithms.common.policy import make_policy
-from algorithms.common.returns import returns
-from algorithms.common.spaces import spaces
-from algorithms.common.world import Position, World
+from algorithms.common.world import Position, World, returns, spaces
 from npgrad import at
 
 

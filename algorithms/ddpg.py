@@ -44,8 +44,7 @@ from algorithms.common.config import (
     check,
 )
 from algorithms.common.metrics import Metrics
-from algorithms.common.spaces import encoder, spaces
-from algorithms.common.world import BLOCK, Position, check_finite, entered
+from algorithms.common.world import BLOCK, Position, check_finite, encoder, entered, spaces
 from algorithms.ddpg_networks import Networks, models
 from algorithms.ddpg_noise import Noise
 from algorithms.ddpg_replay import Replay, empty_ring

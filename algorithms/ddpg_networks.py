@@ -6,7 +6,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from algorithms.common.config import Count, Unit, check, widths
-from algorithms.common.spaces import encoder, spaces
+from algorithms.common.world import encoder, spaces
 from npgrad import mlp
 
 

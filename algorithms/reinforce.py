@@ -33,8 +33,7 @@ import numpy as np
 from algorithms.common.config import Count, NonNegative, OptimizerName, Unit, check
 from algorithms.common.metrics import Metrics
 from algorithms.common.policy import Network, make_policy, make_value
-from algorithms.common.returns import returns
-from algorithms.common.world import BLOCK, Position, check_finite, entered
+from algorithms.common.world import BLOCK, Position, check_finite, entered, returns
 from npgrad import OPTIMIZERS, at
 
 WEIGHTINGS = ("total", "reward_to_go", "undiscounted_state")

@@ -36,8 +36,7 @@ from gymnasium.spaces import Discrete
 from algorithms.common.config import NonNegative, Unit, check
 from algorithms.common.metrics import Metrics
 from algorithms.common.policy import Network, make_value
-from algorithms.common.spaces import encoder, spaces
-from algorithms.common.world import BLOCK, Position, check_finite, entered
+from algorithms.common.world import BLOCK, Position, check_finite, encoder, entered, spaces
 from algorithms.exact.mdp import ROW_SUM_ERROR
 from npgrad import at
 from npgrad.memory import flush

@@ -420,9 +420,9 @@ def by_the_book(env, config, state, episodes):
     SEEDS,
 )
 def test_train__is_the_box(discrete, truncate, batch_norm, action_layer, target, seed):
-    """Parameters and targets after four episodes, the ring having gone round. Batches of six hold
-    more than one state: normalised to 0, those of one would lie on the kink of every ReLU."""
-    action_layer = 2 if discrete else action_layer
+    """Parameters and targets after four episodes, the ring having gone round. Discrete states are
+    not normalised: a batch of equal ones would lie on the kink of every ReLU."""
+    action_layer, batch_norm = (2, False) if discrete else (action_layer, batch_norm)
     nets = Networks(hidden=(4, 3), action_layer=action_layer, batch_norm=batch_norm)
     config = replace(SMALL, networks=nets, target=target, copy_every=3, gamma=0.8, batch=6)
     env = lambda: Counter(5, truncate=truncate) if discrete else Arm(truncate=truncate)

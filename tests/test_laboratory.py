@@ -12,8 +12,7 @@ from worlds import LINEAR, SEEDS
 
 from algorithms import reinforce
 from algorithms.common.policy import make_policy
-from algorithms.common.returns import returns
-from algorithms.common.world import Position
+from algorithms.common.world import Position, returns
 from algorithms.exact.laboratory import (
     Study,
     enumerate_episodes,

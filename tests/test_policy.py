@@ -22,7 +22,7 @@ from algorithms.common.policy import (
     make_policy,
     make_value,
 )
-from algorithms.common.spaces import Spaces, decoder, encoder, one_hot, spaces
+from algorithms.common.world import Spaces, decoder, encoder, one_hot, spaces
 from npgrad import Head, Layout, Product, Softmax, from_function, linear, mlp, softmax
 from npgrad.distributions import METHODS
 

@@ -14,8 +14,7 @@ from worlds import CHANCE, LINEAR, NETWORKS, SEEDS, UNIT, Endless, Recorder, Scr
 
 from algorithms import reinforce
 from algorithms.common.policy import make_policy
-from algorithms.common.returns import returns
-from algorithms.common.world import BLOCK
+from algorithms.common.world import BLOCK, returns
 from algorithms.exact.mdp import (
     FiniteMDPEnv,
     action_values,

@@ -21,8 +21,7 @@ from worlds import LINEAR, SEEDS, Constant, Recorder, Scripted, Wander
 from algorithms import a2c
 from algorithms.common.copies import makers
 from algorithms.common.events import WorkerError
-from algorithms.common.spaces import decoder, encoder
-from algorithms.common.world import MOST_ACTIONS, Position, World, entered, opened
+from algorithms.common.world import MOST_ACTIONS, Position, World, decoder, encoder, entered, opened
 from algorithms.common.worlds import Worlds, check_vector, close, vectorized
 from algorithms.ddpg import Networks
 from algorithms.exact.mdp import FiniteMDPEnv

@@ -16,7 +16,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector.utils import CloudpickleWrapper
 
-from algorithms.common.spaces import is_factory
+from algorithms.common.world import is_factory
 
 GENERATORS = (np.random.Generator, np.random.RandomState, random.Random)
 PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, np.ndarray)

@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from algorithms.common.config import check, widths
-from algorithms.common.spaces import decoder, encoder, one_hot, spaces
+from algorithms.common.world import decoder, encoder, one_hot, spaces
 from npgrad import Head, beside, from_function, gaussian, linear, mlp, product, softmax
 
 

@@ -17,20 +17,23 @@ A Position says where an environment stands: the seed, the state of the environm
 the episode began, and the actions since. A World that is made at such a Position takes the same
 actions again, and so brings its environment there. If the last observation or the return is not the
 same, it warns and begins a new episode. What a wrapper remembers of earlier episodes is lost.
+
+Features s of an observation: its n numbers, for a Box of any shape but an image; an index 0, ...,
+n − 1 in place of a one-hot vector, for Discrete. An action a of a method is an index for Discrete,
+a vector of indices for MultiDiscrete and MultiBinary, a vector of numbers for a Box.
 """
 
 import warnings
 from array import array
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import inf, isfinite
+from math import inf, isfinite, prod
 from typing import NamedTuple
 
+import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.vector import VectorEnv
-
-from algorithms.common.spaces import decoder, encoder, is_factory
 
 BLOCK = 32  # steps after which a method yields, also within an episode
 MOST_ACTIONS = 10**6  # of one episode that a Position remembers
@@ -73,7 +76,7 @@ class Episode(NamedTuple):
 
 class World:
     """One environment; see the module. `position` changes in place. decode turns a method's action
-    into the environment's, if it is not `algorithms.common.spaces.decoder` that does. keep=False
+    into the environment's, if it is not `algorithms.common.world.decoder` that does. keep=False
     keeps no actions. world.observation is the latest observation as it was given."""
 
     def __init__(self, env, position, record=False, decode=None, keep=True):
@@ -189,6 +192,95 @@ class World:
         A = np.array(self.position.actions).reshape(self.t, *self.action)
         S = S if self.discrete else S.reshape(self.t, self.n)
         return Episode(S, A, np.array(self.R), s_final, terminated)
+
+
+def returns(R, gamma, last=0.0):
+    """G_t = R[t] + γ G_{t+1}, t = T − 1, ..., 0, with G_T = last. R (T,); G (T,)."""
+    G = np.empty(len(R))
+    for t in reversed(range(len(R))):
+        G[t] = last = R[t] + gamma * last
+    return G
+
+
+class Spaces(NamedTuple):
+    """The spaces of one environment."""
+
+    observation: gymnasium.Space
+    action: gymnasium.Space
+
+
+def spaces(env):
+    """The Spaces of an Env, of one of a VectorEnv, or of what a factory makes."""
+    if isinstance(env, Spaces):
+        return env
+    if is_factory(env):
+        made = env()
+        try:
+            return spaces(made)
+        finally:
+            made.close()
+    one = "single_" if isinstance(env, VectorEnv) else ""
+    return Spaces(getattr(env, f"{one}observation_space"), getattr(env, f"{one}action_space"))
+
+
+def is_factory(env):
+    """Whether env is a function () -> environment."""
+    return callable(env) and not isinstance(env, (gymnasium.Env, VectorEnv))
+
+
+def encoder(space):
+    """(n, encode): the number of features, and observation -> features, always new ones.
+
+    Raises ValueError for images, Dict and other spaces.
+    """
+    if isinstance(space, Discrete):
+        start = int(space.start)
+        return int(space.n), lambda observation: np.intp(observation - start)
+    if isinstance(space, Box):
+        image = space.dtype == np.uint8 and len(space.shape) == 3
+        if not image:
+            if len(space.shape) == 1:
+                return space.shape[0], lambda observation: np.array(observation, float)
+            return prod(space.shape), lambda observation: np.array(observation, float).reshape(-1)
+    raise ValueError(
+        f"observation_space = {space}: must be Discrete or a Box that is no image "
+        "(gymnasium.wrappers.FlattenObservation makes a flat Box of others)"
+    )
+
+
+def one_hot(k, n):
+    """Rows of the identity: (..., n) of integers k (...)."""
+    k = np.asarray(k)
+    if k.dtype.kind not in "iu":  # one-hot already
+        return k
+    rows = np.zeros((*k.shape, n))
+    np.put_along_axis(rows, k[..., None], 1.0, -1)
+    return rows
+
+
+def decoder(space):
+    """a -> what env.step takes, for one environment or for N side by side.
+
+    A continuous action is clipped to the bounds, and rounded to the nearest integer in a Box of
+    integers; its log-probability stays that of the action drawn.
+    """
+    if isinstance(space, Discrete):
+        start = int(space.start)
+        return (lambda a: a) if start == 0 else (lambda a: start + a)
+    if isinstance(space, Box):
+        low, high, shape, dtype = space.low, space.high, space.shape, space.dtype
+        whole, flat = dtype.kind in "iu", len(shape) == 1
+
+        def decode(a):
+            a = a if flat else a.reshape((*a.shape[:-1], *shape))
+            a = np.rint(a) if whole else a
+            return np.asarray(np.minimum(np.maximum(a, low), high), dtype)
+
+        return decode
+    if isinstance(space, (MultiDiscrete, MultiBinary)):
+        start = space.start if isinstance(space, MultiDiscrete) else 0
+        return lambda a: (a.reshape(*a.shape[:-1], *space.shape) + start).astype(space.dtype)
+    raise ValueError(f"action_space = {space}: must be Discrete, MultiDiscrete, MultiBinary or Box")
 
 
 @contextmanager

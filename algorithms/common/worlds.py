@@ -30,8 +30,7 @@ from gymnasium.vector.utils import batch_space
 
 from algorithms.common.copies import check_unchanged, makers, picklable_makers
 from algorithms.common.events import HEARTBEAT, WorkerError
-from algorithms.common.spaces import decoder, encoder, is_factory, spaces
-from algorithms.common.world import name_of
+from algorithms.common.world import decoder, encoder, is_factory, name_of, spaces
 
 
 def vectorized(env, n, vectorization):

@@ -6,7 +6,7 @@
 
 import torch
 
-from algorithms.common.spaces import spaces
+from algorithms.common.world import spaces
 from benchmarks.torch_twins import heads, optimizers
 
 
