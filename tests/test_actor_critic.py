@@ -11,7 +11,18 @@ from gymnasium.spaces import Discrete
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import mdps
-from worlds import CHANCE, LINEAR, NETWORKS, SEEDS, UNIT, Constant, Recorder, Scripted, Wander
+from worlds import (
+    CHANCE,
+    LINEAR,
+    NETWORKS,
+    SEEDS,
+    UNIT,
+    Constant,
+    Recorder,
+    Scripted,
+    Wander,
+    contents,
+)
 
 from algorithms import actor_critic
 from algorithms.actor_critic import (
@@ -352,12 +363,6 @@ def test_train__traces_do_not_decay_into_denormal_numbers(precision):
 
 
 # What a run reports, and what it goes on from
-
-
-def contents(state):
-    """All that a State holds, as plain values."""
-    world, rng = {**vars(state.world)}, state.rng.bit_generator.state
-    return {**vars(state), "world": {**world, "actions": list(world["actions"])}, "rng": rng}
 
 
 PLACES = {

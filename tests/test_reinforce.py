@@ -10,7 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import mdps
-from worlds import CHANCE, LINEAR, NETWORKS, SEEDS, UNIT, Endless, Recorder, Scripted, Wander
+from worlds import (
+    CHANCE,
+    LINEAR,
+    NETWORKS,
+    SEEDS,
+    UNIT,
+    Endless,
+    Recorder,
+    Scripted,
+    Wander,
+    contents,
+)
 
 from algorithms import reinforce
 from algorithms.common.policy import make_policy
@@ -216,12 +227,6 @@ def test_train__theta_moves_after_every_nth_episode_alone(seed, n, episodes):
 
 
 # What a run reports, and what it goes on from
-
-
-def contents(state):
-    """All that a State holds, as plain values."""
-    world, rng = {**vars(state.world)}, state.rng.bit_generator.state
-    return {**vars(state), "world": {**world, "actions": list(world["actions"])}, "rng": rng}
 
 
 @st.composite

@@ -11,7 +11,7 @@ from gymnasium.spaces import Box, Discrete
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import distributions, mdps, policies
-from worlds import SEEDS, Recorder, Scripted, Wander
+from worlds import SEEDS, Recorder, Scripted, Wander, contents
 
 from algorithms import td_lambda
 from algorithms.common.policy import Network, make_value
@@ -452,12 +452,6 @@ def test_actor__is_uniform_by_default():
 
 
 # What a run reports, and what it goes on from
-
-
-def contents(state):
-    """All that a State holds, as plain values."""
-    world, rng = {**vars(state.world)}, state.rng.bit_generator.state
-    return {**vars(state), "world": {**world, "actions": list(world["actions"])}, "rng": rng}
 
 
 PLACES = {

@@ -225,3 +225,9 @@ def pulled_back(model, theta, S, g):
     """Σ_i (∂y_i/∂θ)ᵀ g_i by the tape, y_i the outputs at S[i]."""
     S = np.array(S)
     return vjp(lambda theta: model(theta, S), theta)[1](g)[0]
+
+
+def contents(state):
+    """All that a State holds, as plain values."""
+    world, rng = {**vars(state.world)}, state.rng.bit_generator.state
+    return {**vars(state), "world": {**world, "actions": list(world["actions"])}, "rng": rng}

@@ -16,9 +16,9 @@ from algorithms.runner.lookup import METHODS
 HELP = """\
 usage: npgrad COMMAND ...   (npgrad COMMAND --help explains its flags)
 
-  npgrad train METHOD --env ID --steps N    learn, into a run folder
-  npgrad train --resume RUN --steps N       go on with a run folder
-  npgrad evaluate RUN                       play with what was learned
+  npgrad train METHOD --env ID --steps N    learn; the results go into a run folder
+  npgrad train --resume RUN --steps N       resume a run from its checkpoint
+  npgrad evaluate RUN                       play episodes with the learned policy
   npgrad plot RUN [RUN ...]                 draw learning curves
   npgrad laboratory --env ID                exact bias and variance of estimators of ∇J
   npgrad list                               name the methods
