@@ -14,16 +14,14 @@ The sum runs over all steps of all environments. R, and V in the first term, are
     w = 1/N                     reduction "sum": summed over the steps, averaged over environments;
                                 with N = 1 it is A3C's gradient of the same segment
     w = 1/number of steps       reduction "mean": averaged over both, as common code has it
-    w = 0                       where an environment takes a step to reset itself (NEXT_STEP), which
-                                is no step of an episode
+    w = 0                       where `real` is False: the environment only reset itself
 
-α is `decay` here, ε `eps`, η `step_size`; optimisers are A3C's §4.5.
+α is `decay` here, ε `eps`, η `step_size`. Optimisers are sgd, and momentum and RMSProp of A3C §4.5.
 
-What it ascends: the expected update is not ∇J, J = E[Σ_t γ^t r_t], for γ < 1, for A3C's reasons: a
-step's weight lacks γ^t, the bootstrap is biased as far as V is wrong, and the entropy's gradient
-leaves out that actions lead to states of more or less entropy. Nothing is stale here: where N of
-A3C's workers each add their own gradient at a θ of their own, one update adds w Σ of all segments
-at the same θ.
+What it ascends: the expected dθ is not ∇J, J = E[Σ_t γ^t r_t], for three of A3C's reasons. For
+γ < 1, a step's weight lacks γ^t. The bootstrap is biased as far as V is wrong. The entropy term is
+taken at each visited state only; it ignores that an action also changes which states come later. No
+gradient is stale: all segments are computed at the same θ and enter one update.
 
 Departure: resuming a run starts new episodes.
 """
@@ -124,7 +122,8 @@ def gradient(h, v, head, A, R, advantage, w, beta, c):
 def returns(r, gamma, stops, v_next):
     """R_t = r_t + γ (v_next_t where the data stop in step t, else R_{t+1}). All (n, N); the data
     stop in every environment's last step. v_next is V(s'), or 0 where the episode terminated."""
-    R, goes_on = r + gamma * stops * v_next, gamma * ~stops
+    stops = stops.astype(r.dtype)
+    R, goes_on = r + gamma * stops * v_next, gamma * (1 - stops)
     for t in reversed(range(len(r) - 1)):
         R[t] += goes_on[t] * R[t + 1]
     return R
@@ -204,7 +203,8 @@ def learn(envs, config, state, gradient):
     r, v_next = np.empty((2, n, N), dtype)
     terminated, truncated, real = np.empty((3, n, N), bool)
     while state.T <= config.T_max:
-        A, noise = [], head.noise(state.rng, n * N).reshape(n, N, -1)
+        A, noise = [], head.noise(state.rng, n * N)
+        noise = noise.reshape(n, N, *noise.shape[1:])
         for t in range(n):
             S[t] = worlds.s
             A.append(head(net.act(S[t], t * N)).sample(noise[t]))
@@ -231,7 +231,8 @@ def learn(envs, config, state, gradient):
 
 
 def ascend(config, state, d):
-    """θ ← θ + step(dθ), dθ clipped to max_norm. Raises FloatingPointError before anything moves."""
+    """θ ← θ + step(dθ), dθ clipped to max_norm. Raises FloatingPointError for a dθ that is not
+    finite, before anything moves; and if the step leaves θ or its statistics not finite."""
     check_finite(state.T, theta=d)
     clip_norm(d, config.max_norm)
     eta = config.step_size * (max(0.0, 1.0 - state.T / config.T_max) if config.annealed else 1.0)

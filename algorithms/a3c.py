@@ -4,7 +4,7 @@ Each worker, with its own copy θ' of the shared θ, repeats until T > T_max:
 
     θ' ← θ
     act with π(·|s; θ') for k ≤ t_max steps, or until the episode ends
-    R ← 0 if terminated, else V(s_k; θ')
+    R_k ← 0 if terminated, else V(s_k; θ')
     for i = k−1 ... 0:   R_i ← r_i + γ R_{i+1}
     dθ = Σ_i [ ∇ln π(a_i|s_i; θ') (R_i − V(s_i; θ')) + β ∇H(π(·|s_i; θ'))             (ascent, §4)
                 + c (R_i − V(s_i; θ')) ∇V(s_i; θ') ]           (that is −c ∇½(R_i − V(s_i; θ'))²)
@@ -14,8 +14,8 @@ SUMMED over the steps. r are rewards, R returns. R_i and, in the first term, V a
 the policy's parameters and the paper's θ_v: one network with two linear heads (trunk "shared"), or
 two networks. c is value_coef: 1 where the box's ∂(R − V)² is read as ½(R − V)²; its author's factor
 of ½ on the square's gradient is the same. The box leaves out the entropy H, in nats, which §4 adds;
-the "entropy cost" that §9 gives for the Gaussian, −½(ln 2πσ² + 1), is −H. Optimisers (§4.5), η
-annealed to 0 over T_max:
+the "entropy cost" that §9 gives for the Gaussian, −½(ln 2πσ² + 1), is −H. Optimisers
+(sgd, and those of §4.5), η annealed to 0 over T_max:
 
     sgd                  step = η dθ
     momentum             m ← αm + (1−α)dθ,     step = η m                  m of each worker
@@ -24,13 +24,14 @@ annealed to 0 over T_max:
 
 α is `decay` here, ε `eps`, η `step_size`.
 
-What it ascends: the expected update is not ∇J, J = E[Σ_t γ^t r_t], for γ < 1. A step's weight lacks
-γ^t, as in REINFORCE's `undiscounted_state`; the bootstrap R ← V(s_k) is biased as far as V is
-wrong; the entropy's gradient leaves out that actions lead to states of more or less entropy; and an
-update computed at θ' lands on a θ that other workers have moved (staleness).
+What it ascends: the expected dθ is not ∇J, J = E[Σ_t γ^t r_t], for these reasons. For γ < 1, a
+step's weight lacks γ^t, as in REINFORCE's `undiscounted_state`. The bootstrap R_k ← V(s_k) is
+biased as far as V is wrong. The entropy term is taken at each visited state only; it ignores that
+an action also changes which states come later. And dθ, computed at θ', is added to a θ that other
+workers have moved meanwhile (staleness).
 
-Departures: T counts a step once its update is in, so that a worker that is killed takes the steps
-it had not yet turned into an update with it. Resuming a run starts new episodes.
+Departures: T counts a step only after the update that uses it; if a worker is killed, the steps
+since its last update are lost and not counted. Resuming a run starts new episodes.
 """
 
 from dataclasses import dataclass

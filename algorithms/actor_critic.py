@@ -10,17 +10,17 @@
     z^w ← λ^w z^w + ∇v̂(S, w)                     z^θ ← λ^θ z^θ + ∇ln π(A|S, θ)        continuing
     w ← w + α^w δ z^w                            θ ← θ + α^θ δ z^θ
 
-(13.12–13.14) have no I, the boxes do. R follows A in S and leads to S'. v̂, ∇v̂, ∇ln π and δ are all
+(13.12–13.14) have no I, the boxes do. A in S gives R and leads to S'. v̂, ∇v̂, ∇ln π and δ are all
 computed before anything moves. Both θ and w ascend: θ the performance, w −½ (target − v̂)² with a
 fixed target. Episodic: I = 1 and z = 0 at the start of every episode; v̂(S') = 0 if S' is terminal,
 but not if the step is truncated. Continuing: no γ, no I; R̄ starts at 0 and is never reset.
 
 For a continuing method, the restart of an episodic environment is part of its dynamics: the S' of a
-step that terminates is the first state of the next episode. A truncated step goes on from v̂ of its
-own S'; the next one begins with z = 0, since the δ that follow do not belong to earlier states.
+step that terminates is the first state of the next episode. A truncated step uses v̂ of its own S';
+then z is set to 0, since later δ come from a new start and say nothing about earlier states.
 
-What they ascend: if v̂ were v^π and θ stayed fixed, the updates of an episode would sum to ∇J on
-average, J = E[Σ_t γ^t R_{t+1}], and a continuing step would be ∇ρ on average, ρ the average reward.
+What they ascend: if v̂ were v^π and θ stayed fixed, sgd's updates of an episode over α^θ would sum
+to ∇J on average, J = E[Σ_t γ^t R_{t+1}]; a continuing one would be ∇ρ, ρ the average reward.
 A learned v̂ biases them, and so do θ and w that move within an episode. Departures from the boxes:
 optimisers other than sgd take δ∇v̂, Iδ∇ln π, δz^w, δz^θ for gradients; R̄ always moves by α^R̄ δ;
 the smallest traces are set to 0.
@@ -225,7 +225,7 @@ def learn(world, config, state, gradient):
             dv, dlogpi = lambda c: v_hat.backward(np.full(1, c)), lambda c, g=g: pi.backward(c * g)
             box(config, state, R, v, v2, dv, dlogpi)
             state.steps += 1
-            state.rewards += R
+            state.rewards += R if goes_on else 0.0
             if state.steps % 100 == 0:  # before what decays in them becomes denormal
                 flush(state.z_theta)
                 flush(state.z_w)

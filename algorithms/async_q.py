@@ -17,20 +17,23 @@ n steps (Algorithm S2), with a copy θ' ← θ that acts for k ≤ t_max steps, 
     for i = k−1 ... 0:   R ← r_i + γR,   dθ ← dθ + ∂(R − Q(s_i, a_i; θ'))²/∂θ'
     θ ← θ − step(dθ);   T ← T + k;   θ⁻ ← θ as above
 
-Descent, SUMMED over steps. A truncated step or segment bootstraps like one that goes on. Whichever
-worker sees that T has passed a multiple of I_target copies θ⁻ ← θ; nobody waits. Every worker draws
-a final ε of its own, to which its ε falls linearly from 1 over the first `epsilon_steps` of T.
+Descent, SUMMED over steps. A truncated step or segment bootstraps like one that goes on. The worker
+that first notices that T has passed a multiple of I_target copies θ⁻ ← θ; the others do not wait.
+Each worker draws its own final ε; its ε falls linearly from 1 to that while T grows to
+`epsilon_steps`.
 Optimisers (§4.5) and the annealing of η are A3C's (algorithms.a3c). `epsilon` is that of ε-greedy,
 `eps` that of RMSProp.
 
 What they descend: Σ (y − Q)² with y held fixed (a semi-gradient), over the states that ε-greedy
-policies visit. For a table Q the fixed point is q* (Q-learning) or q of the ε-greedy policy
-(Sarsa); for other approximators it need not minimise any error.
+policies visit. For a table Q the fixed point is q* (one-step Q) or q of the ε-greedy policy (Sarsa,
+if all workers have the same ε); neither for n steps, whose rewards come from ε-greedy actions. For
+other approximators it need not minimise any error.
 
-Departures: T counts a step once its update is in, so that a worker that is killed takes the steps
-it had not yet turned into an update with it; θ⁻ is copied after that. n steps keep the ε of their
-first. In threads and processes θ may move between Q(s, ·; θ) and its gradient, as in the box.
-Resuming a run starts new episodes.
+Departures: T counts a step only after the update that uses it; if a worker is killed, the steps
+since its last update are lost and not counted. θ⁻ is copied after that count. Each worker draws its
+final ε once; the paper's workers draw it again now and then. ε is that of a segment's first step.
+In threads and processes θ may move between Q(s, ·; θ) and its gradient, as in the box. Resuming a
+run starts new episodes.
 """
 
 from dataclasses import dataclass

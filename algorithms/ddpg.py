@@ -19,14 +19,14 @@ What it ascends: by the deterministic policy-gradient theorem (Silver et al. 201
     ∇J(θ) = E_{s ~ ρ} [ ∇_a Q^μ(s, a)|_{a = μ(s)} ∇_θ μ(s, θ) ],   ρ(s) = Σ_t γ^t Pr(S_t = s | μ)
 
 The update has that integrand, but Q is learned, and s comes from the memory: from the noisy
-policies of the past, without γ^t. It is the gradient of no J.
+policies of the past, without γ^t. In general it is not ∇J. E_{s ~ ρ} stands for Σ_s ρ(s).
 
-Departures from the paper: actions are uniform in the first `warmup` steps; learning begins when
-these are over and the memory holds a batch. Adam has the common β₁ .9, β₂ .999, ε 1e-8. The weight
-decay has a ½, where the paper is silent. With batch_norm the actor's output is not normalised, a
-normalised layer's b comes after normalisation (as its shift), and targets are normalised by running
-averages, which follow the online ones as θ⁻ follows θ. Numbers that decay towards 0 are set to 0
-before they become denormal (npgrad.optimizers.adam; parameters below 1e-16).
+Departures from the paper: actions are uniform in the first `warmup` steps; learning begins after
+them, and not before the memory holds `batch` transitions. Adam has the common β₁ .9, β₂ .999, ε
+1e-8. The weight decay has a ½, where the paper is silent. With batch_norm the actor's output is not
+normalised, a normalised layer's b comes after normalisation (as its shift), and targets are
+normalised by running averages, which follow the online ones as θ⁻ follows θ. Numbers that decay
+towards 0 are set to 0 before they become denormal (npgrad.optimizers.adam; parameters below 1e-16).
 """
 
 from dataclasses import dataclass, field
@@ -76,7 +76,7 @@ class Config:
     warmup: WholeNumber = 1000
     """First steps, with uniform actions (common practice)."""
     precision: Precision = "single"
-    """Floating-point numbers of everything learned and stored. single is 2.3 times faster."""
+    """Floating-point numbers of everything learned and stored. single is faster."""
     networks: Networks = field(default_factory=Networks)
     noise: Noise = field(default_factory=Noise)
 

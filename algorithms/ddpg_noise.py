@@ -1,6 +1,6 @@
 """Exploration noise of a deterministic policy: OU, white and ε-greedy-style noise.
 
-    dN = ou_theta (ou_mean − N) dt + σ dW                 Ornstein & Uhlenbeck 1930; DDPG §3, §7
+    dN = ou_theta (ou_mean − N) dt + σ dW                 Uhlenbeck & Ornstein 1930; DDPG §3, §7
 
 Both discretisations are N ← ou_mean + keep (N − ou_mean) + spread ξ, ξ ~ N(0, I):
 

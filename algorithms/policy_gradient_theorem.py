@@ -26,7 +26,8 @@ Theorem 2    If w solves     Σ_s d(s) Σ_a π(a|s) (q(s,a) − f_w(s,a)) ∇_w 
     uncentred, w = 0, and (5) is 0.
 
     Natural gradient: with (4), (3) reads F w = ∇J, F = Σ_s d Σ_a π (∇π/π)(∇π/π)ᵀ the Fisher matrix.
-    The same w is the direction of steepest ascent per change of the policy (Kakade 2001).
+    w is the direction of steepest ascent when the length of a step is measured by how much π
+    changes (Kakade 2001).
 
 Theorem 3    w_k solves (3) at θ_k;   θ_{k+1} = θ_k + α_k Σ_s d(s) Σ_a ∇π(a|s) f_{w_k}(s,a).
 
@@ -142,7 +143,7 @@ def exact_gradient(theta, mdp, policy, x, formulation="start", gradient=gradient
 
 def score(theta, policy, x):
     """∇π(a|s)/π(a|s) (S, A, n), the compatible features of (4). 0 where π(a|s) = 0: such an action
-    enters (3) with weight 0, and ∇π = 0 there, at the least a probability can be."""
+    enters (3) with weight 0, and ∇π = 0 there, because π has its minimum."""
     net = at(policy, theta)
     return scores(net, net.forward(x))
 

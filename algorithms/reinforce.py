@@ -5,24 +5,25 @@
     w ← w + α^w (G_t − v̂(S_t, w)) ∇v̂(S_t, w)                   (descent on ½(G_t − v̂)²; no γ^t)
 
 R[t] in the code is R_{t+1}, the reward that follows A_t. The box multiplies by γ^t; (13.8) and
-(13.11) leave it out. b is 0, a running mean of the returns, or the learned v̂. G and δ = G − b
-are computed before anything moves. Weightings of ∇ln π(A_t|S_t, θ):
+(13.11) leave it out. b is 0, a running mean of the returns, or the learned v̂. In each
+update, G − b is computed before θ and w move. Weightings of ∇ln π(A_t|S_t, θ):
 
     total               G_0 − b(S_0)         (Σ_t ∇ln π_t)(Σ_t γ^t R_{t+1}), the likelihood ratio
     reward_to_go        γ^t (G_t − b(S_t))   the box; the same expectation
     undiscounted_state  G_t − b(S_t)         γ^t dropped, as most code has it
 
-What it ascends: with total and reward_to_go in the form `batch`, the expected update is ∇J,
-J = E[Σ_t γ^t R_{t+1}]. undiscounted_state ascends Σ_s Σ_t Pr(S_t = s) Σ_a ∇π(a|s) q(s, a); for
-γ < 1 this is the gradient of no J (Thomas 2014). A truncated episode is biased as well, and so are
-steps at a moving θ.
+What it ascends: with total and reward_to_go in the form `batch`, the expected gradient is ∇J, J =
+E[Σ_t γ^t R_{t+1}]. undiscounted_state moves θ along Σ_s Σ_t Pr(S_t = s) Σ_a ∇π(a|s) q(s, a). For γ
+< 1 this is not ∇J (Thomas 2014), and in general the gradient of no function (Nota & Thomas 2020,
+cited from memory). Truncated episodes make the gradient biased. So does the form `moving`, since θ
+changes within the episode.
 
 Forms: `batch` takes the gradient at a fixed θ, summed over an episode's steps and averaged over
 `episodes_per_update` episodes. `moving` is the box to the letter: θ and w move at every t, and
-b(S_t) uses the current w.
+b(S_t) uses the current w (with `total`: b(S_0), at the w of t = 0).
 
-Departures from the box: optimisers other than sgd. With the learned baseline, the return of a
-truncated episode goes on from v̂(S_T, w); without it the return ends with the data.
+Departures from the box: optimisers other than sgd. If an episode is truncated, γ^{T−t} v̂(S_T, w) is
+added to G_t; without a learned v̂ nothing is added.
 """
 
 from dataclasses import dataclass, field
@@ -44,7 +45,7 @@ class Config:
     gamma: Unit = 0.99
     """Discount γ (common practice; Sutton & Barto's corridor has 1)."""
     weighting: Literal["total", "reward_to_go", "undiscounted_state"] = "reward_to_go"
-    """What multiplies ∇ln π_t: see the page's table. reward_to_go is Sutton & Barto's box."""
+    """What multiplies ∇ln π_t: see the table at the top of this file. The box has reward_to_go."""
     form: Literal["batch", "moving"] = "batch"
     """batch: one gradient per update, at a fixed θ; moving: the box, θ moves at every step."""
     episodes_per_update: Count = 1

@@ -9,8 +9,9 @@
     v̂_old ← v̂(S', w)                                      the w that δ was computed with
 
 x = x(S) = ∇v̂ are the features of a linear v̂(s, w) = wᵀx(s): dutch and replacing traces are defined
-for those only. z and v̂_old start every episode at zero. Every trace decays at every step, also
-that of the state just visited: with one-hot x, accumulating adds 1 to it, replacing sets it to 1.
+for those only. z and v̂_old start every episode at zero. At every step all traces decay
+first. Then, with one-hot x, that of the visited state gets + 1 (accumulating) or becomes 1
+(replacing).
 δ is computed before anything moves; w descends ½(G^λ − v̂)² by the semi-gradient.
 
 Updates: `online` moves w at every step, as the boxes do. `offline` computes every v̂ and ∇v̂ of an
@@ -18,11 +19,12 @@ episode at the w of its start; with accumulating traces the sum of its updates i
 λ-return, Σ_t α (G^λ_t − v̂(S_t, w)) ∇v̂(S_t, w). True online TD(λ) equals the online λ-return
 algorithm (§12.4) at every step.
 
-What it approaches: with λ = 1 and a small α, the w of least Σ_s d(s) (v^π(s) − v̂(s, w))², d being
-how often s is visited. With λ < 1 it is the fixed point of the λ-return (§12.8 and 9.4), whose
-error is larger by a factor of at most (1 − γλ)/(1 − γ).
+What it descends: with λ = 1 and a small α, Σ_s d(s) (v^π(s) − v̂(s, w))², d(s) being how often s is
+visited. With λ < 1 a linear v̂ approaches the fixed point of the λ-return; for γ < 1 its error is at
+most (1 − γλ)/(1 − γ) times the least one (12.8; for continuing tasks).
 
-Departures from the boxes: a truncated episode ends with δ going on from v̂ of its last observation.
+Departures from the boxes: in the last step of a truncated episode, δ uses v̂ of the last observation
+instead of 0.
 """
 
 from bisect import bisect
@@ -45,10 +47,10 @@ from npgrad.memory import flush
 @dataclass(frozen=True)
 class Config:
     gamma: Unit = 1.0
-    """Discount γ (Sutton & Barto's random walks have 1; where episodes are only truncated, v^π is
-    finite for γ < 1 alone)."""
+    """Discount γ (Sutton & Barto's random walks have 1; if no state is terminal, v^π is finite
+    only for γ < 1)."""
     lam: Unit = 0.8
-    """Trace decay λ (the best of figure 12.6). 0 is TD(0), 1 Monte Carlo."""
+    """Trace decay λ (near the best of figure 12.6). 0 is TD(0), 1 Monte Carlo."""
     trace: Literal["accumulating", "replacing", "dutch"] = "accumulating"
     """z: accumulating (12.5), replacing (12.12; binary features), dutch (12.11; linear v̂)."""
     updates: Literal["online", "offline"] = "online"
@@ -71,7 +73,7 @@ class Config:
 
 
 def objective(v):
-    """v̂(S, w), of which the update moves w along a multiple. v (1,) is the network's output."""
+    """v̂(S, w); its gradient ∇v̂ is what enters the trace z. v (1,) is the network's output."""
     return v[0]
 
 

@@ -107,8 +107,8 @@ class Softmax:
         return (e / total).T
 
     def mean_gradient(self, q):
-        """∂/∂h Σ_a π(a) q_a = π_b Σ_a π_a (q_b − q_a), q like h held fixed. In differences: what
-        is left of it where π is nearly deterministic is right to relative rounding error."""
+        """∂/∂h Σ_a π(a) q_a = π_b Σ_a π_a (q_b − q_a), q like h held fixed. It is
+        computed from differences, so it stays accurate when π is nearly deterministic."""
         pi = self.probs()
         return pi * ((q[..., :, None] - q[..., None, :]) @ pi[..., None])[..., 0]
 

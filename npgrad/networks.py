@@ -78,7 +78,7 @@ class mlp:
     sizes        (n, hidden ..., m)
     activation   f: tanh, relu, softplus, elu or identity
     output       g: identity or tanh
-    bias         False leaves every b out, but those of normalised layers
+    bias         False: no b, except in normalised layers
     one_hot      integers x are taken for one-hot vectors: x W is row x of W
     second       d, the length of u; 0: there is none
     at           the layer that u enters: 1 the first hidden one, L the output
@@ -405,7 +405,7 @@ class Mlp:
         return self.d_theta
 
     def backward_u(self, g):
-        """(∂y_i/∂u_i)ᵀ g_i, a row for each of the first len(g) rows: (k, d). d_theta is used up."""
+        """(∂y_i/∂u_i)ᵀ g_i, a row for each of the first len(g) rows: (k, d). d_theta stays."""
         layer = self.model.at - 1
         n = self.model.sizes[layer]
         return self._descend(g, layer).dot(self.W[layer][n : n + self.model.second].T)

@@ -150,7 +150,14 @@ def soft_update(theta_target, theta, tau, memory=None):
 
 def clip_norm(d, limit):
     """Scale d ← d · min(1, limit/‖d‖₂) in place; return the norm before scaling."""
+    if not limit > 0:
+        raise ValueError(f"limit = {limit}: must be above 0")
     norm = float(np.sqrt(d.dot(d)))
+    if not math.isfinite(norm):  # the square may overflow where d does not
+        largest = float(np.abs(d).max())
+        if not math.isfinite(largest):
+            raise FloatingPointError(f"the gradient is not finite: its largest entry is {largest}")
+        norm = largest * float(np.sqrt(np.sum((d / largest) ** 2)))
     if norm > limit:
         d *= limit / norm
     return norm

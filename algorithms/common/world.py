@@ -7,16 +7,16 @@
                          led to, also when the episode is over
     world.ended          ((return, length),) if the latest step ended an episode, else ()
     world.episode        with record=True: the Episode that the latest step ended, else None
-    world.resumed        whether it was brought to where another one stood
+    world.resumed        True if the environment was brought back to the saved Position
 
 After a step that ended an episode, the next one has begun: world.s is its first state. What is not
 finite, or does not fit the environment's spaces, raises an error that names environment, episode,
-step and quantity. The environment is seeded at its first reset, and never again.
+step and quantity. A World seeds its environment once, at its first reset.
 
 A Position says where an environment stands: the seed, the state of the environment's generator as
-the episode began, and the actions since. A World that is made at such a Position takes the same
-actions again, and so brings its environment there. If the last observation or the return is not the
-same, it warns and begins a new episode. What a wrapper remembers of earlier episodes is lost.
+the episode began, and the actions since. To resume, a World repeats the saved actions. If it does
+not reach the saved state and return, it warns and begins a new episode. What a wrapper remembers of
+earlier episodes is lost.
 
 Features s of an observation: its n numbers, for a Box of any shape but an image; an index 0, ...,
 n − 1 in place of a one-hot vector, for Discrete. An action a of a method is an index for Discrete,
@@ -89,6 +89,7 @@ class World:
         self.discrete = isinstance(self.space, Discrete)
         self.most = inf if record else MOST_ACTIONS if keep else 0
         self.ended, self.episode, self.resumed = (), None, position.episode > 0
+        self.latest = ()  # episode and step of the latest step
         if not self.resumed:
             self._begin(env.reset(seed=position.seed), None)
         elif not self._replay(np.array(position.actions), position.s, position.G, position.t):
@@ -160,13 +161,16 @@ class World:
             raise FloatingPointError(f"{self.where()}: reward = {r}: must be finite")
         return float(r)
 
-    def where(self):
-        return f"{name_of(self.env)}: episode {self.position.episode}, step {self.t}"
+    def where(self, episode=None, t=None):
+        """Environment, episode and step, by default the present ones."""
+        episode, t = self.position.episode if t is None else episode, self.t if t is None else t
+        return f"{name_of(self.env)}: episode {episode}, step {t}"
 
     def step(self, a):
         """Take action a: (r, s2, terminated, truncated)."""
         observation, r, terminated, truncated, _ = self.env.step(self.decode(a))
         self.t = self.position.t = self.t + 1
+        self.latest = self.position.episode, self.t
         if type(r) is not float or not isfinite(r):
             r = self._reward(r)
         s2 = self._features(observation)
@@ -196,7 +200,7 @@ class World:
 
 def returns(R, gamma, last=0.0):
     """G_t = R[t] + γ G_{t+1}, t = T − 1, ..., 0, with G_T = last. R (T,); G (T,)."""
-    G = np.empty(len(R))
+    G, last = np.empty(len(R)), float(last)
     for t in reversed(range(len(R))):
         G[t] = last = R[t] + gamma * last
     return G
@@ -303,7 +307,7 @@ def entered(env, position, see=lambda env: env, **options):
         try:
             yield world
         except FloatingPointError as error:
-            text, where = str(error), world.where()
+            text, where = str(error), world.where(*world.latest)
             known = text.startswith(where.partition(":")[0])
             raise FloatingPointError(text if known else f"{where}: {text}") from error
 

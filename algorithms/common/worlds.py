@@ -15,7 +15,8 @@ When an episode ends in step t, Gymnasium's autoreset modes (metadata["autoreset
                  reset(options={"reset_mask": ...}) gives the next one's first
 
 `Worlds` hides that: s2 is always what the actions led to, and `real` is False for a step in which
-an environment only reset itself (NEXT_STEP). Seeds, features and errors are those of `World`.
+an environment only reset itself (NEXT_STEP). Features and errors are those of `World`. Gymnasium
+seeds the N environments once, with seed, seed + 1, ...
 """
 
 from math import isfinite
@@ -57,7 +58,7 @@ def vectorized(env, n, vectorization):
         return gymnasium.make_vec(spec, num_envs=n, vectorization_mode=vectorization)
     if vectorization == "async":
         return AsyncVectorEnv(picklable_makers(env, n), copy=False)
-    return SyncVectorEnv(makers(env, n), copy=False)  # s and s2 are views of its memory
+    return SyncVectorEnv(makers(env, n), copy=False)  # `Worlds` copies the features
 
 
 def check_vector(envs):
@@ -163,7 +164,7 @@ class Worlds:
                     f"{name_of(self.envs)}: observations = {observation}: must be in {self.space}"
                 )
             return k
-        s = observation.reshape(len(observation), -1)
+        s = np.array(observation, float).reshape(len(rows), -1)
         if not isfinite(s.reshape(-1).dot(np.ones(s.size, s.dtype))):
             self._blame("observation", s, rows, first)
         return s

@@ -100,7 +100,7 @@ def list_command(argv, methods) -> Outcome:
         [
             "methods:",
             *(f"  {name:{width}}  {line}" for name, line in lines.items()),
-            "environments: every Gymnasium id with Box or Discrete observations, images excepted; see",
+            "environments: every Gymnasium id with Box or Discrete observations but images; see",
             f"  {where}",
         ]
     )
