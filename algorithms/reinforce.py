@@ -45,7 +45,7 @@ class Config:
     gamma: Unit = 0.99
     """Discount γ (common practice; Sutton & Barto's corridor has 1)."""
     weighting: Literal["total", "reward_to_go", "undiscounted_state"] = "reward_to_go"
-    """What multiplies ∇ln π_t: see the table at the top of this file. The box has reward_to_go."""
+    """The factor of ∇ln π_t: see the table at the top of this file. The box has reward_to_go."""
     form: Literal["batch", "moving"] = "batch"
     """batch: one gradient per update, at a fixed θ; moving: the box, θ moves at every step."""
     episodes_per_update: Count = 1
@@ -66,7 +66,7 @@ class Config:
 
 
 def weights(t, G, b, gamma, weighting):
-    """What multiplies ∇ln π(A_t|S_t, θ) at times t (n,), given all G and b (T,)."""
+    """Return the factors of ∇ln π(A_t|S_t, θ) at times t (n,), given all G and b (T,)."""
     if weighting == "total":
         return np.full(len(t), G[0] - b[0])
     if weighting == "reward_to_go":

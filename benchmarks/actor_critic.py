@@ -185,7 +185,7 @@ def corridor(seeds):
 
 
 def draw_corridor(record):
-    """How far the median value is below the best, on a logarithmic scale."""
+    """Draw how far the median value is below the best, on a logarithmic scale."""
     best = record["best_value"]
     fig, ax = study.subplots()
     for colour, (name, method) in zip(COLOURS, record["methods"].items()):

@@ -180,7 +180,7 @@ def of(runs, *job):
 
 
 def quartiles(rows, name):
-    """Of `name` over the seeds; what was not reached is late without limit, and None here."""
+    """Return the quartiles of `name` over the seeds; None for what was never reached."""
     late = [row[name] if row["reached"] else np.inf for row in rows]
     found = np.quantile(late, (0.25, 0.5, 0.75), method="inverted_cdf").tolist()
     return [x if np.isfinite(x) else None for x in found]
@@ -194,7 +194,7 @@ def throughput(runs, kind, t_max):
 
 
 def summary(runs):
-    """What the table and the picture show, by kind and number of workers."""
+    """Return the numbers of the table and the picture, by kind and number of workers."""
     found = {}
     for kind in KINDS:
         for N in WORKERS:

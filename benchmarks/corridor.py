@@ -80,7 +80,7 @@ def episodes_until(curve):
 
 
 def summary(returns, values):
-    """Of arrays (runs, episodes)."""
+    """Summarise arrays (runs, episodes)."""
     stuck = np.isnan(values[:, -1])
     returns, values = returns[~stuck], values[~stuck]
     last = returns[:, -100:].mean(1)

@@ -169,7 +169,7 @@ def curve(runs, by, spaced=np.linspace):
 
 
 def reached(runs, by, goal):
-    """Where the interquartile mean is at the goal, and stays."""
+    """Return where the interquartile mean reaches the goal for good."""
     grid, middle, _ = curve(runs, by)
     below = np.flatnonzero(middle < goal)
     first = below[-1] + 1 if below.size else 0

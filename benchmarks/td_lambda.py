@@ -154,7 +154,7 @@ def check(seed, count=8):
 
 
 def summary(errors):
-    """Of errors (repetitions, λ, α): per λ the best α, its error, and the mean over repetitions for
+    """Summarise errors (repetitions, λ, α): per λ the best α, its error, and the mean over repetitions for
     all α, None where some run diverged."""
     rows = {}
     for lam, runs in zip(LAMBDAS, np.moveaxis(errors, 1, 0)):
@@ -170,7 +170,7 @@ def summary(errors):
 
 
 def statements(errors):
-    """What the book says in words, as numbers. Of errors[kind] (repetitions, λ, α)."""
+    """Return the book's statements as numbers, from errors[kind] (repetitions, λ, α)."""
     mean = {kind: runs.mean(0) for kind, runs in errors.items()}
     offline, td, online = (mean[kind] for kind in ("offline", "accumulating", "dutch"))
     best = {kind: np.nanargmin(m, axis=1) for kind, m in mean.items()}

@@ -432,7 +432,7 @@ class Mlp:
                 norm.backward(g, scaled)
 
     def _downward(self, k):
-        """What the way down takes at each layer, from the top, for the first k rows: made once."""
+        """Views for the backward pass over the first k rows, layer by layer from the top: made once."""
         if k > self.filled:
             raise ValueError(f"gradient of {k} rows: only {self.filled} rows went forward")
         if len(self.down) >= MOST_VIEWS:

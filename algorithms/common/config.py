@@ -83,7 +83,7 @@ def check(config):
 
 
 def _wrong(value, hint, allowed, whole):
-    """What is allowed, unless `value` is."""
+    """Return what is allowed, or None if `value` is."""
     if hint is bool:
         return None if isinstance(value, (bool, np.bool_)) else "True or False"
     if not isinstance(allowed, Range):

@@ -41,7 +41,7 @@ MOST_ACTIONS = 10**6  # of one episode that a Position remembers
 
 @dataclass
 class Position:
-    """Where an environment stands.
+    """The place of an environment in its episode.
 
     seed        of the first reset
     generator   state of the environment's generator before the episode's reset; None: as seeded

@@ -76,10 +76,10 @@ def check_vector(envs):
 
 
 class Step(NamedTuple):
-    """What actions led to; arrays with one entry per environment.
+    """The outcome of one action in each environment; arrays with one entry per environment.
 
     s2 are features; of an episode that is over, its last ones. real is False where the environment
-    only reset itself: nothing else of such an entry means anything.
+    only reset itself: ignore all other values of that entry.
     """
 
     r: np.ndarray

@@ -62,7 +62,7 @@ class Moments(NamedTuple):
 
     @property
     def cosine(self) -> float:
-        """Of the angle between E ĝ and ∇J; nan if one of them is 0."""
+        """Return the cosine of the angle between E ĝ and ∇J; nan if one of them is 0."""
         exact = self.mean - self.bias
         norms = np.linalg.norm(exact) * np.linalg.norm(self.mean)
         return float(exact @ self.mean / norms) if norms else np.nan

@@ -47,7 +47,7 @@ def weigh(tau, b=None, *, gamma, weighting="reward_to_go", baseline=None, target
 
 
 def mean_return(study, weighting):
-    """What REINFORCE's running mean tends to: E G_0 for total, else E[Σ_t G_t] / E[T]."""
+    """Return the limit of REINFORCE's running mean: E G_0 for total, else E[Σ_t G_t] / E[T]."""
     G = [reinforce.returns(tau.rewards, study.mdp.gamma) for tau in study.episodes]
     G = [g[:1] for g in G] if weighting == "total" else G
     Pr = np.array([tau.probability for tau in study.episodes])

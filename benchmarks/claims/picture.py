@@ -9,7 +9,7 @@ from benchmarks.record import RESULTS
 
 
 def draw(found):
-    """What the claims in PANELS left for the picture, as far as it is there."""
+    """Draw what the claims in PANELS recorded for the picture."""
     there = {name: f for name, f in PANELS.items() if found.get(name, {}).get("data")}
     fig, axes = study.subplots(2, 4, (19, 8.6))
     for ax, (name, panel) in zip(axes.flat, there.items()):
@@ -78,7 +78,7 @@ def draw_staleness(ax, data):
 
 
 def draw_factor(ax, data):
-    """What Σ for 1/N does to a step."""
+    """Draw how a step changes with Σ in place of 1/N."""
     for (name, row), colour in zip(data["growth"].items(), COLOURS):
         style = "--" if name in ("momentum", "Adam") else "-"
         ax.loglog(data["factors"], row, style, color=colour, base=2, label=name)

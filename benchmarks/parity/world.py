@@ -74,7 +74,7 @@ class Playback:
         self.action_space = recorder.action_space
 
     def action(self, *_):
-        """What the next step is to be asked for."""
+        """Return the action for the next step."""
         a = self.log[self.next][0]
         if a is None:
             raise OutOfStep("a step is asked for where the record has a reset")

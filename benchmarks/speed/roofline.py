@@ -45,7 +45,7 @@ MU, Q = (3, 400, 300, 1), (4, 400, 300, 1)
 
 
 class Work(NamedTuple):
-    """What a computation takes. `+` adds, `*` repeats."""
+    """The cost of a computation. `+` adds, `*` repeats."""
 
     operations: float = 0
     tanhs: float = 0
@@ -312,7 +312,7 @@ def markdown(results):
 
 
 def draw(results):
-    """What an update's time is made of, in shares of what was measured."""
+    """Draw the parts of an update's time, as shares of the measured time."""
     rows = {name: r for name, r in results["updates"].items() if r["measured"]}
     if not rows:
         return
