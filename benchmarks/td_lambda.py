@@ -154,8 +154,8 @@ def check(seed, count=8):
 
 
 def summary(errors):
-    """Summarise errors (repetitions, λ, α): per λ the best α, its error, and the mean over repetitions for
-    all α, None where some run diverged."""
+    """Summarise errors (repetitions, λ, α): per λ the best α, its error, and the mean over
+    repetitions for all α, None where some run diverged."""
     rows = {}
     for lam, runs in zip(LAMBDAS, np.moveaxis(errors, 1, 0)):
         mean = np.where(np.isfinite(runs).all(0), runs.mean(0), np.nan)

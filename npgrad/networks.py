@@ -432,7 +432,7 @@ class Mlp:
                 norm.backward(g, scaled)
 
     def _downward(self, k):
-        """Views for the backward pass over the first k rows, layer by layer from the top: made once."""
+        """Views for the backward pass over the first k rows, from the top layer down: made once."""
         if k > self.filled:
             raise ValueError(f"gradient of {k} rows: only {self.filled} rows went forward")
         if len(self.down) >= MOST_VIEWS:

@@ -87,7 +87,7 @@ def verdict(goal, times):
 
 
 def crossing(points):
-    """Return where the ratio of points [(value, ratio), ...] first falls below 1, or None: never, or
+    """Return where the ratio of points [(value, ratio)] first falls below 1, or None: never, or
     is so from the first on."""
     x, ratio = np.log(np.array(points)).T
     below = np.flatnonzero(ratio < 0)
