@@ -1,196 +1,300 @@
-"""Comparison of gradients with numerical derivatives: one of the five checks of every gradient.
+"""Comparison of gradients with numerical derivatives, with three answers.
 
-complex step          ∂f/∂x_j = Im f(x + i h e_j) / h, h = 2⁻⁷⁰: no subtraction, so exact up to
-                      rounding; but f must be analytic and use only functions that accept complex
-                      numbers (Squire & Trapp 1998)
-central differences   (f(x + h e_j) − f(x − h e_j)) / 2h for h = h₀, h₀/2, ..., extrapolated to
-                      h = 0 (Richardson; table and error estimate by Ridders 1982)
+Let D ± E be the numerical derivative of an entry (npgrad.numeric) and G the gradient to be checked.
+The true relative error of G lies between (|G − D| − E)/|D| and (|G − D| + E)/|D|.
 
-np.abs, np.maximum and comparisons of complex numbers give wrong complex steps without an error. A
-complex step is therefore used only if it agrees with the differences to within their error.
+    agrees           the interval lies below rtol; its upper end is the precision that is stated
+    wrong            the interval lies above rtol
+    cannot be told   it contains rtol: the error bar is too long. The reason is stated: a kink,
+                     noise, the domain of f, overflow, rounding
+
+Each entry is judged by its own size. An entry that is 0, as far as rounding lets anyone see, is
+compared with the rounding of the others.
 """
 
 import inspect
-import warnings
+from dataclasses import dataclass
 
 import numpy as np
 
 from npgrad.autodiff import jacobian
+from npgrad.numeric import Slopes, quiet
 
-COMPLEX_STEP = 2.0**-70
-FIRST_STEP = 2.0**-5  # relative to max(1, |x_j|)
-LEVELS = 12
+ROUNDING = 1e-12  # relative; of sums whose terms cancel
+EVERY = 1000  # arguments with more entries are checked along random directions
+DIRECTIONS = 16
 
 
-def complex_step(f, x):
-    """Return ∂f/∂x by complex steps, of shape f's shape + x's shape.
+class CannotTell(AssertionError):
+    """The gradient is neither confirmed nor refuted here; the message says why."""
 
-    x is a float or an array. f must be analytic: this function does not check it, `check_gradient`
-    does, by differences. Raises TypeError if f(complex) is not complex.
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer about a gradient and the entry that decided it; str(verdict) is one line.
+
+    answer      "agrees", "wrong" or "cannot be told"
+    precision   the relative error of the gradient is at most this
+    argnum, argument, entry, output    where: ∂f[output]/∂args[argnum][entry]; argument is the name
+    given, number, error               G, D, E
+    method, step                       how D was found, and with which step
+    reason                             why it cannot be told, or which shape is wrong
+    wrong, untold, entries             numbers of entries
     """
-    x = np.asarray(x, dtype=float)
-    columns = []
-    for j in np.ndindex(x.shape):
-        z = x.astype(complex)
-        z[j] += 1j * COMPLEX_STEP
-        y = np.asarray(f(z[()]))
-        if y.dtype.kind != "c":
-            raise TypeError(f"f gave {y.dtype} values for a complex argument: it is not analytic")
-        columns.append(y.imag / COMPLEX_STEP)
-    return _columns(columns, f, x)
+
+    answer: str
+    message: str
+    precision: float
+    argnum: int
+    argument: str
+    entry: tuple
+    output: tuple
+    given: float
+    number: float
+    error: float
+    method: str
+    step: float
+    reason: str
+    wrong: int
+    untold: int
+    entries: int
+
+    def __str__(self):
+        return self.message
 
 
-def central_differences(f, x):
-    """Return ∂f/∂x by extrapolated central differences, of shape f's shape + x's shape.
-
-    x is a float or an array; f is evaluated within x_j ± max(1, |x_j|)/16 at most. If the
-    differences do not converge (a kink, noise), the best of them is returned; `check_gradient`
-    raises in this case.
-    """
-    return _differences(f, x, 0.0)[0]
-
-
-def check_grads(f, *args, order=1, argnums=None, layout=None, rtol=1e-8, atol=1e-15):
+def check_grads(f, *args, order=1, argnums=None, layout=None, rtol=1e-7, atol=0.0, directions=None):
     """Assert that npgrad's derivatives of f at args agree with numerical ones, entry by entry.
 
     f         of any shape; plain NumPy code
     order     2: the derivatives of npgrad's gradient are checked too (all of the Hessian)
     argnums   an int or a tuple; None: every float or float array in args
-    layout    names the entries of the first argument checked, by `layout.name_of(i)`; or a dict
-              {argnum: layout}
-    rtol      allowed relative error of an entry, in addition to the numerical uncertainty
-    atol      rounding error to expect in values and gradients whose terms nearly cancel; make it
-              smaller to check gradients far below 1
-    Raises AssertionError that names the argument, the parameter and the index, with both numbers.
+    The other arguments, the result and the errors are as in `check_gradient`.
     """
     argnums = _float_arguments(args) if argnums is None else _positions(args, argnums)
     args = _widened(args, argnums)
-    for i in argnums:
-        _compare(f, jacobian(f, i), args, i, layout, argnums, (rtol, atol), "npgrad")
-    if order > 1:
-        for i in argnums:
-            gradient = jacobian(f, i)
-            gradient.__name__ = f"the derivative of {_name(f)} with respect to {_argument(f, i)}"
-            gradient.__signature__ = _signature(f)
-            options = {"argnums": argnums, "layout": layout, "rtol": rtol, "atol": atol}
-            check_grads(gradient, *args, order=order - 1, **options)
+    options = {"layout": layout, "rtol": rtol, "atol": atol, "directions": directions}
+    verdicts = [_judge(f, jacobian(f, i), args, i, argnums, "npgrad", **options) for i in argnums]
+    verdict = _asserted(_worst(verdicts))
+    for i in argnums if order > 1 else ():
+        gradient = jacobian(f, i)
+        gradient.__name__ = f"the derivative of {_name(f)} with respect to {_argument(f, i)}"
+        gradient.__signature__ = _signature(f)
+        verdict = check_grads(gradient, *args, order=order - 1, argnums=argnums, **options)
+    return verdict
 
 
-def check_gradient(f, gradient, *args, argnums=0, layout=None, rtol=1e-8, atol=1e-15):
-    """Assert that the hand-written gradient(*args) is ∂f/∂args[argnums], entry by entry.
+def check_gradient(
+    f, gradient, *args, argnums=0, layout=None, rtol=1e-7, atol=0.0, directions=None
+):
+    """Assert that the hand-written gradient(*args) is ∂f/∂args[argnums]; return the Verdict.
 
     f, gradient   functions of the same arguments; f need not be NumPy code. gradient returns an
                   array of f's shape + the argument's shape (a tuple of them for a tuple argnums)
-    The other arguments and the errors are as in `check_grads`.
+    layout        names the entries of the first argument checked, by `layout.name_of(i)`; or a dict
+                  {argnum: layout}
+    rtol          the relative error of an entry that still agrees
+    atol          an absolute error that agrees as well: entries below it are not told from 0
+    directions    k: compare along k random directions, at a cost that does not depend on the
+                  number of entries; a wrong entry shows if it matters along them. 0: every entry.
+                  None: every entry of arguments up to 1,000 entries, else 16 directions
+    Raises AssertionError if it is wrong, with both numbers, and CannotTell, an AssertionError, if
+    that cannot be told here, with the reason.
     """
+    options = {"layout": layout, "rtol": rtol, "atol": atol, "directions": directions}
+    return _asserted(compare(f, gradient, *args, argnums=argnums, **options))
+
+
+def compare(f, gradient, *args, argnums=0, layout=None, rtol=1e-7, atol=0.0, directions=None):
+    """Return the Verdict of `check_gradient`, whatever the answer."""
     several = np.iterable(argnums)
     indices = _positions(args, argnums)
     args = _widened(args, indices)
+    verdicts = []
     for k, i in enumerate(indices):
         given = (lambda *a, k=k: gradient(*a)[k]) if several else gradient
-        _compare(f, given, args, i, layout, indices, (rtol, atol), _name(gradient))
+        options = {"layout": layout, "rtol": rtol, "atol": atol, "directions": directions}
+        verdicts.append(_judge(f, given, args, i, indices, _name(gradient), **options))
+    return _worst(verdicts)
 
 
-def _compare(f, gradient, args, i, layout, argnums, tolerance, who):
-    x = args[i]
+def _asserted(verdict):
+    if verdict.answer != "agrees":
+        raise (AssertionError if verdict.answer == "wrong" else CannotTell)(str(verdict))
+    return verdict
+
+
+def _worst(verdicts):
+    """Return the verdict that decides: a wrong one, else one that cannot be told, else the one that
+    is known least precisely."""
+    rank = ("agrees", "cannot be told", "wrong")
+    return max(verdicts, key=lambda v: (rank.index(v.answer), v.precision))
+
+
+def _judge(f, gradient, args, i, argnums, who, layout, rtol, atol, directions):
+    """Return the Verdict on one argument.
+
+    Columns are entries of the argument, or directions v. G, D, E, tolerance (outputs, columns)
+    """
+    x = np.asarray(args[i])
     what = f"{_name(f)}, differentiated with respect to {_argument(f, i)}"
-    given = np.asarray(gradient(*(a.copy() if isinstance(a, np.ndarray) else a for a in args)))
-    f_of_x = lambda x: f(*args[:i], x, *args[i + 1 :])
-    y = np.asarray(f_of_x(x))
-    if given.shape != y.shape + np.shape(x):
-        raise AssertionError(
-            f"{what}: {who} gives shape {given.shape}, must be {y.shape + np.shape(x)}"
-        )
-    rtol, atol = tolerance
-    numbers, uncertainty, method = _numbers(f_of_x, x, y, atol)
-    uncertainty = np.broadcast_to(uncertainty, numbers.shape)
-    if np.isnan(uncertainty).any():
-        index = np.argwhere(np.isnan(uncertainty))[0][y.ndim :]
-        raise AssertionError(
-            f"{what}, cannot be checked: the differences with respect to "
-            f"{_parameter(layout, i, argnums, index, np.shape(x))} do not converge "
-            "(a kink, a jump, noise or nan)"
-        )
-    distance = np.abs(given - numbers)
-    wrong = ~(distance <= rtol * np.abs(numbers) + uncertainty)
-    if wrong.any():
-        worst = np.argmax(np.where(wrong, np.nan_to_num(distance, nan=np.inf), -1.0))
-        worst = np.unravel_index(worst, wrong.shape)
-        raise AssertionError(
-            f"{what} at {_parameter(layout, i, argnums, worst[y.ndim :], np.shape(x))}"
-            + (f", output {_at(worst[: y.ndim])}" if y.ndim else "")
-            + f": {who} gives {given[worst]:.17g}, {method} {numbers[worst]:.17g} "
-            f"± {uncertainty[worst]:.1g} ({wrong.sum()} of {wrong.size} entries differ)"
-        )
-
-
-def _numbers(f, x, y, atol):
-    """Return (∂f/∂x, its uncertainty, the method).
-
-    The method is the complex step if it agrees with the differences, else the differences. The
-    uncertainty broadcasts to ∂f/∂x; it is nan where the differences do not converge.
-    """
-    differences, error = _differences(f, x, atol)
-    eps = np.finfo(y.dtype if y.dtype.kind == "f" else float).eps
-    inputs = tuple(range(y.ndim, differences.ndim))
-    scale = np.abs(y) + np.abs(differences).max(inputs, initial=0.0)
-    scale = scale.reshape(y.shape + (1,) * np.ndim(x))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", np.exceptions.ComplexWarning)
-            exact = complex_step(f, x)
-    except Exception:  # f may not accept complex numbers and may raise any exception
-        exact = np.full(differences.shape, np.nan)
-    if np.all(np.abs(exact - differences) <= 10 * error):
-        return exact, 64 * eps * scale + atol, "complex step"  # rounding of the checked gradient
-    converged = 10 * error <= np.maximum(1e-6 * scale, 1e5 * atol)
-    return differences, np.where(converged, 10 * error, np.nan), "central differences"
-
-
-def _differences(f, x, atol):
-    """Return (∂f/∂x, error), by Ridders' table for each entry of x."""
-    x = np.asarray(x, dtype=float)
-    columns = [_ridders(f, x, j, atol) for j in np.ndindex(x.shape)]
-    return tuple(_columns([column[k] for column in columns], f, x) for k in (0, 1))
-
-
-def _ridders(f, x, j, atol):
-    """Return (∂f/∂x_j, error).
-
-    T[k, 0] is the difference with step h₀ 2⁻ᵏ; T[k, m] = T[k, m−1] + (T[k, m−1] − T[k−1, m−1])
-    / (4ᵐ − 1) cancels the error's h²ᵐ term. The error of an entry is its distance from the two
-    entries it is computed from, plus f's rounding error divided by the step. The entry with the
-    smallest error is returned. Once the rounding part alone exceeds the smallest error, later
-    entries cannot be better, and the loop ends.
-    """
-    step = FIRST_STEP * 2.0 ** np.ceil(np.log2(max(1.0, abs(x[j]))))
-    shape = np.shape(f(x[()]))
-    best, error, row = np.full(shape, np.nan), np.full(shape, np.inf), []
+    at = lambda g: lambda x: _called(g, [*args[:i], x, *args[i + 1 :]])
+    slopes, gradient = Slopes(at(f), x), at(gradient)
+    with quiet():
+        G = np.asarray(gradient(x[()]))
+    if G.dtype.kind not in "fiub":
+        raise TypeError(f"{who} gave {G.dtype}: must be real numbers")
+    if G.shape != slopes.shape + x.shape:
+        reason = f"{who} gives shape {G.shape}, must be {slopes.shape + x.shape}"
+        return _verdict("wrong", f"{what}: {reason}", i, f, reason=reason, precision=np.inf)
+    G = G.reshape(len(slopes.y), x.size).astype(float)
+    if directions is None:
+        directions = DIRECTIONS if x.size > EVERY else 0
+    if directions:
+        vs = _directions(slopes, directions)
+        found = [slopes.along(v) for v in vs]
+        flat = np.array([v.reshape(-1) for v in vs]).T
+        size, G = np.abs(G) @ np.abs(flat), G @ flat
+        tolerance = [ROUNDING * 10 if d.method == "complex step" else rtol for d in found] * size
+    else:
+        found = [slopes.entry(j) for j in np.ndindex(x.shape)]
+        tolerance = None
+    D, E = (np.array([d[k] for d in found]).reshape(len(found), -1).T for k in (0, 1))
+    if tolerance is None:
+        tolerance = rtol * np.abs(D) + _rounding_of_zeros(slopes, D, E, found)
     with np.errstate(all="ignore"):
-        for _ in range(LEVELS):
-            above, below = x.copy(), x.copy()
-            above[j] += step
-            below[j] -= step
-            high, low = np.asarray(f(above[()])), np.asarray(f(below[()]))
-            eps = np.finfo(np.result_type(high, 1.0 if high.dtype.kind != "f" else high)).eps
-            noise = (4 * eps * np.maximum(np.abs(high), np.abs(low)) + atol) / step
-            previous, row = row, [(high - low) / (above[j] - below[j])]
-            for m, coarse in enumerate(previous, 1):
-                row.append(row[-1] + (row[-1] - coarse) / (4.0**m - 1.0))
-                distance = np.maximum(np.abs(row[-1] - row[-2]), np.abs(row[-1] - coarse))
-                distance = np.where(np.isnan(distance), np.inf, distance + noise)
-                best = np.where(distance < error, row[-1], best)
-                error = np.minimum(distance, error)
-            if np.all(error <= 2 * noise):
-                break
-            step /= 2
-    return best, error
+        distance = np.abs(G - D)
+    known = np.isfinite(slopes.y)[:, None] & (E < np.inf)
+    zero = np.array([d.zero for d in found]).reshape(len(found), -1).T
+    agrees = known & ((distance + E <= tolerance + atol) | (zero & (G == 0)))
+    wrong = known & ~(distance - E <= tolerance + atol)
+    with np.errstate(all="ignore"):
+        precision = np.where(zero & (G == 0) | (distance + E == 0), 0.0, (distance + E) / np.abs(D))
+    reasons = {}
+    for o, k in _by_size(wrong, precision):
+        reasons[o, k] = None if directions else _excuse(slopes, gradient, G, D, o, k, found[k])
+        if not reasons[o, k]:
+            break
+        wrong[o, k] = False
+    answer = "wrong" if wrong.any() else "agrees" if agrees.all() else "cannot be told"
+    of_interest = {"wrong": wrong, "agrees": agrees, "cannot be told": ~agrees & ~wrong}[answer]
+    if not of_interest.size:
+        return _verdict("agrees", f"{what}: there are no entries", i, f)
+    o, k = next(_by_size(of_interest, precision))
+    d, output = found[k], np.unravel_index(o, slopes.shape)
+    entry = () if directions else np.unravel_index(k, x.shape)
+    reason = reasons.get((o, k)) or ("" if answer != "cannot be told" else _why(slopes, d, o))
+    where = f"direction {k}" if directions else _parameter(layout, i, argnums, entry, x.shape)
+    where += f", output {_at(output)}" if slopes.shape else ""
+    numbers = f"{who} gives {G[o, k]:.17g}, {d.method} {D[o, k]:.17g} ± {E[o, k]:.1g}"
+    count = f"{of_interest.sum()} of {G.size} {'directions' if directions else 'entries'}"
+    message = {
+        "wrong": f"{what} at {where}: {numbers} ({count} differ)",
+        "cannot be told": f"{what} at {where}: cannot be told here: {reason}; {numbers} ({count})",
+        "agrees": f"{what}: {who} agrees to a relative {precision.max():.0e} in {count}",
+    }[answer]
+    return _verdict(
+        answer, message, i, f, float(precision[o, k]), tuple(map(int, entry)),
+        tuple(map(int, output)), float(G[o, k]), float(D[o, k]), float(E[o, k]), d.method,
+        float(d.step[o]), reason, int(wrong.sum()), int((~agrees & ~wrong).sum()), G.size,
+    )  # fmt: skip
 
 
-def _columns(columns, f, x):
-    if not columns:
-        return np.zeros(np.shape(f(x)) + x.shape)
-    return np.stack(columns, axis=-1).reshape(np.shape(columns[0]) + x.shape)
+def _verdict(answer, message, i, f, precision=0.0, entry=(), output=(), given=np.nan,
+             number=np.nan, error=np.nan, method="", step=np.nan, reason="",
+             wrong=0, untold=0, entries=0):  # fmt: skip
+    return Verdict(answer, message, precision, i, _argument(f, i), entry, output, given, number,
+                   error, method, step, reason, wrong, untold, entries)  # fmt: skip
+
+
+def _called(f, args):
+    """Return f of copies of args. Raises ValueError if f changes an array among them."""
+    copies = [a.copy() if isinstance(a, np.ndarray) else a for a in args]
+    y = f(*copies)
+    for i, (a, b) in enumerate(zip(args, copies)):
+        if isinstance(a, np.ndarray) and a.tobytes() != b.tobytes():
+            raise ValueError(f"{_name(f)} changes {_argument(f, i)} in place: let it copy first")
+    return y
+
+
+def _directions(slopes, k):
+    """Return k random directions in which every entry moves by about its own size."""
+    rng = np.random.default_rng(0)
+    shape = slopes.x.shape
+    return [slopes.sizes * rng.uniform(0.5, 1.5, shape) * rng.choice([-1, 1], shape)
+            for _ in range(k)]  # fmt: skip
+
+
+def _rounding_of_zeros(slopes, D, E, found):
+    """Return the tolerance of entries that are 0 as far as rounding, not noise, lets anyone see:
+    the rounding of the others."""
+    with np.errstate(all="ignore"):
+        largest = np.abs(D).max(1, initial=0.0, where=np.isfinite(D))[:, None]
+        scale = np.maximum(largest, np.abs(slopes.y)[:, None] / slopes.sizes.reshape(-1))
+        exact = np.array([d.method == "complex step" for d in found], bool)
+        zero = exact & (np.abs(D) <= E) & (E <= ROUNDING * scale)
+    return np.where(zero, ROUNDING * scale, 0.0)
+
+
+def _by_size(mask, precision):
+    """Yield the indices where mask is true, the largest relative error first."""
+    worst = np.argsort(-np.where(mask, np.nan_to_num(precision, nan=np.inf), -1.0), axis=None)
+    for flat in worst[: np.count_nonzero(mask)]:
+        yield np.unravel_index(flat, mask.shape)
+
+
+def _excuse(slopes, gradient, G, D, o, k, d):
+    """Return why an entry that looks wrong by the complex step may be right; "" if it is wrong."""
+    if d.method != "complex step":
+        return ""
+    j = np.unravel_index(k, slopes.x.shape)
+    checked = slopes.entry(j, exact=False)
+    if abs(checked.number[o] - d.number[o]) > checked.error[o] + d.error[o]:
+        return f"complex step and differences disagree ({checked.number[o]:.17g})"
+    scale = max(np.abs(D[o]).max(), np.abs(slopes.y[o]) / slopes.sizes[j])
+    if not abs(G[o, k] - D[o, k]) <= max(64 * slopes.eps * scale, 1e-2 * abs(D[o, k])):
+        return ""
+    return _fluctuates(slopes, gradient, G[o, k] - D[o, k], D[o, k], o, j)
+
+
+def _fluctuates(slopes, gradient, error, number, o, j):
+    """Return why a small error may be rounding: around x it does not stay about the same, neither
+    absolutely nor relative to the derivative. (A gradient that is constant has no rounding.)"""
+    same, gradients = [], set()
+    for step in np.outer([1, -1], [3e-3, 5e-3, 1e-2, 2e-2, 3e-2]).flat:
+        x = slopes.x.copy()
+        x[j] += step * slopes.sizes[j]
+        try:
+            there = Slopes(slopes.f, x).entry(j).number[o]
+            given = np.asarray(gradient(x[()])).reshape(len(slopes.y), -1)
+        except Exception:  # outside the domain
+            continue
+        given = given[o, np.ravel_multi_index(j, x.shape)]
+        if not np.isfinite(there + given):
+            continue
+        gradients.add(float(given))
+        off = given - there
+        relative = abs(off * number - error * there) <= 0.5 * abs(error * there)
+        same.append(relative or abs(off - error) <= 0.5 * abs(error))
+    if not same or np.mean(same) >= 0.7 or len(gradients) == 1:
+        return ""
+    return "the distance fluctuates around x, as rounding does"
+
+
+def _why(slopes, d, o):
+    """Return why output o of the derivative d is not known precisely."""
+    if not np.isfinite(slopes.y[o]):
+        return f"f = {slopes.y[o]}"
+    if d.error[o] == np.inf:
+        v = slopes.sizes * 2.0**-20
+        if np.isnan(slopes.value(slopes.x + v)[o] + slopes.value(slopes.x - v)[o]):
+            return "f has no values beside x"
+        return "the differences do not converge (a kink, a jump, noise or high frequencies)"
+    if d.kink[o] >= 0.5 * d.error[o]:
+        return f"a kink: the slopes on both sides may differ by {2 * d.kink[o]:.1g}"
+    if d.noise[o] >= 0.25 * d.error[o]:
+        return "noise or rounding of f"
+    return "the differences do not converge fast enough"
 
 
 def _float_arguments(args):
