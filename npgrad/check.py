@@ -21,6 +21,7 @@ from npgrad.autodiff import jacobian
 from npgrad.numeric import Slopes, quiet
 
 ROUNDING = 1e-12  # relative; of sums whose terms cancel
+SECOND = 1e-8  # what differences of a gradient can tell from 0, beside its largest entry
 EVERY = 1000  # arguments with more entries are checked along random directions
 DIRECTIONS = 16
 
@@ -67,21 +68,31 @@ def check_grads(f, *args, order=1, argnums=None, layout=None, rtol=1e-7, atol=0.
     """Assert that npgrad's derivatives of f at args agree with numerical ones, entry by entry.
 
     f         of any shape; plain NumPy code
-    order     2: the derivatives of npgrad's gradient are checked too (all of the Hessian)
+    order     2: the derivatives of npgrad's gradient are checked too (all of the Hessian), by
+              differences of it; these tell an entry from 0 down to 1e-8 of the largest
     argnums   an int or a tuple; None: every float or float array in args
     The other arguments, the result and the errors are as in `check_gradient`.
     """
     argnums = _float_arguments(args) if argnums is None else _positions(args, argnums)
     args = _widened(args, argnums)
     options = {"layout": layout, "rtol": rtol, "atol": atol, "directions": directions}
-    verdicts = [_judge(f, jacobian(f, i), args, i, argnums, "npgrad", **options) for i in argnums]
-    verdict = _asserted(_worst(verdicts))
-    for i in argnums if order > 1 else ():
-        gradient = jacobian(f, i)
-        gradient.__name__ = f"the derivative of {_name(f)} with respect to {_argument(f, i)}"
-        gradient.__signature__ = _signature(f)
-        verdict = check_grads(gradient, *args, order=order - 1, argnums=argnums, **options)
+    functions, beside = [f], 0.0
+    for _ in range(order):
+        verdicts = [
+            _judge(g, jacobian(g, i), args, i, argnums, "npgrad", beside=beside, **options)
+            for g in functions
+            for i in argnums
+        ]
+        verdict = _asserted(_worst(verdicts))
+        functions, beside = [_derivative(g, i) for g in functions for i in argnums], SECOND
     return verdict
+
+
+def _derivative(f, i):
+    gradient = jacobian(f, i)
+    gradient.__name__ = f"the derivative of {_name(f)} with respect to {_argument(f, i)}"
+    gradient.__signature__ = _signature(f)
+    return gradient
 
 
 def check_gradient(
@@ -131,7 +142,8 @@ def _worst(verdicts):
     return max(verdicts, key=lambda v: (rank.index(v.answer), v.precision))
 
 
-def _judge(f, gradient, args, i, argnums, who, layout, rtol, atol, directions):
+@quiet()
+def _judge(f, gradient, args, i, argnums, who, layout, rtol, atol, directions, beside=0.0):
     """Return the Verdict on one argument.
 
     Columns are entries of the argument, or directions v. G, D, E, tolerance (outputs, columns)
@@ -140,8 +152,7 @@ def _judge(f, gradient, args, i, argnums, who, layout, rtol, atol, directions):
     what = f"{_name(f)}, differentiated with respect to {_argument(f, i)}"
     at = lambda g: lambda x: _called(g, [*args[:i], x, *args[i + 1 :]])
     slopes, gradient = Slopes(at(f), x), at(gradient)
-    with quiet():
-        G = np.asarray(gradient(x[()]))
+    G = np.asarray(gradient(x[()]))
     if G.dtype.kind not in "fiub":
         raise TypeError(f"{who} gave {G.dtype}: must be real numbers")
     if G.shape != slopes.shape + x.shape:
@@ -159,17 +170,18 @@ def _judge(f, gradient, args, i, argnums, who, layout, rtol, atol, directions):
     else:
         found = [slopes.entry(j) for j in np.ndindex(x.shape)]
         tolerance = None
-    D, E = (np.array([d[k] for d in found]).reshape(len(found), -1).T for k in (0, 1))
+    columns = lambda name: np.array([getattr(d, name) for d in found]).reshape(-1, len(slopes.y)).T
+    D, E, zero = columns("number"), columns("error"), columns("zero").astype(bool)
     if tolerance is None:
-        tolerance = rtol * np.abs(D) + _rounding_of_zeros(slopes, D, E, found)
-    with np.errstate(all="ignore"):
-        distance = np.abs(G - D)
+        scale = _scale(slopes, D)
+        exact = np.array([d.method == "complex step" for d in found], bool)
+        unseen = exact & (np.abs(D) <= E) & (E <= ROUNDING * scale)  # 0, as far as rounding shows
+        tolerance = rtol * np.abs(D) + np.where(unseen, ROUNDING * scale, beside * scale)
+    distance = np.abs(G - D)
     known = np.isfinite(slopes.y)[:, None] & (E < np.inf)
-    zero = np.array([d.zero for d in found]).reshape(len(found), -1).T
     agrees = known & ((distance + E <= tolerance + atol) | (zero & (G == 0)))
     wrong = known & ~(distance - E <= tolerance + atol)
-    with np.errstate(all="ignore"):
-        precision = np.where(zero & (G == 0) | (distance + E == 0), 0.0, (distance + E) / np.abs(D))
+    precision = np.where(zero & (G == 0) | (distance + E == 0), 0.0, (distance + E) / np.abs(D))
     reasons = {}
     for o, k in _by_size(wrong, precision):
         reasons[o, k] = None if directions else _excuse(slopes, gradient, G, D, o, k, found[k])
@@ -225,15 +237,10 @@ def _directions(slopes, k):
             for _ in range(k)]  # fmt: skip
 
 
-def _rounding_of_zeros(slopes, D, E, found):
-    """Return the tolerance of entries that are 0 as far as rounding, not noise, lets anyone see:
-    the rounding of the others."""
-    with np.errstate(all="ignore"):
-        largest = np.abs(D).max(1, initial=0.0, where=np.isfinite(D))[:, None]
-        scale = np.maximum(largest, np.abs(slopes.y)[:, None] / slopes.sizes.reshape(-1))
-        exact = np.array([d.method == "complex step" for d in found], bool)
-        zero = exact & (np.abs(D) <= E) & (E <= ROUNDING * scale)
-    return np.where(zero, ROUNDING * scale, 0.0)
+def _scale(slopes, D):
+    """Return the size that each entry might have: that of the largest, or of f/x."""
+    largest = np.abs(D).max(1, initial=0.0, where=np.isfinite(D))[:, None]
+    return np.maximum(largest, np.abs(slopes.y)[:, None] / slopes.sizes.reshape(-1))
 
 
 def _by_size(mask, precision):

@@ -676,7 +676,7 @@ def check(f, args, seed=0):
     check_grads(f, *args)
     weights = np.random.default_rng(seed).uniform(0.5, 1.5, np.shape(plain))
     square = lambda *args: np.sum(weights * np.square(f(*args)))
-    check_grads(square, *args, order=2)
+    check_grads(square, *args, order=2, directions=1)
     assert all(np.array_equal(a, b) for a, b in zip(before, args))
     return {function for _, function, _, _ in trace.entries}
 
