@@ -19,12 +19,13 @@ these again.
 
 import math
 from operator import getitem
+from types import FunctionType
 
 import numpy as np
 
 from npgrad import functions as _functions  # noqa: F401  (fills the tables)
 from npgrad.node import RULES, Node, Tape, record
-from npgrad.rules import add_at, part, scatter, unbroadcast
+from npgrad.rules import add_at, place, scatter, unbroadcast
 
 
 class _Trace:
@@ -74,6 +75,8 @@ class _Trace:
         for variable in self.variables:
             value = variable.value
             d = gradients.get(variable)
+            if type(d) is _Pieces:
+                d = d.sum()
             if d is None:
                 d = np.zeros_like(value)
             elif d.base is not None or id(d) in given:
@@ -92,11 +95,10 @@ class _Trace:
             g = gradients.pop(node, None)
             if g is None:
                 continue
+            if type(g) is _Pieces:
+                g = g.sum()
             if function is getitem:
-                _send_piece(gradients, buffers, args[0], values[1], g)
-                continue
-            if function is part:
-                _send_piece(gradients, buffers, args[0], values[1], g.reshape(-1))
+                _add_piece(gradients, buffers, args[0], values[1], g)
                 continue
             y = node.value
             rules = RULES[function]
@@ -104,7 +106,7 @@ class _Trace:
                 x = args[0]
                 d = rules[0](g, y, values[0])
                 gradients[x] = gradients[x] + d if x in gradients else d
-            elif len(args) == 2:
+            elif len(args) == 2 and type(rules) is not FunctionType:
                 x, w = args
                 a, b = values
                 if type(x) is Node:
@@ -118,26 +120,53 @@ class _Trace:
                         d = unbroadcast(d, b.shape)
                     gradients[w] = gradients[w] + d if w in gradients else d
             else:
-                for x, a, rule in zip(args, values, rules):
+                of = rules(g, y, *values) if type(rules) is FunctionType else None
+                for i, (x, a) in enumerate(zip(args, values)):
                     if type(x) is Node:
-                        d = rule(g, y, *values)
+                        d = of(i) if of else rules[i](g, y, *values)
                         if d.shape != a.shape:
                             d = unbroadcast(d, a.shape)
                         gradients[x] = gradients[x] + d if x in gradients else d
         return gradients
 
 
-def _send_piece(gradients, buffers, x, index, g):
-    """Add g to the gradient of x at [index]; all pieces of x share one array."""
-    if x in buffers and type(g) is not Node:
-        add_at(gradients[x], index, g)
-    elif x in gradients:
-        gradients[x] = gradients[x] + record(scatter, g, index, x.shape)
-        buffers.discard(x)
-    elif type(g) is Node:
-        gradients[x] = record(scatter, g, index, x.shape)
+class _Pieces:
+    """The gradient of a node of this shape, some of whose pieces are Nodes.
+
+    The pieces wait for `sum`, which adds all of them, each at its index, by one operation.
+    """
+
+    __slots__ = ("indices", "pieces", "shape")
+
+    def __init__(self, shape):
+        self.shape, self.indices, self.pieces = shape, [], []
+
+    def add(self, index, piece):
+        self.indices.append(index)
+        self.pieces.append(piece)
+        return self
+
+    def __add__(self, whole):
+        return self.add(..., whole)
+
+    def sum(self):
+        return record(scatter, self.indices, self.shape, *self.pieces)
+
+
+def _add_piece(gradients, buffers, x, index, g):
+    """Add g to the gradient of x at [index]; all pieces of x that are arrays share one array."""
+    total = gradients.get(x)
+    if type(g) is Node or type(total) in (Node, _Pieces):
+        if type(total) is not _Pieces:
+            gradients[x] = _Pieces(x.shape) if total is None else _Pieces(x.shape) + total
+        gradients[x].add(index, g)
+    elif total is None:
+        gradients[x] = place(g, index, x.shape)
+        buffers.add(x)
+    elif x in buffers and type(total) is np.ndarray and total.itemsize >= g.itemsize:
+        add_at(total, index, g)
     else:
-        gradients[x] = scatter(g, index, x.shape)
+        gradients[x] = total + place(g, index, x.shape)
         buffers.add(x)
 
 

@@ -2,10 +2,11 @@
 
 `RULES[f]` holds one pullback per positional argument of f: pullback(g, y, *args) is the gradient of
 that argument, Σ_out g ∂y/∂arg, where y = f(*args) and g is the gradient of y. None stands for an
-argument that has no derivative (a shape, an axis, a condition). The pullbacks are plain NumPy code:
-they run on arrays, or on Nodes when derivatives are nested. If an argument was broadcast, its
-gradient is larger than the argument; `autodiff.py` then sums the gradient to the argument's shape
-(`unbroadcast`), so no rule handles broadcasting.
+argument that has no derivative (a shape, an axis, a condition). For an f of any number of arrays,
+`RULES[f]` is one function: RULES[f](g, y, *args) returns the function i -> gradient of args[i]. The
+pullbacks are plain NumPy code: they run on arrays, or on Nodes when derivatives are nested. If an
+argument was broadcast, its gradient is larger than the argument; `autodiff.py` then sums the
+gradient to the argument's shape (`unbroadcast`), so no rule handles broadcasting.
 
 At points where a function is not differentiable: ties of maximum, minimum, max and min share the
 gradient equally (the hand-written relu of npgrad.networks has slope 0 at 0); abs has slope 0 at 0.
@@ -13,7 +14,7 @@ If an operand of maximum or minimum is nan, the value is nan and the gradient is
 """
 
 import math
-from operator import getitem
+from itertools import accumulate
 
 import numpy as np
 
@@ -145,27 +146,17 @@ def broadcast_to(x, shape):
     return y
 
 
-class _Piece:
-    """The pullbacks of a function of any number of arrays, after `first` other arguments."""
-
-    def __init__(self, first, pullback):
-        self.first, self.pullback = first, pullback
-
-    def __getitem__(self, i):
-        return lambda g, y, *args: self.pullback(i - self.first, g, *args)
-
-
-def _concatenate_piece(k, g, axis, *arrays):
-    start = sum(a.shape[axis] for a in arrays[:k])
-    return g[(slice(None),) * axis + (slice(start, start + arrays[k].shape[axis]),)]
-
-
-@primitive()
 def concatenate(axis, *arrays):
     return np.concatenate(arrays, axis)
 
 
-RULES[concatenate] = _Piece(1, _concatenate_piece)
+def _concatenate_pieces(g, y, axis, *arrays):
+    ends = [0, *accumulate(a.shape[axis] for a in arrays)]
+    before = (slice(None),) * axis
+    return lambda i: g[(*before, slice(ends[i - 1], ends[i]))]
+
+
+RULES[concatenate] = _concatenate_pieces
 
 
 @primitive(lambda g, y, x, shift, axis: np.roll(g, np.negative(shift), axis), None, None)
@@ -183,20 +174,22 @@ def triu(x, k):
     return np.triu(x, k)
 
 
-# Indexing: x[index] and its transpose, scatter, are each other's derivative.
+# Indexing: the gradient of x[index] is a scatter of one piece; `autodiff.py` collects the pieces of
+# one x. An index holds integers, slices, None, ... and arrays of integers or booleans.
 
 
-RULES[getitem] = [lambda g, y, x, index: record(scatter, g, index, x.shape), None]
+def scatter(indices, shape, *pieces):
+    """Return an array of zeros to which each piece is added at its index."""
+    y = np.zeros(shape, np.result_type(*{piece.dtype for piece in pieces}))
+    for index, piece in zip(indices, pieces):
+        add_at(y, index, piece)
+    return y
 
 
-@primitive(lambda g, y, x, where, shape: record(scatter, g.reshape(-1), where, x.shape), None, None)
-def part(x, where, shape):
-    """Return x[where] of a vector x, reshaped to `shape`; where is a slice."""
-    return x[where].reshape(shape)
+RULES[scatter] = lambda g, y, indices, shape, *pieces: lambda i: g[indices[i - 2]]
 
 
-@primitive(lambda g, y, x, index, shape: g[index], None, None)
-def scatter(x, index, shape):
+def place(x, index, shape):
     """Return an array of zeros to which x is added at [index]; repeated positions add up."""
     y = np.zeros(shape, x.dtype)
     if x.size == 1 or not _may_repeat(index):
@@ -211,18 +204,19 @@ def add_at(y, index, x):
     if type(index) is slice:  # a parameter's slice of θ: fast path for the common case
         part = y[index]
         part += x
-    elif _may_repeat(index):
-        np.add.at(y, index, x)
-    else:
+    elif x.size == 1 or not _may_repeat(index):
         y[index] += x
+    else:
+        np.add.at(y, index, x)
 
 
 def _may_repeat(index):
-    """Return whether the index may select a position twice; only arrays of integers may."""
-    if type(index) is slice:
-        return False
-    parts = index if type(index) is tuple else (index,)
-    return any(isinstance(i, (list, np.ndarray)) and np.asarray(i).dtype.kind != "b" for i in parts)
+    """Return whether the index may select a position twice; only an array of integers may."""
+    for i in index if type(index) is tuple else (index,):
+        mask = type(i) is np.ndarray and i.dtype.kind == "b"
+        if not (mask or type(i) in (int, slice) or i is None or i is Ellipsis):
+            return True
+    return False
 
 
 @primitive(
@@ -371,13 +365,12 @@ def _einsum_operand(k, g, subscripts, *operands):
     return np.einsum(",".join(terms) + "->" + wanted, *factors)
 
 
-@primitive()
 def einsum(subscripts, *operands):
     """Return np.einsum of explicit subscripts, without ellipses."""
     return np.einsum(subscripts, *operands)
 
 
-RULES[einsum] = _Piece(1, _einsum_operand)
+RULES[einsum] = lambda g, y, *args: lambda i: _einsum_operand(i - 1, g, *args)
 
 
 def _transposed(a):
