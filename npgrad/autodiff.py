@@ -19,7 +19,6 @@ these again.
 
 import math
 from operator import getitem
-from types import FunctionType
 
 import numpy as np
 
@@ -106,7 +105,7 @@ class _Trace:
                 x = args[0]
                 d = rules[0](g, y, values[0])
                 gradients[x] = gradients[x] + d if x in gradients else d
-            elif len(args) == 2 and type(rules) is not FunctionType:
+            elif len(args) == 2:
                 x, w = args
                 a, b = values
                 if type(x) is Node:
@@ -120,12 +119,12 @@ class _Trace:
                         d = unbroadcast(d, b.shape)
                     gradients[w] = gradients[w] + d if w in gradients else d
             else:
-                of = rules(g, y, *values) if type(rules) is FunctionType else None
-                for i, (x, a) in enumerate(zip(args, values)):
+                of = rules(g, y, *values) if callable(rules) else None
+                for i, x in enumerate(args):
                     if type(x) is Node:
                         d = of(i) if of else rules[i](g, y, *values)
-                        if d.shape != a.shape:
-                            d = unbroadcast(d, a.shape)
+                        if d.shape != x.shape:
+                            d = unbroadcast(d, x.shape)
                         gradients[x] = gradients[x] + d if x in gradients else d
         return gradients
 
@@ -156,17 +155,15 @@ class _Pieces:
 def _add_piece(gradients, buffers, x, index, g):
     """Add g to the gradient of x at [index]; all pieces of x that are arrays share one array."""
     total = gradients.get(x)
-    if type(g) is Node or type(total) in (Node, _Pieces):
+    if type(total) is np.ndarray and x in buffers and type(g) is not Node:
+        add_at(total, index, g)
+    elif type(g) is Node or type(total) in (Node, _Pieces):
         if type(total) is not _Pieces:
             gradients[x] = _Pieces(x.shape) if total is None else _Pieces(x.shape) + total
         gradients[x].add(index, g)
-    elif total is None:
-        gradients[x] = place(g, index, x.shape)
-        buffers.add(x)
-    elif x in buffers and type(total) is np.ndarray and total.itemsize >= g.itemsize:
-        add_at(total, index, g)
     else:
-        gradients[x] = total + place(g, index, x.shape)
+        piece = place(g, index, x.shape, x.dtype)
+        gradients[x] = piece if total is None else total + piece
         buffers.add(x)
 
 

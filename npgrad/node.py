@@ -20,8 +20,9 @@ FUNCTIONS = {}
 CONSTANT = set()
 
 _NUMBERS = {float, int, bool, *(np.dtype(c).type for c in "efdg?bhilqBHILQ")}
+_FIXED = {int, type(None)}
 _levels = count()  # only the order matters: a derivative that begins later has a larger level
-_LARGE = 4096  # bytes: to copy a smaller array is faster than to look for an equal copy
+_LARGE = 2**14  # bytes: to copy a smaller array is faster than to look for an equal copy
 _copies = WeakValueDictionary()  # {where an array lies: a copy}, while a tape holds the copy
 
 
@@ -30,8 +31,8 @@ class Tape:
 
     entries   in the order of computation. values are args with the Nodes of this tape replaced by
               their values, and arrays by copies, because the function may change them later. In
-              args, None replaces all that is no Node of this tape. After the function has returned,
-              entries is None, and the Nodes of this tape are constants
+              args, None replaces arrays and the Nodes of other tapes. After the function has
+              returned, entries is None, and the Nodes of this tape are constants
     level     an inner derivative has a larger level than the enclosing ones; infinite at the end
     """
 
@@ -126,7 +127,7 @@ class Node:
         tape = self.tape
         entries = tape.entries
         if type(index) is not int:
-            index = _frozen(index)
+            index = _frozen(index) if type(index) is slice else _frozen_index(index)
         if entries is None:
             return value[index]
         node = Node()
@@ -194,18 +195,18 @@ class Node:
 def record(function, *args):
     """Return function(*args), recorded if an arg is a Node; `function` must be in RULES."""
     tape = None
-    nodes = []
     values = []
+    arrays = False
     for arg in args:
         if type(arg) is Node:
             if type(arg.value) is Node or (tape is not None and arg.tape is not tape):
                 return _record_nested(function, args)
             tape = arg.tape
-            nodes.append(arg)
-            values.append(arg.value)
-        else:
-            nodes.append(None)
-            values.append(keep(arg) if type(arg) is np.ndarray else arg)
+            arg = arg.value
+        elif type(arg) is np.ndarray:
+            arg = keep(arg)
+            arrays = True
+        values.append(arg)
     value = function(*values)
     if tape is None or tape.entries is None:
         return value
@@ -214,6 +215,7 @@ def record(function, *args):
     node = Node()
     node.value = value
     node.tape = tape
+    nodes = [arg if type(arg) is Node else None for arg in args] if arrays else args
     tape.entries.append((node, function, nodes, values))
     return node
 
@@ -312,32 +314,29 @@ def keep(x):
     return copy.reshape(x.shape, order=order)
 
 
-def _frozen(index):
-    """Return the index in integers, slices, None, ... and copies of arrays; None may change later.
-
-    An array has integers or booleans, or NumPy refuses it.
-    """
+def _frozen_index(index):
     if isinstance(index, tuple):
-        return tuple([_frozen_part(i) for i in index])
-    return _frozen_part(index)
+        return tuple([_frozen(part) for part in index])
+    return _frozen(index)
 
 
-def _frozen_part(i):
-    kind = type(i)
-    if kind is int or i is None or i is Ellipsis:
-        return i
+def _frozen(part):
+    """Return a part of an index as an integer, slice, None, ... or the copy of an array."""
+    kind = type(part)
     if kind is slice:
-        start, stop, step = i.start, i.stop, i.step
-        if type(start) is type(stop) is int and step is None:
-            return i
+        start, stop, step = part.start, part.stop, part.step
+        if type(start) in _FIXED and type(stop) in _FIXED and type(step) in _FIXED:
+            return part
         return slice(*[n if n is None else integer(n) for n in (start, stop, step)])
-    if not isinstance(i, (np.ndarray, bool)):
+    if kind in _FIXED or part is Ellipsis:
+        return part
+    if not isinstance(part, (np.ndarray, bool)):
         try:
-            return integer(i)
+            return integer(part)
         except TypeError:  # no integer, so NumPy makes an array of it
             pass
-    array = np.asarray(i)
-    if array.size == 0 and not isinstance(i, np.ndarray):
+    array = np.asarray(part)
+    if array.size == 0 and not isinstance(part, np.ndarray):
         array = array.astype(int)  # as NumPy does for an empty list
     return keep(array)
 

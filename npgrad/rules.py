@@ -2,11 +2,12 @@
 
 `RULES[f]` holds one pullback per positional argument of f: pullback(g, y, *args) is the gradient of
 that argument, Σ_out g ∂y/∂arg, where y = f(*args) and g is the gradient of y. None stands for an
-argument that has no derivative (a shape, an axis, a condition). For an f of any number of arrays,
-`RULES[f]` is one function: RULES[f](g, y, *args) returns the function i -> gradient of args[i]. The
-pullbacks are plain NumPy code: they run on arrays, or on Nodes when derivatives are nested. If an
-argument was broadcast, its gradient is larger than the argument; `autodiff.py` then sums the
-gradient to the argument's shape (`unbroadcast`), so no rule handles broadcasting.
+argument that has no derivative (a shape, an axis, a condition). An f of any number of arrays
+has two arguments before them, and `RULES[f]` is one function: RULES[f](g, y, *args) returns the
+function i -> gradient of args[i]. The pullbacks are plain NumPy code: they run on arrays, or on
+Nodes when derivatives are nested. If an argument was broadcast, its gradient is larger than the
+argument; `autodiff.py` then sums the gradient to the argument's shape (`unbroadcast`), so no rule
+handles broadcasting.
 
 At points where a function is not differentiable: ties of maximum, minimum, max and min share the
 gradient equally (the hand-written relu of npgrad.networks has slope 0 at 0); abs has slope 0 at 0.
@@ -14,7 +15,6 @@ If an operand of maximum or minimum is nan, the value is nan and the gradient is
 """
 
 import math
-from itertools import accumulate
 
 import numpy as np
 
@@ -146,17 +146,12 @@ def broadcast_to(x, shape):
     return y
 
 
-def concatenate(axis, *arrays):
+def concatenate(indices, axis, *arrays):
+    """Return np.concatenate(arrays, axis), in which each array is found at its index."""
     return np.concatenate(arrays, axis)
 
 
-def _concatenate_pieces(g, y, axis, *arrays):
-    ends = [0, *accumulate(a.shape[axis] for a in arrays)]
-    before = (slice(None),) * axis
-    return lambda i: g[(*before, slice(ends[i - 1], ends[i]))]
-
-
-RULES[concatenate] = _concatenate_pieces
+RULES[concatenate] = lambda g, y, indices, axis, *arrays: lambda i: g[indices[i - 2]]
 
 
 @primitive(lambda g, y, x, shift, axis: np.roll(g, np.negative(shift), axis), None, None)
@@ -189,9 +184,9 @@ def scatter(indices, shape, *pieces):
 RULES[scatter] = lambda g, y, indices, shape, *pieces: lambda i: g[indices[i - 2]]
 
 
-def place(x, index, shape):
+def place(x, index, shape, dtype):
     """Return an array of zeros to which x is added at [index]; repeated positions add up."""
-    y = np.zeros(shape, x.dtype)
+    y = np.zeros(shape, dtype)
     if x.size == 1 or not _may_repeat(index):
         y[index] = x
     else:
@@ -333,14 +328,12 @@ def _matmul_b(g, y, a, b):
 RULES[np.matmul] = [_matmul_a, _matmul_b]
 
 
-def _einsum_operand(k, g, subscripts, *operands):
+def _einsum_operand(k, g, inputs, output, *operands):
     """Return the gradient of operand k: an einsum of g with the other operands.
 
     If an index has its full size in operand k only, an operand of ones restores it. If an index
     occurs twice in operand k, an identity matrix restores its second position.
     """
-    inputs, output = subscripts.split("->")
-    inputs = inputs.split(",")
     sizes = {}
     for letters, operand in zip(inputs, operands):
         for c, n in zip(letters, operand.shape):
@@ -365,12 +358,12 @@ def _einsum_operand(k, g, subscripts, *operands):
     return np.einsum(",".join(terms) + "->" + wanted, *factors)
 
 
-def einsum(subscripts, *operands):
-    """Return np.einsum of explicit subscripts, without ellipses."""
-    return np.einsum(subscripts, *operands)
+def einsum(inputs, output, *operands):
+    """Return np.einsum of explicit subscripts, one for each operand, without ellipses."""
+    return np.einsum(",".join(inputs) + "->" + output, *operands)
 
 
-RULES[einsum] = lambda g, y, *args: lambda i: _einsum_operand(i - 1, g, *args)
+RULES[einsum] = lambda g, y, *args: lambda i: _einsum_operand(i - 2, g, *args)
 
 
 def _transposed(a):
