@@ -237,7 +237,7 @@ def pad(array, pad_width, mode="constant", *, constant_values=0):
 
 @implements(np.copy)
 def copy(a):
-    return a.reshape(a.shape)  # an array, even if a is a scalar
+    return record(rules.broadcast_to, a, a.shape)  # an array, even of a scalar
 
 
 @implements(np.real)
@@ -247,10 +247,9 @@ def real(val):
 
 @implements(np.full_like)
 def full_like(a, fill_value):
-    a = np.asarray(plain(a))
     if type(fill_value) is Node:
         return np.broadcast_to(fill_value, a.shape).astype(a.dtype)
-    return np.full_like(a, fill_value)
+    return np.full_like(plain(a), fill_value)
 
 
 # Picking
