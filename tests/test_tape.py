@@ -156,9 +156,10 @@ def test_take__is_numpys_for_masks_and_repetitions():
     d = grad(lambda x: np.sum(np.take_along_axis(x, repeated, 1)))(np.ones((2, 2)))
     assert np.array_equal(d, [[2.0, 0.0], [0.0, 2.0]])
     for axis in (0, None):
-        for f in (lambda x: x, grad(lambda x: np.sum(np.take_along_axis(x, x > 3, axis)))):
+        f = lambda x, axis=axis: np.sum(np.take_along_axis(x, x > 3, axis))
+        for function in (f, grad(f)):
             with pytest.raises(IndexError, match="integer"):
-                np.take_along_axis(f(x), x > 3, axis)
+                function(x)
 
 
 # Casts, and other ways in which a derivative could be lost
@@ -192,7 +193,7 @@ def test_full_like__has_the_arrays_dtype():
     f = lambda x, y: np.full_like(x, y) * x
     assert vjp(f, x, 1 / 3)[0].dtype == np.float32
     assert grad(lambda y: np.sum(f(x * y, y)))(2.0) == 12.0
-    with pytest.raises(TypeError, match="np.copyto has no derivative"):
+    with pytest.raises(TypeError, match="has no derivative rule"):
         grad(lambda y: np.sum(np.full_like(np.arange(3), y)))(1.5)
 
 
@@ -392,7 +393,7 @@ def test_keep__copies_a_large_array_once_while_it_is_the_same(dtype):
             assert keep(own) is own
         with pytest.raises(ValueError, match="WRITEABLE"):
             kept.flags.writeable = True
-    assert np.shares_memory(keep(x), kept := keep(x.T)) and kept.flags.f_contiguous
+    assert np.shares_memory(keep(x), keep(x.T)) and keep(x.T).flags.f_contiguous
 
 
 @pytest.mark.parametrize("dtype", [float, np.float32, np.longdouble])
@@ -572,11 +573,13 @@ def test_pieces__cost_as_much_each_however_many(name):
 
 
 def test_threads__keep_their_own_constants():
+    twice = lambda x, c: np.sum(c * x + c * x)
+
     def work(k, results):
         c, x = np.full(5000, float(k)), np.arange(5000.0)
         for _ in range(20):
             c += 1.0
-            results.append(np.array_equal(grad(lambda x: np.sum(c * x + c * x))(x), 2 * c))
+            results.append(np.array_equal(grad(twice)(x, c), 2 * c))
 
     results = []
     threads = [threading.Thread(target=work, args=(k, results)) for k in range(4)]
