@@ -9,15 +9,16 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.polynomial import polynomial
 
-from npgrad import check_grads, grad, jacobian, value_and_grad, vjp
-from npgrad.autodiff import _Trace
+from npgrad import autodiff, check_grads, grad, jacobian, value_and_grad, vjp
 from npgrad.node import keep, plain
 
 SEEDS = st.integers(0, 2**32 - 1)
+FEW = settings(max_examples=max(2, settings().max_examples * 2 // 5))  # of each of many
+MANY = settings(max_examples=settings().max_examples * 3)
 
 
 # Indices of every type
@@ -49,7 +50,7 @@ class Integer:
         return self.i
 
 
-INTEGERS = {  # forms of a list of positions, all of the same shape or none
+INTEGERS = {  # forms of a list of positions
     "list": list,
     "tuple": tuple,
     "list of np.int64": lambda i: [np.int64(k) for k in i],
@@ -68,39 +69,40 @@ INTEGERS = {  # forms of a list of positions, all of the same shape or none
     "np.int64": lambda i: np.int64(i[0]),
     "integer": lambda i: Integer(i[0]),
 }
-FORMS = INTEGERS | {
+OTHERS = {
     "empty": lambda i: [],
     "mask": lambda i: np.isin(np.arange(3), i),
     "list mask": lambda i: np.isin(np.arange(3), i).tolist(),
     "slice": lambda i: slice(Integer(i[0]), None, np.array(1)),
+    "bool": lambda i: True,
+    "np.bool": lambda i: np.bool_(i[0] > 0),
 }
-LAYOUTS = {  # (axes, index) of a part, and of another of the same form
-    "alone": lambda i, j: (1, (i,) if isinstance(i, tuple) else i),
-    "first of two": lambda i, j: (2, (i,)),
+ONE = {  # (number of axes of x, index) of a part
+    "alone": lambda i: (1, (i,) if isinstance(i, tuple) else i),
+    "first of two": lambda i: (2, (i,)),
+    "after a slice": lambda i: (2, (slice(None, None, -1), i)),
+    "before a slice": lambda i: (2, (i, slice(1, None))),
+    "after dots": lambda i: (3, (..., i)),
+    "between new axes": lambda i: (2, (None, i, np.newaxis)),
+    "beside an integer": lambda i: (3, (slice(1), i, 2)),
+}
+TWO = {  # of two parts of one form
     "both": lambda i, j: (2, (i, j)),
-    "after a slice": lambda i, j: (2, (slice(None, None, -1), i)),
-    "before a slice": lambda i, j: (2, (i, slice(1, None))),
-    "after dots": lambda i, j: (3, (..., i)),
-    "between new axes": lambda i, j: (2, (None, i, np.newaxis)),
-    "beside an integer": lambda i, j: (3, (slice(1), i, 2)),
     "around a slice": lambda i, j: (3, (i, slice(None), j)),
 }
 
 
-@st.composite
-def indexed(draw):
-    """(shape, index) of axes of size 3; in four positions, one repeats."""
-    layout = draw(st.sampled_from(sorted(LAYOUTS)))
-    two = layout in ("both", "around a slice")
-    make = draw(st.sampled_from(sorted(INTEGERS if two else FORMS)))
-    positions = st.lists(st.integers(0, 2), min_size=4, max_size=4)
-    ndim, index = LAYOUTS[layout](*((INTEGERS | FORMS)[make](draw(positions)) for _ in "ij"))
-    return (3,) * ndim, index
-
-
-@given(indexed(), SEEDS)
-def test_indexing__adds_up_repeated_positions_of_every_type(indexed, seed):
-    shape, index = indexed
+@pytest.mark.parametrize("form", [*INTEGERS, *OTHERS])
+@FEW
+@given(st.data(), st.lists(st.integers(0, 2), min_size=8, max_size=8), SEEDS)
+def test_indexing__adds_up_repeated_positions_of_every_type(form, data, positions, seed):
+    """Of four positions on an axis of size 3, one repeats."""
+    make = (INTEGERS | OTHERS)[form]
+    layouts = list(ONE.items()) + (list(TWO.items()) if form in INTEGERS else [])
+    name, layout = data.draw(st.sampled_from(layouts))
+    parts = [make(positions[:4]), make(positions[4:])]
+    ndim, index = layout(*parts[: 1 if name in ONE else 2])
+    shape = (3,) * ndim
     x = np.random.default_rng(seed).normal(size=shape)
     places = np.arange(x.size).reshape(shape)[index]  # by NumPy alone
     w = np.random.default_rng(seed).integers(-5, 6, places.shape).astype(float)
@@ -302,7 +304,7 @@ def programs(draw):
     for _ in range(draw(st.integers(2, 8))):
         pick = st.integers(0, len(pool) - 1)
         a, b = draw(pick), draw(pick)
-        kinds = ["piece"] * 3 + ["join", "stack", "sum", "linear"]
+        kinds = ["piece"] * 3 + ["join", "stack", "sum", "add"]
         if degrees[a] + degrees[b] <= 3:
             kinds += ["product"] * 3
         kind = draw(st.sampled_from(kinds))
@@ -331,7 +333,7 @@ def step(pool, kind, a, b, index):
         "join": lambda: np.concatenate([a, [1.0], b]),
         "stack": lambda: np.stack([a[:n], b[:n]], 1),
         "sum": lambda: np.sum(a) + b,
-        "linear": lambda: 2.0 * a[:n] - b[:n],
+        "add": lambda: a + b if len(a) == len(b) else a + b[0],
         "product": lambda: a[:n] * b[:n],
     }[kind]()
     return y.reshape(-1)[:5]
@@ -342,6 +344,7 @@ def differences(f, x, step=1.0):
     return np.stack([f(x + e) - f(x - e) for e in step * np.eye(len(x))], -1)
 
 
+@MANY
 @given(programs(), SEEDS)
 def test_pieces_and_wholes__have_exact_derivatives(program, seed):
     F, x = program
@@ -360,6 +363,7 @@ def test_pieces_and_wholes__have_exact_derivatives(program, seed):
     assert np.array_equal(jacobian(lambda t: grad(f)(x + t * v))(0.0), H @ v)
 
 
+@MANY
 @given(programs(), SEEDS)
 def test_pieces_and_wholes__nest_three_deep(program, seed):
     F, x = program
@@ -413,6 +417,7 @@ def test_keep__tells_arrays_of_one_memory_apart():
     views = [x, x.view(np.int64), x[:50], x[::2], x[:, ::2], x[:99, :99], x.T[:50]]
     for kept, view in [(keep(v), v) for v in views]:
         assert kept.dtype == view.dtype and np.array_equal(kept, view)
+        assert np.shares_memory(kept, keep(view))
 
 
 CONSTANTS = {
@@ -450,6 +455,18 @@ def test_constants__are_kept_once(name):
     assert peak(grad(f), x, 12) - peak(grad(f), x, 2) < W.nbytes / 2
 
 
+def test_constants__that_are_temporary_are_held_once():
+    n, uses = 20_000, 8
+    c, M, x = np.ones(n), np.ones((2, n // 2)), np.ones(n)
+    for form in (
+        lambda x, k: np.einsum("i,i->", c + k, x),
+        lambda x, k: np.sum((M + k) @ x[: n // 2]),
+        lambda x, k: (M + k)[0] @ x[: n // 2] + np.dot((M + k)[1], x[: n // 2]),
+    ):
+        f = lambda x, form=form: sum(form(x, k) for k in range(uses))
+        assert peak(grad(f), x) < 1.5 * uses * c.nbytes
+
+
 @given(SEEDS, st.sampled_from([5, 2000]), st.lists(st.sampled_from("keep change undo".split())))
 def test_constants__may_change_in_place(seed, n, changes):
     """Between any two uses, and after the function has returned."""
@@ -475,7 +492,7 @@ MUTABLE = {
     "matmul": lambda x, a, i, m: x * x @ np.stack([a, a], 1),
     "where": lambda x, a, i, m: np.where(m, x * x, a),
     "indices": lambda x, a, i, m: x[i] * x[m][0] * np.take(x, i),
-    "roll": lambda x, a, i, m: x * np.roll(x, i[:1], 0) * np.roll(x, i[:1].tolist(), [0]),
+    "roll": lambda x, a, i, m: x * np.roll(x, i[:1], 0),
     "concatenate": lambda x, a, i, m: np.concatenate([a, x]) * np.concatenate([x, a]),
     "stack": lambda x, a, i, m: np.prod(np.stack([x, a, x]), 0),
     "einsum": lambda x, a, i, m: np.einsum("i,i,j->j", x, a, x),
@@ -498,6 +515,15 @@ def test_vjp__is_not_affected_by_later_changes(name, n):
     x[:], a[:], i[:], m[:], value[...] = 7.0, 8.0, 0, False, 9.0
     for d, e in zip(pullback(g), before):
         assert np.array_equal(d, e)
+
+
+def test_vjp__is_not_affected_by_later_changes_of_lists():
+    x, shift, axis, index, c = np.arange(3.0), [1], [0], [0, 2, 2], [1.0, 2.0, 3.0]
+    _, pullback = vjp(lambda x: np.roll(x * c, shift, axis) * x[index], x)
+    before = pullback(np.ones(3))[0]
+    for changed in (shift, axis, index, c):
+        changed.clear()
+    assert np.array_equal(pullback(np.ones(3))[0], before)
 
 
 # Memory and time
@@ -543,7 +569,8 @@ def calls(f, *args):
     return sum("call" in event for event in events)
 
 
-MANY = {
+JOINED = {
+    "whole": lambda x: x,
     "stack": lambda x: np.stack([a * a for a in x]),
     "concatenate": lambda x: np.concatenate([x[i : i + 1] for i in range(len(x))]) * x,
     "with constants": lambda x: np.stack([a * a if n % 2 else 1.0 for n, a in enumerate(x)]) * x,
@@ -557,19 +584,29 @@ MANY = {
 }
 
 
-@pytest.mark.parametrize("name", MANY)
+@pytest.mark.parametrize("name", JOINED)
 def test_pieces__cost_as_much_each_however_many(name):
     """Calls, and bytes on the tape, are linear in the number of pieces; nested too."""
-    f = lambda x: np.sum(MANY[name](x) ** 2)
+    f = lambda x: sum(a for a in x) + np.sum(JOINED[name](x) ** 2)
 
     def cost(n):
-        held = _Trace(grad(f), [np.ones(n)], {}, [0]).entries
+        held = autodiff._Trace(grad(f), [np.ones(n)], {}, [0]).entries
         product = grad(lambda x: np.sum(grad(f)(x) * x))
         size = sum(plain(node).nbytes for node, *_ in held)
         return np.array([calls(grad(f), np.ones(n)), calls(product, np.ones(n)), size])
 
     small, medium, large = cost(20), cost(40), cost(80)
     assert np.array_equal(large - medium, 2 * (medium - small))
+
+
+def test_pieces__of_arrays_share_one_array(monkeypatch):
+    places = []
+    place = autodiff.place
+    monkeypatch.setattr(autodiff, "place", lambda *args: places.append(args) or place(*args))
+    x = np.ones(20)
+    grad(lambda x: sum(a * a for a in x) + np.sum(x[1:] * x[:-1]))(x)
+    grad(lambda x: sum(a * a for a in x) + np.sum(x))(x)
+    assert len(places) == 2
 
 
 def test_threads__keep_their_own_constants():
