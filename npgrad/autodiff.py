@@ -182,6 +182,8 @@ def _differentiable(x, position, tape):
         return np.float64(x)
     if type(x) is Node and x.tape is tape:
         raise ValueError(f"argnums has argument {position} twice")
+    if type(x) is Node and x.tape.entries is None:
+        return _differentiable(x.value, position, tape)
     if type(x) is not np.ndarray and not isinstance(x, (np.generic, Node)):
         raise TypeError(
             f"argument {position} is of type {type(x).__name__}: differentiate with respect to "

@@ -299,7 +299,7 @@ def keep(x):
     returned again. Its memory is a bytes object, which nothing can change, and which tells such a
     copy, or a view of one, from other arrays: it is returned as it is.
     """
-    if x.nbytes < _LARGE:
+    if x.nbytes < _LARGE or x.dtype.hasobject:
         return x.copy("K")
     if bytes in (type(x.base), type(getattr(x.base, "base", None))):
         return x
@@ -308,7 +308,7 @@ def keep(x):
     layout = None if x.flags.forc else (x.shape, x.strides)
     key = x.__array_interface__["data"][0], x.size, x.dtype, layout
     copy = _copies.get(key)
-    bits = f"{'u' if x.itemsize <= 8 else 'V'}{x.itemsize}"  # nan equals itself, -0 is not 0
+    bits = f"{'u' if x.itemsize in (1, 2, 4, 8) else 'V'}{x.itemsize}"  # so that nan equals nan
     if copy is None or not np.array_equal(copy.view(bits), flat.view(bits)):
         copy = _copies[key] = np.ndarray(x.size, x.dtype, flat.tobytes())
     return copy.reshape(x.shape, order=order)

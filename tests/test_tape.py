@@ -608,7 +608,7 @@ def test_pieces__leave_the_gradients_of_others_alone():
 
     def f(x, y):
         piece = x[0] * 2.0
-        return (x + y) * piece**0.0 + piece * np.array([0.0, 1.0])
+        return (x + y) + piece * np.array([0.0, 1.0])
 
     x, g = np.ones(2), np.array([3.0, 5.0])
     _, pullback = vjp(f, x, x)
