@@ -24,7 +24,7 @@ import numpy as np
 
 from npgrad import functions as _functions  # noqa: F401  (fills the tables)
 from npgrad.node import RULES, Node, Tape, record
-from npgrad.rules import add_at, place, scatter, unbroadcast
+from npgrad.rules import add_at, scatter, scatter_all, unbroadcast
 
 
 class _Trace:
@@ -149,7 +149,7 @@ class _Pieces:
         return self.add(..., whole)
 
     def sum(self):
-        return record(scatter, self.indices, self.shape, *self.pieces)
+        return record(scatter_all, self.indices, self.shape, *self.pieces)
 
 
 def _add_piece(gradients, buffers, x, index, g):
@@ -162,7 +162,7 @@ def _add_piece(gradients, buffers, x, index, g):
             gradients[x] = _Pieces(x.shape) if total is None else _Pieces(x.shape) + total
         gradients[x].add(index, g)
     else:
-        piece = place(g, index, x.shape, x.dtype)
+        piece = scatter(g, index, x.shape)
         gradients[x] = piece if total is None else total + piece
         buffers.add(x)
 

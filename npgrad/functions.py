@@ -232,7 +232,7 @@ def pad(array, pad_width, mode="constant", *, constant_values=0):
     widths = np.broadcast_to(pad_width, (array.ndim, 2)).tolist()
     inside = tuple(slice(before, before + n) for (before, _), n in zip(widths, array.shape))
     shape = tuple(before + n + after for (before, after), n in zip(widths, array.shape))
-    return record(rules.scatter, (inside,), shape, array)
+    return record(rules.scatter, array, inside, shape)
 
 
 @implements(np.copy)
@@ -317,7 +317,7 @@ def diag(v, k=0):
         raise ValueError(f"np.diag of shape {v.shape}: must be a vector or a matrix")
     n = len(v) + abs(k)
     i = np.arange(len(v))
-    return record(rules.scatter, ((i + max(0, -k), i + max(0, k)),), (n, n), v)
+    return record(rules.scatter, v, (i + max(0, -k), i + max(0, k)), (n, n))
 
 
 @implements(np.trace)

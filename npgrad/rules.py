@@ -173,7 +173,18 @@ def triu(x, k):
 # one x. An index holds integers, slices, None, ... and arrays of integers or booleans.
 
 
-def scatter(indices, shape, *pieces):
+@primitive(lambda g, y, x, index, shape: g[index], None, None)
+def scatter(x, index, shape):
+    """Return an array of zeros to which x is added at [index]; repeated positions add up."""
+    y = np.zeros(shape, x.dtype)
+    if x.size == 1 or not _may_repeat(index):
+        y[index] = x
+    else:
+        np.add.at(y, index, x)
+    return y
+
+
+def scatter_all(indices, shape, *pieces):
     """Return an array of zeros to which each piece is added at its index."""
     y = np.zeros(shape, np.result_type(*{piece.dtype for piece in pieces}))
     for index, piece in zip(indices, pieces):
@@ -181,17 +192,7 @@ def scatter(indices, shape, *pieces):
     return y
 
 
-RULES[scatter] = lambda g, y, indices, shape, *pieces: lambda i: g[indices[i - 2]]
-
-
-def place(x, index, shape, dtype):
-    """Return an array of zeros to which x is added at [index]; repeated positions add up."""
-    y = np.zeros(shape, dtype)
-    if x.size == 1 or not _may_repeat(index):
-        y[index] = x
-    else:
-        np.add.at(y, index, x)
-    return y
+RULES[scatter_all] = lambda g, y, indices, shape, *pieces: lambda i: g[indices[i - 2]]
 
 
 def add_at(y, index, x):
