@@ -14,7 +14,12 @@ tape belongs to one call, so derivatives in several threads are independent.
 
 A function without a rule raises TypeError. The differentiated function may change its own plain
 arrays in place, but not the arrays it is differentiated with respect to: the backward pass reads
-these again.
+these again (`vjp` copies them).
+
+isinstance, np.isscalar, np.iterable and np.ndim answer inside f as on plain values, so f takes the
+same branch. The limits, and what to write instead: a float argument is an np.float64 inside f;
+type(x) is Node (use isinstance); a Node is hashed as an object, so that x in {0.0} and d[x] find no
+number (use ==); a scalar Node has __len__ and __iter__ (use np.ndim).
 """
 
 import math
@@ -149,7 +154,7 @@ class _Pieces:
         return self.add(..., whole)
 
     def sum(self):
-        return record(scatter_all, self.indices, self.shape, *self.pieces)
+        return record(scatter_all, tuple(self.indices), self.shape, *self.pieces)
 
 
 def _add_piece(gradients, buffers, x, index, g):

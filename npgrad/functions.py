@@ -135,7 +135,7 @@ def concatenate(arrays, /, axis=0):
         arrays, axis = [a.reshape(-1) for a in arrays], 0
     axis = normalize_axis_index(axis, arrays[0].ndim)
     before, end = (slice(None),) * axis, 0
-    indices = [(*before, slice(end, end := end + a.shape[axis])) for a in arrays]
+    indices = tuple([(*before, slice(end, end := end + a.shape[axis])) for a in arrays])
     return record(rules.concatenate, indices, axis, *arrays)
 
 
@@ -530,7 +530,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def _explicit_subscripts(operands):
-    """Convert einsum's arguments, in either form, to (["ab", "bc"], "ac", *operands)."""
+    """Convert einsum's arguments, in either form, to (("ab", "bc"), "ac", *operands)."""
     if not isinstance(operands[0], str):  # einsum(a, [0, 1], b, [1, 2], [0, 2])
         spell = lambda axes: "".join("..." if i is Ellipsis else _LETTERS[i] for i in axes)
         count = len(operands) // 2
@@ -552,7 +552,7 @@ def _explicit_subscripts(operands):
     elif dots and "..." not in output:
         raise ValueError(f"einsum {subscripts!r}: the ellipsis must be in the output too")
     terms = [t.replace("...", dots[len(dots) - w :]) for t, w in zip(terms, widths)]
-    return terms, output.replace("...", dots), *arrays
+    return tuple(terms), output.replace("...", dots), *arrays
 
 
 @implements(np.linalg.norm)

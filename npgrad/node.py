@@ -50,8 +50,8 @@ class Tape:
 class Node:
     """A value and the tape that records how it was computed.
 
-    The value is an array, or a Node of an enclosing derivative. The class is the value's, so that
-    isinstance and np.isscalar answer as they do for the value; only type(x) is Node.
+    The value is an array, or a Node of an enclosing derivative. x.__class__ is the value's, so that
+    isinstance(x, ...) and np.isscalar(x) are as for the value; type(x) is Node.
     """
 
     __slots__ = ("tape", "value")
@@ -203,8 +203,8 @@ def record(function, *args):
                 return _record_nested(function, args)
             tape = arg.tape
             arg = arg.value
-        elif type(arg) is np.ndarray:
-            arg = keep(arg)
+        elif type(arg) is np.ndarray or type(arg) is list:
+            arg = keep(np.asarray(arg))
             arrays = True
         values.append(arg)
     value = function(*values)
@@ -224,8 +224,8 @@ def _record_nested(function, args):
     """Do what `record` does; the innermost derivative treats Nodes of the others as values."""
     tape = max((arg.tape for arg in args if type(arg) is Node), key=lambda tape: tape.level)
     nodes = [arg if type(arg) is Node and arg.tape is tape else None for arg in args]
-    values = [keep(arg) if type(arg) is np.ndarray else arg for arg in args]
-    values = [arg if node is None else node.value for arg, node in zip(values, nodes)]
+    values = [arg if node is None else node.value for arg, node in zip(args, nodes)]
+    values = [keep(np.asarray(a)) if type(a) in (np.ndarray, list) else a for a in values]
     value = record(function, *values)
     if tape.entries is None:
         return value
@@ -315,13 +315,14 @@ def keep(x):
 
 
 def _frozen_index(index):
+    """Return an index that later changes cannot affect; only its arrays of integers may repeat."""
     if isinstance(index, tuple):
         return tuple([_frozen(part) for part in index])
     return _frozen(index)
 
 
 def _frozen(part):
-    """Return a part of an index as an integer, slice, None, ... or the copy of an array."""
+    """Return a part of an index as an int, a slice of ints, None, ... or a copy as an array."""
     kind = type(part)
     if kind is slice:
         start, stop, step = part.start, part.stop, part.step

@@ -339,7 +339,7 @@ def _einsum_operand(k, g, inputs, output, *operands):
     for letters, operand in zip(inputs, operands):
         for c, n in zip(letters, operand.shape):
             sizes[c] = n if sizes.get(c, 1) == 1 else sizes[c]
-    terms = [output] + inputs[:k] + inputs[k + 1 :]
+    terms = [output, *inputs[:k], *inputs[k + 1 :]]
     factors = [g, *operands[:k], *operands[k + 1 :]]
     unused = iter(set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") - set(sizes))
     wanted = ""

@@ -522,12 +522,16 @@ def test_vjp__is_not_affected_by_later_changes(name, n):
 
 
 def test_vjp__is_not_affected_by_later_changes_of_lists():
-    x, shift, axis, index, c = np.arange(3.0), [1], [0], [0, 2, 2], [1.0, 2.0, 3.0]
-    _, pullback = vjp(lambda x: np.roll(x * c, shift, axis) * x[index], x)
-    before = pullback(np.ones(3))[0]
-    for changed in (shift, axis, index, c):
+    x, shift, axis, index = np.arange(3.0), [1], [0], [0, 2, 2]
+    c, mask = [1.0, 2.0, 3.0], [True, True, False]
+    roll = lambda x: np.roll(np.where(mask, x * c, c), shift, axis)
+    pullbacks = [vjp(lambda x: roll(x) * x[index], x)[1]]
+    grad(lambda y: pullbacks.append(vjp(lambda x: roll(x * y), x)[1]) or y)(1.0)
+    before = [pullback(np.ones(3))[0] for pullback in pullbacks]
+    for changed in (shift, axis, index, c, mask):
         changed.clear()
-    assert np.array_equal(pullback(np.ones(3))[0], before)
+    for pullback, d in zip(pullbacks, before):
+        assert np.array_equal(pullback(np.ones(3))[0], d)
 
 
 # Memory and time
