@@ -324,22 +324,22 @@ def _frozen_index(index):
 def _frozen(part):
     """Return a part of an index as an int, a slice of ints, None, ... or a copy as an array."""
     kind = type(part)
+    if kind is np.ndarray:
+        return keep(part)
+    if kind in _FIXED or part is Ellipsis:
+        return part
     if kind is slice:
         start, stop, step = part.start, part.stop, part.step
         if type(start) in _FIXED and type(stop) in _FIXED and type(step) in _FIXED:
             return part
         return slice(*[n if n is None else integer(n) for n in (start, stop, step)])
-    if kind in _FIXED or part is Ellipsis:
-        return part
-    if not isinstance(part, (np.ndarray, bool)):
+    if kind is not bool:
         try:
             return integer(part)
         except TypeError:  # no integer, so NumPy makes an array of it
             pass
     array = np.asarray(part)
-    if array.size == 0 and not isinstance(part, np.ndarray):
-        array = array.astype(int)  # as NumPy does for an empty list
-    return keep(array)
+    return keep(array) if array.size else array.astype(int)  # an empty list has no integers
 
 
 def _refused(function, x):
