@@ -18,7 +18,7 @@ these again (`vjp` copies them).
 
 isinstance, np.isscalar, np.iterable and np.ndim answer inside f as on plain values, so f takes the
 same branch. The limits, and what to write instead: a float argument is an np.float64 inside f;
-type(x) is Node (use isinstance); a Node is hashed as an object, so that x in {0.0} and d[x] find no
+type(x) is Node (use isinstance); a Node is hashed by its identity, so x in {0.0} and d[x] find no
 number (use ==); a scalar Node has __len__ and __iter__ (use np.ndim).
 """
 
@@ -128,8 +128,8 @@ class _Trace:
                 for i, x in enumerate(args):
                     if type(x) is Node:
                         d = of(i) if of else rules[i](g, y, *values)
-                        if d.shape != x.shape:
-                            d = unbroadcast(d, x.shape)
+                        if d.shape != values[i].shape:
+                            d = unbroadcast(d, values[i].shape)
                         gradients[x] = gradients[x] + d if x in gradients else d
         return gradients
 

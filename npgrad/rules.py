@@ -2,12 +2,13 @@
 
 `RULES[f]` holds one pullback per positional argument of f: pullback(g, y, *args) is the gradient of
 that argument, Σ_out g ∂y/∂arg, where y = f(*args) and g is the gradient of y. None stands for an
-argument that has no derivative (a shape, an axis, a condition). An f of any number of arrays
-has two arguments before them, and `RULES[f]` is one function: RULES[f](g, y, *args) returns the
-function i -> gradient of args[i]. The pullbacks are plain NumPy code: they run on arrays, or on
-Nodes when derivatives are nested. If an argument was broadcast, its gradient is larger than the
-argument; `autodiff.py` then sums the gradient to the argument's shape (`unbroadcast`), so no rule
-handles broadcasting.
+argument that has no derivative (a shape, an axis, a condition). The pullbacks are plain NumPy code:
+they run on arrays, or on Nodes when derivatives are nested. If an argument was broadcast, its
+gradient is larger than the argument; `autodiff.py` then sums the gradient to the argument's shape
+(`unbroadcast`), so no rule handles broadcasting.
+
+An f of any number of arrays takes them after two other arguments, and `RULES[f]` is one function:
+RULES[f](g, y, *args) returns the function i -> gradient of args[i].
 
 At points where a function is not differentiable: ties of maximum, minimum, max and min share the
 gradient equally (the hand-written relu of npgrad.networks has slope 0 at 0); abs has slope 0 at 0.
