@@ -203,8 +203,8 @@ def record(function, *args):
                 return _record_nested(function, args)
             tape = arg.tape
             arg = arg.value
-        elif type(arg) is np.ndarray or type(arg) is list:
-            arg = keep(np.asarray(arg))
+        elif type(arg) is np.ndarray:
+            arg = keep(arg)
             arrays = True
         values.append(arg)
     value = function(*values)
@@ -224,8 +224,8 @@ def _record_nested(function, args):
     """Do what `record` does; the innermost derivative treats Nodes of the others as values."""
     tape = max((arg.tape for arg in args if type(arg) is Node), key=lambda tape: tape.level)
     nodes = [arg if type(arg) is Node and arg.tape is tape else None for arg in args]
-    values = [arg if node is None else node.value for arg, node in zip(args, nodes)]
-    values = [keep(np.asarray(a)) if type(a) in (np.ndarray, list) else a for a in values]
+    values = [keep(arg) if type(arg) is np.ndarray else arg for arg in args]
+    values = [arg if node is None else node.value for arg, node in zip(values, nodes)]
     value = record(function, *values)
     if tape.entries is None:
         return value
