@@ -260,7 +260,7 @@ def where(condition, x=None, y=None, /):
     condition = plain(condition)
     if x is None and y is None:
         return np.where(condition)
-    return record(rules.where, np.asarray(condition), x, y)
+    return record(rules.where, condition, x, y)
 
 
 @implements(np.take)

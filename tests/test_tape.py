@@ -534,6 +534,16 @@ def test_vjp__is_not_affected_by_later_changes_of_lists():
         assert np.array_equal(pullback(np.ones(3))[0], d)
 
 
+def test_nodes__that_outlived_their_derivative_are_arguments_like_others():
+    kept, x = [], np.array([1.0, 2.0])
+    grad(lambda x: kept.append(x * x) or np.sum(x))(x)
+    f = lambda y: np.sum(np.where(y > 1.0, y * y, 0.0))
+    assert np.array_equal(grad(f)(kept[0]), [0.0, 8.0])
+    assert np.array_equal(jacobian(grad(f))(kept[0]), [[0.0, 0.0], [0.0, 2.0]])
+    with pytest.raises(TypeError, match="must be real"):
+        grad(lambda y: np.sum(np.where(y > 1.0, y, 1j)))(kept[0])
+
+
 # Memory and time
 
 
