@@ -190,6 +190,19 @@ def test_casts__to_floats_have_slope_one_and_to_integers_zero(dtype):
     assert np.array_equal(hessian, expected)
 
 
+@pytest.mark.parametrize("n", [2, 3000])
+@pytest.mark.parametrize("dtype", [complex, object])
+def test_constants__that_are_no_real_numbers_are_refused(n, dtype):
+    c = np.ones(n).astype(dtype)
+    for f in (
+        lambda x: x * c,
+        lambda x: np.where(c == 1, x, c),
+        lambda x: np.stack([c, c * 0]) @ x,
+    ):
+        with pytest.raises(TypeError, match="must be real numbers"):
+            jacobian(f)(np.ones(n))
+
+
 def test_full_like__has_the_arrays_dtype():
     x = np.array([1.0, 2.0], np.float32)
     f = lambda x, y: np.full_like(x, y) * x
@@ -541,7 +554,7 @@ def test_nodes__that_outlived_their_derivative_are_arguments_like_others():
     assert np.array_equal(grad(f)(kept[0]), [0.0, 8.0])
     assert np.array_equal(jacobian(grad(f))(kept[0]), [[0.0, 0.0], [0.0, 2.0]])
     with pytest.raises(TypeError, match="must be real"):
-        grad(lambda y: np.sum(np.where(y > 1.0, y, 1j)))(kept[0])
+        jacobian(lambda y: np.where(y > 1.0, y, 1j))(kept[0])
 
 
 # Memory and time
