@@ -425,6 +425,13 @@ def test_keep__sees_every_change_of_a_large_array(dtype):
     assert [bool(np.signbit(k[0])) for k in kept[:3]] == [False, False, True]
 
 
+def test_keep__copies_objects_each_time():
+    x = np.full(3000, 0.5, object)
+    kept = [keep(x), keep(x)]
+    x[:] = None
+    assert all(np.array_equal(k, np.full(3000, 0.5)) for k in kept)
+
+
 def test_keep__tells_arrays_of_one_memory_apart():
     x = np.random.default_rng(0).normal(size=(100, 100))
     views = [x, x.view(np.int64), x[:50], x[::2], x[:, ::2], x[:99, :99], x.T[:50]]
