@@ -14,7 +14,12 @@ tape belongs to one call, so derivatives in several threads are independent.
 
 A function without a rule raises TypeError. The differentiated function may change its own plain
 arrays in place, but not the arrays it is differentiated with respect to: the backward pass reads
-these again.
+these again (`vjp` copies them).
+
+isinstance, np.isscalar, np.iterable and np.ndim answer inside f as on plain values, so f takes the
+same branch. The limits, and what to write instead: a float argument is an np.float64 inside f;
+type(x) is Node (use isinstance); a Node is hashed by its identity, so x in {0.0} and d[x] find no
+number (use ==); a scalar Node has __len__ and __iter__ (use np.ndim).
 """
 
 import math
@@ -24,7 +29,7 @@ import numpy as np
 
 from npgrad import functions as _functions  # noqa: F401  (fills the tables)
 from npgrad.node import RULES, Node, Tape, record
-from npgrad.rules import add_at, part, scatter, unbroadcast
+from npgrad.rules import add_at, scatter, scatter_all, unbroadcast
 
 
 class _Trace:
@@ -74,6 +79,8 @@ class _Trace:
         for variable in self.variables:
             value = variable.value
             d = gradients.get(variable)
+            if type(d) is _Pieces:
+                d = d.sum()
             if d is None:
                 d = np.zeros_like(value)
             elif d.base is not None or id(d) in given:
@@ -92,11 +99,10 @@ class _Trace:
             g = gradients.pop(node, None)
             if g is None:
                 continue
+            if type(g) is _Pieces:
+                g = g.sum()
             if function is getitem:
-                _send_piece(gradients, buffers, args[0], values[1], g)
-                continue
-            if function is part:
-                _send_piece(gradients, buffers, args[0], values[1], g.reshape(-1))
+                _add_piece(gradients, buffers, args[0], values[1], g)
                 continue
             y = node.value
             rules = RULES[function]
@@ -118,26 +124,51 @@ class _Trace:
                         d = unbroadcast(d, b.shape)
                     gradients[w] = gradients[w] + d if w in gradients else d
             else:
-                for x, a, rule in zip(args, values, rules):
+                of = rules(g, y, *values) if callable(rules) else None
+                for i, x in enumerate(args):
                     if type(x) is Node:
-                        d = rule(g, y, *values)
-                        if d.shape != a.shape:
-                            d = unbroadcast(d, a.shape)
+                        d = of(i) if of else rules[i](g, y, *values)
+                        if d.shape != values[i].shape:
+                            d = unbroadcast(d, values[i].shape)
                         gradients[x] = gradients[x] + d if x in gradients else d
         return gradients
 
 
-def _send_piece(gradients, buffers, x, index, g):
-    """Add g to the gradient of x at [index]; all pieces of x share one array."""
-    if x in buffers and type(g) is not Node:
-        add_at(gradients[x], index, g)
-    elif x in gradients:
-        gradients[x] = gradients[x] + record(scatter, g, index, x.shape)
-        buffers.discard(x)
-    elif type(g) is Node:
-        gradients[x] = record(scatter, g, index, x.shape)
+class _Pieces:
+    """The gradient of a node of this shape, some of whose pieces are Nodes.
+
+    The pieces wait for `sum`, which adds all of them, each at its index, by one operation.
+    """
+
+    __slots__ = ("indices", "pieces", "shape")
+
+    def __init__(self, shape):
+        self.shape, self.indices, self.pieces = shape, [], []
+
+    def add(self, index, piece):
+        self.indices.append(index)
+        self.pieces.append(piece)
+        return self
+
+    def __add__(self, whole):
+        return self.add(..., whole)
+
+    def sum(self):
+        return record(scatter_all, tuple(self.indices), self.shape, *self.pieces)
+
+
+def _add_piece(gradients, buffers, x, index, g):
+    """Add g to the gradient of x at [index]; all pieces of x that are arrays share one array."""
+    total = gradients.get(x)
+    if type(total) is np.ndarray and x in buffers and type(g) is not Node:
+        add_at(total, index, g)
+    elif type(g) is Node or type(total) in (Node, _Pieces):
+        if type(total) is not _Pieces:
+            gradients[x] = _Pieces(x.shape) if total is None else _Pieces(x.shape) + total
+        gradients[x].add(index, g)
     else:
-        gradients[x] = scatter(g, index, x.shape)
+        piece = scatter(g, index, x.shape)
+        gradients[x] = piece if total is None else total + piece
         buffers.add(x)
 
 
@@ -156,6 +187,8 @@ def _differentiable(x, position, tape):
         return np.float64(x)
     if type(x) is Node and x.tape is tape:
         raise ValueError(f"argnums has argument {position} twice")
+    if type(x) is Node and x.tape.entries is None:
+        return _differentiable(x.value, position, tape)
     if type(x) is not np.ndarray and not isinstance(x, (np.generic, Node)):
         raise TypeError(
             f"argument {position} is of type {type(x).__name__}: differentiate with respect to "

@@ -133,7 +133,10 @@ def concatenate(arrays, /, axis=0):
     arrays = _arrays(np.concatenate, arrays)
     if axis is None:
         arrays, axis = [a.reshape(-1) for a in arrays], 0
-    return record(rules.concatenate, normalize_axis_index(axis, arrays[0].ndim), *arrays)
+    axis = normalize_axis_index(axis, arrays[0].ndim)
+    before, end = (slice(None),) * axis, 0
+    indices = tuple([(*before, slice(end, end := end + a.shape[axis])) for a in arrays])
+    return record(rules.concatenate, indices, axis, *arrays)
 
 
 @implements(np.stack)
@@ -217,13 +220,14 @@ def flipud(m):
 
 @implements(np.roll)
 def roll(a, shift, axis=None):
-    return record(rules.roll, a, shift, axis)
+    axis = tuple(axis) if isinstance(axis, list) else axis
+    return record(rules.roll, a, np.asarray(shift), axis)
 
 
 @implements(np.pad)
 def pad(array, pad_width, mode="constant", *, constant_values=0):
     """Pad with zeros; the other modes have no derivative rule."""
-    if mode != "constant" or np.any(constant_values):
+    if mode != "constant" or type(constant_values) is Node or np.any(constant_values):
         raise TypeError("np.pad has a derivative rule only for mode='constant' with zeros")
     widths = np.broadcast_to(pad_width, (array.ndim, 2)).tolist()
     inside = tuple(slice(before, before + n) for (before, _), n in zip(widths, array.shape))
@@ -233,7 +237,7 @@ def pad(array, pad_width, mode="constant", *, constant_values=0):
 
 @implements(np.copy)
 def copy(a):
-    return np.positive(a)
+    return record(rules.broadcast_to, a, a.shape)  # an array, even of a scalar
 
 
 @implements(np.real)
@@ -244,7 +248,7 @@ def real(val):
 @implements(np.full_like)
 def full_like(a, fill_value):
     if type(fill_value) is Node:
-        return np.broadcast_to(fill_value, np.shape(a))
+        return np.broadcast_to(fill_value, a.shape).astype(a.dtype)
     return np.full_like(plain(a), fill_value)
 
 
@@ -263,11 +267,16 @@ def where(condition, x=None, y=None, /):
 def take(a, indices, axis=None):
     if axis is None:
         a, axis = ravel(a), 0
-    return a[_along(normalize_axis_index(axis, a.ndim), np.asarray(indices))]
+    indices = np.asarray(indices)
+    if indices.dtype.kind == "b":
+        indices = indices.astype(int)  # positions 0 and 1, not a mask
+    return a[_along(normalize_axis_index(axis, a.ndim), indices)]
 
 
 @implements(np.take_along_axis)
 def take_along_axis(arr, indices, axis=-1):
+    if indices.dtype.kind not in "iu":
+        raise IndexError(f"indices have dtype {indices.dtype}: must be integers")
     if axis is None:
         return ravel(arr)[indices]
     axis = normalize_axis_index(axis, arr.ndim)
@@ -461,7 +470,7 @@ def inner(a, b, /):
     a, b = _arrays(np.inner, (a, b))
     if a.ndim == 0 or b.ndim == 0:
         return np.multiply(a, b)
-    return np.tensordot(a, b, (-1, -1))
+    return np.matmul(a, b) if b.ndim == 1 else np.tensordot(a, b, (-1, -1))
 
 
 @implements(np.outer)
@@ -514,15 +523,14 @@ def linalg_tensordot(x1, x2, /, *, axes=2):
 
 @implements(np.einsum)
 def einsum(*operands, optimize=False):
-    subscripts, operands = _explicit_subscripts(operands)
-    return record(rules.einsum, subscripts, *operands)
+    return record(rules.einsum, *_explicit_subscripts(operands))
 
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def _explicit_subscripts(operands):
-    """Convert einsum's arguments, in either form, to ("ab,bc->ac", operands) without ellipses."""
+    """Convert einsum's arguments, in either form, to (("ab", "bc"), "ac", *operands)."""
     if not isinstance(operands[0], str):  # einsum(a, [0, 1], b, [1, 2], [0, 2])
         spell = lambda axes: "".join("..." if i is Ellipsis else _LETTERS[i] for i in axes)
         count = len(operands) // 2
@@ -544,7 +552,7 @@ def _explicit_subscripts(operands):
     elif dots and "..." not in output:
         raise ValueError(f"einsum {subscripts!r}: the ellipsis must be in the output too")
     terms = [t.replace("...", dots[len(dots) - w :]) for t, w in zip(terms, widths)]
-    return ",".join(terms) + "->" + output.replace("...", dots), arrays
+    return tuple(terms), output.replace("...", dots), *arrays
 
 
 @implements(np.linalg.norm)

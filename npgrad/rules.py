@@ -7,13 +7,15 @@ they run on arrays, or on Nodes when derivatives are nested. If an argument was 
 gradient is larger than the argument; `autodiff.py` then sums the gradient to the argument's shape
 (`unbroadcast`), so no rule handles broadcasting.
 
+An f of any number of arrays takes them after two other arguments, and `RULES[f]` is one function:
+RULES[f](g, y, *args) returns the function i -> gradient of args[i].
+
 At points where a function is not differentiable: ties of maximum, minimum, max and min share the
 gradient equally (the hand-written relu of npgrad.networks has slope 0 at 0); abs has slope 0 at 0.
 If an operand of maximum or minimum is nan, the value is nan and the gradient is 0.
 """
 
 import math
-from operator import getitem
 
 import numpy as np
 
@@ -145,27 +147,12 @@ def broadcast_to(x, shape):
     return y
 
 
-class _Piece:
-    """The pullbacks of a function of any number of arrays, after `first` other arguments."""
-
-    def __init__(self, first, pullback):
-        self.first, self.pullback = first, pullback
-
-    def __getitem__(self, i):
-        return lambda g, y, *args: self.pullback(i - self.first, g, *args)
-
-
-def _concatenate_piece(k, g, axis, *arrays):
-    start = sum(a.shape[axis] for a in arrays[:k])
-    return g[(slice(None),) * axis + (slice(start, start + arrays[k].shape[axis]),)]
-
-
-@primitive()
-def concatenate(axis, *arrays):
+def concatenate(indices, axis, *arrays):
+    """Return np.concatenate(arrays, axis), in which each array is found at its index."""
     return np.concatenate(arrays, axis)
 
 
-RULES[concatenate] = _Piece(1, _concatenate_piece)
+RULES[concatenate] = lambda g, y, indices, axis, *arrays: lambda i: g[indices[i - 2]]
 
 
 @primitive(lambda g, y, x, shift, axis: np.roll(g, np.negative(shift), axis), None, None)
@@ -183,16 +170,8 @@ def triu(x, k):
     return np.triu(x, k)
 
 
-# Indexing: x[index] and its transpose, scatter, are each other's derivative.
-
-
-RULES[getitem] = [lambda g, y, x, index: record(scatter, g, index, x.shape), None]
-
-
-@primitive(lambda g, y, x, where, shape: record(scatter, g.reshape(-1), where, x.shape), None, None)
-def part(x, where, shape):
-    """Return x[where] of a vector x, reshaped to `shape`; where is a slice."""
-    return x[where].reshape(shape)
+# Indexing: the gradient of x[index] is a scatter of one piece; `autodiff.py` collects the pieces of
+# one x. An index holds integers, slices, None, ... and arrays of integers or booleans.
 
 
 @primitive(lambda g, y, x, index, shape: g[index], None, None)
@@ -206,23 +185,35 @@ def scatter(x, index, shape):
     return y
 
 
+def scatter_all(indices, shape, *pieces):
+    """Return an array of zeros to which each piece is added at its index."""
+    y = np.zeros(shape, np.result_type(*{piece.dtype for piece in pieces}))
+    for index, piece in zip(indices, pieces):
+        add_at(y, index, piece)
+    return y
+
+
+RULES[scatter_all] = lambda g, y, indices, shape, *pieces: lambda i: g[indices[i - 2]]
+
+
 def add_at(y, index, x):
     """Add x to y[index] in place; repeated positions add up."""
     if type(index) is slice:  # a parameter's slice of θ: fast path for the common case
         part = y[index]
         part += x
-    elif _may_repeat(index):
-        np.add.at(y, index, x)
-    else:
+    elif x.size == 1 or not _may_repeat(index):
         y[index] += x
+    else:
+        np.add.at(y, index, x)
 
 
 def _may_repeat(index):
-    """Return whether the index may select a position twice; only arrays of integers may."""
-    if type(index) is slice:
-        return False
-    parts = index if type(index) is tuple else (index,)
-    return any(isinstance(i, (list, np.ndarray)) and np.asarray(i).dtype.kind != "b" for i in parts)
+    """Return whether the index may select a position twice; only an array of integers may."""
+    for i in index if type(index) is tuple else (index,):
+        mask = type(i) is np.ndarray and i.dtype.kind == "b"
+        if not (mask or type(i) in (int, slice) or i is None or i is Ellipsis):
+            return True
+    return False
 
 
 @primitive(
@@ -339,19 +330,17 @@ def _matmul_b(g, y, a, b):
 RULES[np.matmul] = [_matmul_a, _matmul_b]
 
 
-def _einsum_operand(k, g, subscripts, *operands):
+def _einsum_operand(k, g, inputs, output, *operands):
     """Return the gradient of operand k: an einsum of g with the other operands.
 
     If an index has its full size in operand k only, an operand of ones restores it. If an index
     occurs twice in operand k, an identity matrix restores its second position.
     """
-    inputs, output = subscripts.split("->")
-    inputs = inputs.split(",")
     sizes = {}
     for letters, operand in zip(inputs, operands):
         for c, n in zip(letters, operand.shape):
             sizes[c] = n if sizes.get(c, 1) == 1 else sizes[c]
-    terms = [output] + inputs[:k] + inputs[k + 1 :]
+    terms = [output, *inputs[:k], *inputs[k + 1 :]]
     factors = [g, *operands[:k], *operands[k + 1 :]]
     unused = iter(set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") - set(sizes))
     wanted = ""
@@ -371,13 +360,12 @@ def _einsum_operand(k, g, subscripts, *operands):
     return np.einsum(",".join(terms) + "->" + wanted, *factors)
 
 
-@primitive()
-def einsum(subscripts, *operands):
-    """Return np.einsum of explicit subscripts, without ellipses."""
-    return np.einsum(subscripts, *operands)
+def einsum(inputs, output, *operands):
+    """Return np.einsum of explicit subscripts, one for each operand, without ellipses."""
+    return np.einsum(",".join(inputs) + "->" + output, *operands)
 
 
-RULES[einsum] = _Piece(1, _einsum_operand)
+RULES[einsum] = lambda g, y, *args: lambda i: _einsum_operand(i - 2, g, *args)
 
 
 def _transposed(a):
