@@ -96,6 +96,7 @@ def elementwise(domain, *ufuncs):
 
 elementwise("any", np.negative, np.positive, np.conjugate, np.square, np.exp, np.exp2, np.expm1)
 elementwise("any", np.sin, np.cos, np.arctan, np.sinh, np.cosh, np.tanh, np.arcsinh)
+elementwise("any", np.sinc, np.nan_to_num, np.unwrap)
 elementwise("any", np.deg2rad, np.radians, np.rad2deg, np.degrees)
 elementwise("nonzero", np.absolute, np.fabs, np.cbrt, np.reciprocal)
 elementwise("positive", np.sqrt, np.log, np.log2, np.log10)
@@ -115,11 +116,12 @@ def binary(domain_x, domain_y, *ufuncs):
 
 binary("any", "any", np.add, np.subtract, np.multiply, np.logaddexp, np.logaddexp2)
 binary("any", "nonzero", np.divide)
-binary("nonzero", "nonzero", np.hypot, np.arctan2)
+binary("nonzero", "nonzero", np.hypot, np.arctan2, np.copysign)
+binary("nonzero", "any", np.heaviside)
 binary("positive", "any", np.power, np.float_power)
 
 
-@case(np.maximum, np.minimum)
+@case(np.maximum, np.minimum, np.fmax, np.fmin)
 def _(function, draw):
     return function, distinct(draw, *draw(broadcastable()))
 
@@ -224,7 +226,7 @@ def _(function, draw):
     return (lambda *args: reduce(np.multiply, function(*args))), args
 
 
-@case(np.atleast_1d, np.atleast_2d)
+@case(np.atleast_1d, np.atleast_2d, np.atleast_3d)
 def _(function, draw):
     x, y = fill(draw, draw(SHAPES)), fill(draw, (2,))
     if draw(st.booleans()):
@@ -254,7 +256,17 @@ def _(function, draw):
     return (lambda *parts: function([*parts, np.ones(shape), parts[0]], axis)), parts
 
 
-@case(np.hstack, np.vstack, np.column_stack)
+@shape_case(np.rollaxis, shapes=at_least(1))
+def _(draw, x):
+    return [axes(draw, x.ndim, False, False), draw(st.integers(-x.ndim, x.ndim))], {}
+
+
+@shape_case(np.unstack, shapes=at_least(1))
+def _(draw, x):
+    return [], {"axis": axes(draw, x.ndim, False, False)}
+
+
+@case(np.hstack, np.vstack, np.dstack, np.column_stack)
 def _(function, draw):
     shape = draw(st.sampled_from([(2,), (2, 2)] + [()] * (function is not np.column_stack)))
     parts = [fill(draw, shape) for _ in range(draw(st.integers(1, 2)))]
@@ -268,6 +280,10 @@ def _(function, draw):
     return (lambda x, y: function(x, y, axis)), [x, y]
 
 
+def weigh(pieces):
+    return np.stack([np.sum(np.sin(i + p)) for i, p in enumerate(pieces)])
+
+
 @case(np.split, np.array_split)
 def _(function, draw):
     shape = draw(at_least(1))
@@ -275,8 +291,14 @@ def _(function, draw):
     n = shape[axis]
     sections = [n, [1], [0, 2], [2, 1], [5]] + [2] * (function is np.array_split)
     sections = draw(st.sampled_from(sections))
-    weigh = lambda pieces: np.stack([np.sum(np.sin(i + p)) for i, p in enumerate(pieces)])
     return (lambda x: weigh(function(x, sections, axis))), [fill(draw, shape)]
+
+
+@case(np.hsplit, np.vsplit, np.dsplit)
+def _(function, draw):
+    least = {np.hsplit: 1, np.vsplit: 2, np.dsplit: 3}[function]
+    sections = draw(st.sampled_from([1, [1], [0, 2], [2, 1], [5]]))
+    return (lambda x: weigh(function(x, sections))), [fill(draw, draw(at_least(least)))]
 
 
 @shape_case(np.tile)
@@ -305,6 +327,11 @@ def _(draw, x):
 @shape_case(np.flipud, shapes=at_least(1))
 def _(draw, x):
     return [], {}
+
+
+@shape_case(np.rot90, shapes=at_least(2))
+def _(draw, x):
+    return [draw(st.integers(-5, 5)), draw(st.permutations(range(-x.ndim, 0)))[:2]], {}
 
 
 @shape_case(np.roll, shapes=at_least(1))
@@ -341,6 +368,31 @@ def _(function, draw):
     return (lambda x, y: function(condition, x, y)), [x, y]
 
 
+@case(np.select)
+def _(function, draw):
+    shape_c, shape_x, shape_y = draw(broadcastable(3))
+    one, two = np.random.default_rng(draw(SEEDS)).random((2, *shape_c)) < 0.5
+    x, y = fill(draw, shape_x), fill(draw, shape_y)
+    default = draw(st.sampled_from([0, 1.5, np.float32(2.0), np.ones(shape_c)]))
+    if draw(st.booleans()):
+        return (lambda x, y: function([one, two], [x, y], default)), [x, y]
+    return (lambda x, y: function([one, two], [x, 3], y)), [x, y]
+
+
+@shape_case(np.delete, shapes=at_least(1))
+def _(draw, x):
+    axis = axes(draw, x.ndim, several=False)
+    return [draw(st.sampled_from([0, -1, [0], slice(1, None), []])), axis], {}
+
+
+@case(np.bincount)
+def _(function, draw):
+    (x,) = distinct(draw, (draw(st.integers(1, 4)),))
+    places = np.random.default_rng(draw(SEEDS)).integers(0, 3, x.shape)
+    minlength = draw(st.integers(0, 5))
+    return (lambda x: function(places, x, minlength)), [x]
+
+
 @shape_case(np.take, shapes=at_least(1))
 def _(draw, x):
     axis = axes(draw, x.ndim, several=False)
@@ -366,6 +418,36 @@ def _(function, draw):
     shape = draw(at_least(1))
     axis = axes(draw, len(shape), several=False)
     return (lambda x: function(x, axis)), distinct(draw, shape)
+
+
+@case(np.partition)
+def _(function, draw):
+    shape = draw(at_least(1))
+    axis = axes(draw, len(shape), several=False)
+    size = math.prod(shape) if axis is None else shape[axis]
+    kth = draw(st.sampled_from([0, -1, [0, size - 1], size // 2]))
+    return (lambda x: function(x, kth, axis)), distinct(draw, shape)
+
+
+@case(np.median)
+def _(function, draw):
+    shape = draw(at_least(1))
+    axis, keepdims = axes(draw, len(shape)), draw(st.booleans())
+    axis = None if axis == () else axis
+    return (lambda x: function(x, axis, keepdims=keepdims)), distinct(draw, shape)
+
+
+@case(np.quantile, np.percentile)
+def _(function, draw):
+    shape = draw(at_least(1))
+    axis, keepdims = axes(draw, len(shape)), draw(st.booleans())
+    axis = None if axis == () else axis
+    if draw(st.booleans()):
+        q = np.float64(0.43 if function is np.quantile else 43.0)  # between two entries
+        return (lambda x, q: function(x, q, axis, keepdims=keepdims)), [*distinct(draw, shape), q]
+    q = draw(st.sampled_from([0, 1, 0.35, 0.5, [0.2, 0.8], [[0.3], [1.0]], np.zeros(0)]))
+    q = q if function is np.quantile else np.multiply(q, 100.0).tolist()
+    return (lambda x: function(x, q, axis, keepdims=keepdims)), distinct(draw, shape)
 
 
 @shape_case(np.diagonal, np.trace, shapes=at_least(2))
@@ -397,9 +479,20 @@ def _(draw, x):
 # reductions
 
 
-@shape_case(np.sum, np.mean)
+def masked(draw, shape, initial):
+    """The keywords of a reduction."""
+    rng = np.random.default_rng(draw(SEEDS))
+    options = {"keepdims": draw(st.booleans())}
+    if draw(st.booleans()):
+        options |= initial
+        if draw(st.booleans()):
+            options["where"] = rng.random(shape[-draw(st.integers(0, len(shape))) :]) < 0.7
+    return options
+
+
+@shape_case(np.sum, np.nansum)
 def _(draw, x):
-    return [axes(draw, x.ndim)], draw(st.sampled_from([{}, {"keepdims": True}]))
+    return [axes(draw, x.ndim)], masked(draw, x.shape, {"initial": 1.5})
 
 
 @shape_case(np.add.reduce, np.logaddexp.reduce, shapes=at_least(1))
@@ -413,42 +506,75 @@ def _(draw, x):
     return draw(st.sampled_from([[], [axes(draw, x.ndim)]])), {}
 
 
-@case(np.max, np.min, np.amax, np.amin, np.ptp, np.maximum.reduce, np.minimum.reduce)
+@case(
+    *(np.max, np.min, np.amax, np.amin, np.maximum.reduce, np.minimum.reduce, np.ptp),
+    *(np.nanmax, np.nanmin, np.fmax.reduce, np.fmin.reduce),
+)
 def _(function, draw):
     shape = draw(at_least(1))
     axis = axes(draw, len(shape))
     axis = None if isinstance(axis, tuple) and not axis else axis
-    keepdims = draw(st.booleans())
-    return (lambda x: function(x, axis=axis, keepdims=keepdims)), distinct(draw, shape)
+    options = masked(draw, shape, {} if function is np.ptp else {"initial": 0.02})
+    if function is np.ptp:
+        options.pop("where", None)
+    return (lambda x: function(x, axis=axis, **options)), distinct(draw, shape)
 
 
-@case(np.prod)
+@case(np.mean, np.nanmean)
+def _(function, draw):
+    shape = draw(SHAPES)
+    axis, keepdims = axes(draw, len(shape)), draw(st.booleans())
+    where = np.random.default_rng(draw(SEEDS)).random(shape) < 0.6
+    where[...] |= np.sum(where, axis, keepdims=True) == 0
+    options = {"keepdims": keepdims} | ({"where": where} if draw(st.booleans()) else {})
+    return (lambda x: function(x, axis, **options)), [fill(draw, shape)]
+
+
+@case(np.prod, np.nanprod)
 def _(function, draw):
     shape = draw(SHAPES)
     x = np.asarray(fill(draw, shape))
     zero = np.random.default_rng(draw(SEEDS)).random(shape) < 0.2
-    axis, keepdims = axes(draw, len(shape)), draw(st.booleans())
-    return (lambda x: function(x, axis, keepdims=keepdims)), [np.where(zero, 0.0, x)]
+    axis, options = axes(draw, len(shape)), masked(draw, shape, {"initial": 0.5})
+    return (lambda x: function(x, axis, **options)), [np.where(zero, 0.0, x)]
 
 
 @case(np.average)
 def _(function, draw):
     shape = draw(at_least(1, 6))
-    axis = axes(draw, len(shape), several=False)
+    axis = axes(draw, len(shape))
+    axis = None if axis == () else axis
     x, w = fill(draw, shape), fill(draw, shape, "positive")
     if axis is not None and draw(st.booleans()):
-        w = fill(draw, (shape[axis],), "positive")
+        over = axis if isinstance(axis, tuple) else (axis,)
+        w = fill(draw, tuple(shape[i] for i in over), "positive")
     if draw(st.booleans()):
         return (lambda x: function(x, axis)), [x]
     return (lambda x, w: function(x, axis, w)), [x, w]
 
 
-@case(np.var, np.std)
+@case(np.var, np.std, np.nanvar, np.nanstd)
 def _(function, draw):
     shape = draw(st.sampled_from([(3,), (2, 3), (2, 2, 2)]))
     axis = draw(st.sampled_from([None, 0, -1, (0,), tuple(range(len(shape)))]))
-    ddof, keepdims = draw(st.integers(0, 1)), draw(st.booleans())
-    return (lambda x: function(x, axis, ddof=ddof, keepdims=keepdims)), distinct(draw, shape)
+    ddof = draw(st.sampled_from([0, 1, 0.5]))
+    options = {"ddof": ddof, "keepdims": draw(st.booleans())}
+    if draw(st.booleans()):
+        where = np.random.default_rng(draw(SEEDS)).random(shape) < 0.5
+        where[...] |= np.sum(where, axis, keepdims=True) < 2
+        options["where"] = where
+    return (lambda x: function(x, axis, **options)), distinct(draw, shape)
+
+
+@shape_case(np.cumprod, shapes=SHAPES.filter(lambda s: math.prod(s) < 6))
+def _(draw, x):
+    return [axes(draw, x.ndim, several=False)], {}
+
+
+@shape_case(np.cumulative_sum, np.cumulative_prod, shapes=at_least(1, 4))
+def _(draw, x):
+    axis = axes(draw, x.ndim, False, x.ndim == 1)
+    return [], {"axis": axis, "include_initial": draw(st.booleans())}
 
 
 @shape_case(np.cumsum)
@@ -469,6 +595,73 @@ def _(function, draw):
     if pick == 2:
         return (lambda low, high: function(x, low, high)), [low, high]
     return function, [x, low, high]
+
+
+@case(np.linspace, np.logspace)
+def _(function, draw):
+    shapes = draw(broadcastable(2, 3))
+    start, stop = (fill(draw, s, "unit") for s in shapes)
+    num, endpoint = draw(st.integers(0, 4)), draw(st.booleans())
+    axis = draw(st.sampled_from([0, -1]))
+    if draw(st.booleans()):
+        return (lambda x: function(x, 2, num, endpoint, axis=axis)), [start]
+    return (lambda x, y: function(x, y, num, endpoint, axis=axis)), [start, stop]
+
+
+@case(np.geomspace)
+def _(function, draw):
+    start, stop = fill(draw, (), "positive"), fill(draw, (), "positive")
+    sign, num, endpoint = (
+        draw(st.sampled_from([1, -1])),
+        draw(st.integers(0, 4)),
+        draw(st.booleans()),
+    )
+    return (lambda x, y: function(sign * x, sign * y, num, endpoint)), [start, stop]
+
+
+@case(np.interp)
+def _(function, draw):
+    n = draw(st.integers(2, 4))
+    xp = np.arange(n) + fill(draw, (n,), "unit") / 4
+    x = np.random.default_rng(draw(SEEDS)).choice(np.arange(-1, n) + 0.5, draw(SHAPES))
+    ends = draw(st.sampled_from([(None, None), (0.5, -1.0)]))
+    return (lambda x, xp, fp: function(x, xp, fp, *ends)), [x, xp, fill(draw, (n,))]
+
+
+@case(np.trapezoid)
+def _(function, draw):
+    shape = draw(at_least(1, 6))
+    axis = axes(draw, len(shape), False, False)
+    y = fill(draw, shape)
+    if draw(st.booleans()):
+        return (lambda y: function(y, dx=0.5, axis=axis)), [y]
+    x = fill(draw, draw(st.sampled_from([shape, (shape[axis],)])))
+    return (lambda y, x: function(y, x, axis=axis)), [y, x]
+
+
+@case(np.gradient)
+def _(function, draw):
+    shape = draw(st.sampled_from([(2,), (3,), (4,), (3, 2), (3, 4)]))
+    order = draw(st.sampled_from([1, 2])) if min(shape) > 2 else 1
+    f, h = fill(draw, shape), fill(draw, (), "positive")
+    points = [np.cumsum(fill(draw, (n,), "positive")) for n in shape]
+    pile = lambda slopes: np.stack(slopes) if isinstance(slopes, tuple) else slopes
+    if draw(st.booleans()):
+        return (lambda f, h: pile(function(f, h, edge_order=order))), [f, h]
+    if draw(st.booleans()):
+        axis = draw(st.integers(-len(shape), -1))
+        return (lambda f, x: function(f, x, axis=axis, edge_order=order)), [f, points[axis]]
+    return (lambda f, *x: pile(function(f, *x, edge_order=order))), [f, *points]
+
+
+@case(np.polyval)
+def _(function, draw):
+    return function, [fill(draw, (draw(st.integers(1, 4)),)), fill(draw, draw(SHAPES))]
+
+
+@shape_case(np.vander, domain="nonzero", shapes=st.sampled_from([(1,), (3,)]))
+def _(draw, x):
+    return [draw(st.sampled_from([None, 0, 1, 4])), draw(st.booleans())], {}
 
 
 # products
@@ -526,6 +719,29 @@ def _(function, draw):
     shape = draw(at_least(1, 4))
     axis = axes(draw, len(shape), False, False)
     return (lambda x, y: function(x, y, axis=axis)), [fill(draw, shape), fill(draw, shape)]
+
+
+@case(np.matvec, np.vecmat)
+def _(function, draw):
+    n, m = draw(st.integers(1, 2)), draw(st.integers(1, 3))
+    shapes = [(*draw(BATCHES), n, m), (*draw(BATCHES), m)]
+    args = [fill(draw, s) for s in (shapes if function is np.matvec else shapes[::-1])]
+    if function is np.vecmat:
+        args[1] = np.swapaxes(args[1], -1, -2)
+    return function, args
+
+
+@case(np.kron)
+def _(function, draw):
+    shapes = st.sampled_from([(), (2,), (1, 2), (2, 1, 1)])
+    return function, [fill(draw, draw(shapes)), fill(draw, draw(shapes))]
+
+
+@case(np.cross, np.linalg.cross)
+def _(function, draw):
+    a, b = draw(st.sampled_from([((3,), (3,)), ((2, 3), (3,)), ((1, 3), (2, 3)), ((3, 3), (3, 3))]))
+    axis = draw(st.sampled_from([-1, len(a) - 1])) if len(a) == len(b) else -1
+    return (lambda a, b: function(a, b, axis=axis)), [fill(draw, a), fill(draw, b)]
 
 
 @case(np.tensordot, np.linalg.tensordot)
@@ -605,6 +821,21 @@ def _(function, draw):
     return (lambda x: function(x, order, axis, keepdims)), [x]
 
 
+@case(np.linalg.vector_norm)
+def _(function, draw):
+    shape = draw(at_least(1, 6))
+    axis = axes(draw, len(shape))
+    axis = None if axis == () else axis
+    order, keepdims = draw(st.sampled_from([2, 1, 3, np.inf])), draw(st.booleans())
+    return (lambda x: function(x, axis=axis, keepdims=keepdims, ord=order)), distinct(draw, shape)
+
+
+@case(np.linalg.matrix_norm)
+def _(function, draw):
+    keepdims = draw(st.booleans())
+    return (lambda x: function(x, keepdims=keepdims)), distinct(draw, draw(at_least(2, 6)))
+
+
 def regular(draw, *batch, n=2):
     """Matrices with singular values between about 1 and 3."""
     return fill(draw, (*batch, n, n), "unit") * (0.8 / n) + np.diag([2.0, -1.8, 1.9][:n])
@@ -632,7 +863,8 @@ def _(function, draw):
 @case(np.linalg.cholesky)
 def _(function, draw):
     a = fill(draw, (*draw(st.sampled_from([(), (2,)])), 2, 2), "unit")
-    return function, [a @ np.swapaxes(a, -1, -2) + np.eye(2)]
+    upper = draw(st.booleans())
+    return (lambda a: function(a, upper=upper)), [a @ np.swapaxes(a, -1, -2) + np.eye(2)]
 
 
 PRIMITIVES = {  # the rules that are not those of a ufunc, and the case that needs each
@@ -650,7 +882,15 @@ PRIMITIVES = {  # the rules that are not those of a ufunc, and the case that nee
     rules.max_: np.max,
     rules.min_: np.min,
     rules.logsumexp: np.logaddexp.reduce,
+    rules.nanmax: np.nanmax,
+    rules.nanmin: np.nanmin,
+    rules.var: np.var,
+    rules.std: np.std,
+    rules.norm: np.linalg.vector_norm,
+    rules.sinc: np.sinc,
     rules.cumsum: np.cumsum,
+    rules.prod: np.prod,
+    rules.cumprod: np.cumprod,
     rules.einsum: np.einsum,
     rules.inv: np.linalg.inv,
     rules.solve: np.linalg.solve,
