@@ -471,12 +471,7 @@ def prod(a, axis=None, *, keepdims=False, initial=None, where=True):
 
 @implements(np.mean)
 def mean(a, axis=None, *, keepdims=False, where=True):
-    if where is True:
-        return record(rules.mean, a, axis, keepdims)
-    mask = np.broadcast_to(plain(where), a.shape)
-    return sum_(a, axis, keepdims=keepdims, where=mask) / np.sum(
-        mask, axis, a.dtype, keepdims=keepdims
-    )
+    return record(rules.mean, a, axis, keepdims, where)
 
 
 def _extremum(primitive, choose):
@@ -559,8 +554,8 @@ def std(a, axis=None, *, ddof=0, keepdims=False, where=True):
 
 
 def _without_nan(f):
-    def reduce(a, axis=None, *, keepdims=False, **options):
-        return f(a, axis, keepdims=keepdims, where=~np.isnan(a), **options)
+    def reduce(a, axis=None, *, keepdims=False, where=True, **options):
+        return f(a, axis, keepdims=keepdims, where=where & ~np.isnan(a), **options)
 
     return reduce
 

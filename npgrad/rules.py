@@ -370,14 +370,17 @@ def sum_(x, axis, keepdims):
     return np.add.reduce(x, axis, None, None, keepdims)
 
 
-def _mean_x(g, y, x, axis, keepdims):
-    return _sum_x(g / max(1, x.size // max(1, g.size)), y, x, axis, keepdims)
+def _mean_x(g, y, x, axis, keepdims, where):
+    if where is True:
+        return _sum_x(g / max(1, x.size // max(1, g.size)), y, x, axis, keepdims)
+    n = np.add.reduce(np.broadcast_to(where, x.shape), axis, x.dtype, None, keepdims)
+    return np.where(where, _sum_x(g / n, y, x, axis, keepdims), 0.0)
 
 
-@primitive(_mean_x, None, None)
-def mean(x, axis, keepdims):
-    if x.size == 0 or x.itemsize == 2:  # NumPy warns, or computes in float32
-        return np.mean(x, axis, keepdims=keepdims)
+@primitive(_mean_x, None, None, None)
+def mean(x, axis, keepdims, where):
+    if where is not True or x.size == 0 or x.itemsize == 2:  # in the last case in float32
+        return np.mean(x, axis, keepdims=keepdims, where=where)
     y = np.add.reduce(x, axis, None, None, keepdims)
     return y / (x.size // y.size)
 
