@@ -594,8 +594,10 @@ def quantile(a, q, axis=None, *, keepdims=False):
     a = np.sort(a, 0)
     position = q * (len(a) - 1)
     low = np.floor(plain(position)).astype(int)
-    t = position - low.astype(np.result_type(position))
-    t = t.reshape(*low.shape, *[1] * (a.ndim - 1)) if low.shape else t
+    kind = np.result_type(q)
+    t = position - low.astype(kind if kind.kind == "f" else a.dtype)
+    t = np.reshape(t, (*low.shape, *[1] * (a.ndim - 1))) if low.shape else t
+    t = float(t) if type(q) in (int, float) else t
     left, right = a[low], a[np.minimum(low + 1, len(a) - 1)]
     result = np.where(t < 0.5, left + (right - left) * t, right - (right - left) * (1 - t))
     result = np.where(np.isnan(a[-1]), a[-1], result)
@@ -658,6 +660,7 @@ def logspace(start, stop, num=50, endpoint=True, base=10.0, *, axis=0):
 
 @implements(np.geomspace)
 def geomspace(start, stop, num=50, endpoint=True, *, axis=0):
+    start, stop = (a.astype(np.float64) for a in _arrays(np.geomspace, (start, stop)))
     sign = np.sign(start)
     start, stop = np.log10(start * sign), np.log10(stop * sign)
     return sign * np.power(10.0, np.linspace(start, stop, num, endpoint, axis=axis))

@@ -51,18 +51,12 @@ def unbroadcast(g, shape):
 
 
 def _finite(a):
-    """Return whether all entries are finite; False for entries whose squares overflow."""
-    if not a.shape:
-        return math.isfinite(a)
-    a = a.reshape(-1)
-    return math.isfinite(a.dot(a))
+    return np.count_nonzero(np.isfinite(a)) == np.size(a)
 
 
 def _masked(g, mask):
     """Return g where the mask is set, else 0, even if g is infinite there."""
-    if type(g) is not Node and _finite(d := g * mask):  # faster than np.where, which branches
-        return d
-    return np.where(mask, g, 0.0)
+    return g * mask if _finite(g) else np.where(mask, g, 0.0)  # the product is up to 5 times faster
 
 
 def _won(g, wins, ties):
@@ -99,12 +93,12 @@ def _tanh_x(g, y, x):
     return g * sech_squared(x)
 
 
-def _share(x, y):
-    """Return exp x / (exp x + exp y); infinite operands that are equal share."""
+def _lead(x, y):
+    """Return x - y, which is 0 for equal infinite numbers."""
     even = (x == y) & np.isinf(x)
     if np.count_nonzero(even):
         x, y = np.where(even, 0.0, x), np.where(even, 0.0, y)
-    return record(sigmoid, x - y)
+    return x - y
 
 
 def _sinc_x(g, y, x):
@@ -186,10 +180,13 @@ RULES |= {
         lambda g, z, x, y: g * (np.sign(x) * np.sign(z)),
         lambda g, z, x, y: np.zeros_like(g),
     ],
-    np.logaddexp: [lambda g, z, x, y: g * _share(x, y), lambda g, z, x, y: g * _share(y, x)],
+    np.logaddexp: [
+        lambda g, z, x, y: g * record(sigmoid, _lead(x, y)),
+        lambda g, z, x, y: g * record(sigmoid, _lead(y, x)),
+    ],
     np.logaddexp2: [
-        lambda g, z, x, y: g * _share(LN2 * x, LN2 * y),
-        lambda g, z, x, y: g * _share(LN2 * y, LN2 * x),
+        lambda g, z, x, y: g * record(sigmoid, LN2 * _lead(x, y)),
+        lambda g, z, x, y: g * record(sigmoid, LN2 * _lead(y, x)),
     ],
     np.hypot: [lambda g, z, x, y: g * _ratio(x, z), lambda g, z, x, y: g * _ratio(y, z)],
     np.arctan2: [
@@ -432,7 +429,7 @@ def _norm_x(g, y, x, ord, axis, keepdims):
         return g * _unit(x, axis)
     scale = np.maximum.reduce(np.abs(plain(x)), axis, None, None, True, 0.0)
     u = np.abs(x) / np.where(scale == 0, 1.0, scale)
-    zero = u == 0
+    zero = (u == 0) & (not 1 < ord < 2)  # orders from 1 to 2 have infinite second derivatives there
     power = np.where(zero, 1.0, u) ** ord
     total = np.sum(np.where(zero, 0.0 if ord > 0 else np.inf, power), axis, keepdims=True)
     share = power / np.where(total == 0, 1.0, total)
@@ -462,7 +459,7 @@ max_, min_, nanmax, nanmin = map(_extremum, (np.maximum, np.minimum, np.fmax, np
 
 def _logsumexp_x(g, y, x, axis, keepdims):
     g, y = _expand(g, x, axis, keepdims), _expand(y, x, axis, keepdims)
-    if _finite(plain(y)):
+    if _finite(y):
         return g * np.exp(x - y)
     even = (x == y) & np.isinf(y)  # equal infinite operands share, as for max
     share = np.exp(np.where(even, 0.0, x) - np.where(even, 0.0, y))

@@ -5,13 +5,14 @@ import inspect
 import math
 import pickle
 import threading
+from fractions import Fraction
 from functools import partial, reduce
 from itertools import chain
 from operator import getitem
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from npgrad import check_grads, grad, jacobian, rules, value_and_grad, vjp
@@ -914,6 +915,7 @@ def check(f, args, seed=0):
     trace = _Trace(f, args, {}, range(len(args)))
     plain = f(*args)
     assert np.shape(trace.value) == np.shape(plain)
+    assert np.result_type(trace.value) == np.result_type(plain)
     np.testing.assert_allclose(trace.value, plain, rtol=8 * EPS, atol=8 * EPS)
     check_grads(f, *args)
     weights = np.random.default_rng(seed).uniform(0.5, 1.5, np.shape(plain))
@@ -942,6 +944,56 @@ def test_rules__are_the_numbers(function, data):
         for primitive, needing in PRIMITIVES.items():
             if needing is function and np.shape(args[0]):
                 assert primitive in used
+
+
+@pytest.mark.parametrize("function", CASES, ids=label)
+@FEW
+@given(data=st.data(), kept=st.sampled_from([[], [0], [1]]))
+def test_values__are_numpys_in_every_dtype(function, data, kept):
+    f, args = CASES[function](data.draw)
+    args = [a if i in kept else np.float32(a) for i, a in enumerate(args)]
+    plain = f(*args)
+    value, pullback = vjp(f, *args)
+    assert np.shape(value) == np.shape(plain) and np.result_type(value) == np.result_type(plain)
+    eps = np.finfo(np.float32).eps
+    np.testing.assert_allclose(value, plain, rtol=64 * eps, atol=64 * eps)
+    for a, d in zip(args, pullback(np.ones(np.shape(plain), np.result_type(plain)))):
+        assert d.shape == np.shape(a) and d.dtype == np.result_type(a)
+
+
+REDUCTIONS = [np.sum, np.prod, np.mean, np.var, np.std, np.max, np.min, np.nansum, np.nanmean]
+REDUCTIONS += [np.nanprod, np.nanvar, np.nanstd, np.linalg.norm]
+
+
+@pytest.mark.parametrize("reduce", REDUCTIONS, ids=label)
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0), (2, 0, 3), (), (1,), (1, 2), (2, 1)])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_reductions__of_empty_and_single_axes_are_numpys(reduce, shape, dtype):
+    x = np.arange(1.0, 1.0 + math.prod(shape), dtype=dtype).reshape(shape)
+    some = [None, *range(-len(shape), len(shape)), *[(0, -1)] * (len(shape) > 1)]
+    for axis, keepdims in [(axis, k) for axis in some for k in (False, True)]:
+        f = partial(reduce, axis=axis, keepdims=keepdims)
+        try:
+            plain = f(x)
+        except ValueError:  # the maximum of nothing
+            with pytest.raises(ValueError):
+                vjp(f, x)
+            continue
+        value, pullback = vjp(f, x)
+        np.testing.assert_array_equal(value, plain, strict=True)
+        (d,) = pullback(np.ones_like(plain))
+        assert d.shape == shape and d.dtype == dtype
+
+
+@pytest.mark.parametrize("function", [np.var, np.std])
+@pytest.mark.parametrize("ddof", [2, 3, 2.5])
+def test_var__with_too_few_numbers_is_numpys(function, ddof):
+    x = np.array([1.0, 2.0])
+    for derivative in (function, value_and_grad(function)):
+        with pytest.warns(RuntimeWarning, match="Degrees of freedom"), np.errstate(all="ignore"):
+            value = derivative(x, ddof=ddof)
+    assert value[0] == np.inf and np.array_equal(value[1], [-np.inf, np.inf])
 
 
 # Nodes: operators, methods, indexing
@@ -1151,6 +1203,266 @@ def test_kinks__are_as_documented():
     assert grad(np.abs)(0.0) == grad(np.fabs)(0.0) == 0.0
     assert grad(lambda x: np.maximum(x, 0.0))(0.0) == 0.5
     assert grad(lambda x: np.clip(x, 0.0, 1.0))(1.0) == 0.5
+
+
+@pytest.mark.parametrize("g", [np.inf, -np.inf, np.nan])
+@np.errstate(all="ignore")
+def test_choices__give_the_others_0_for_any_gradient(g):
+    x, y = np.array([1.0, 2.0, 3.0, 4.0]), np.array([2.0, 1.0, 4.0, 3.0])
+    won, none = np.where(x > y, g, 0.0), np.zeros(4)
+    every = lambda f, *args: vjp(f, *args)[1](np.full(np.shape(f(*args)), g))
+    same = np.testing.assert_array_equal
+    for greater, less in ((np.maximum, np.minimum), (np.fmax, np.fmin)):
+        same(every(greater, x, y), [won, np.where(x > y, 0.0, g)])
+        same(every(less, x, y), [np.where(x < y, g, 0.0), np.where(x < y, 0.0, g)])
+    for largest in (np.max, np.nanmax, np.maximum.reduce, lambda x: np.sort(x)[-1], np.ptp):
+        (d,) = every(largest, x)
+        same(d[1:], [0.0, 0.0, g])
+    same(every(lambda x: np.clip(x, 1.5, 3.5), x), [[0.0, g, g, 0.0]])
+    same(every(lambda x: np.where(x > y, x, 0.0), x), [won])
+    same(every(lambda x: np.select([x > y], [x], 0.0), x), [won])
+    same(every(lambda x: x**0, x), [none])
+    same(every(lambda x: np.power(x, np.zeros(4)), x), [none])
+    same(every(lambda x: np.median(x[:3]), x), [[0.0, g, 0.0, 0.0]])
+
+
+@np.errstate(divide="ignore")
+def test_roots__of_a_choice_that_was_not_made_have_slope_0():
+    for f in (
+        lambda x: np.sqrt(np.maximum(x, 0.0)),
+        lambda x: np.sqrt(np.clip(x, 0.0, 1.0)),
+        lambda x: np.sqrt(np.fmax(0.0, x)),
+        lambda x: np.maximum(x, 0.0) ** 0.5,
+        lambda x: np.cbrt(np.where(x > 0, x, 0.0)),
+        lambda x: np.log(np.clip(x, 0.0, None)),
+        lambda x: np.sqrt(np.max(np.append(x, 0.0))),
+    ):
+        assert grad(f)(-1.0) == 0.0
+    assert np.array_equal(grad(lambda x: np.sqrt(np.max(x)))(np.array([0.0, -1.0])), [np.inf, 0.0])
+    assert grad(lambda x: np.sqrt(np.maximum(x, 0.0)))(0.0) == np.inf  # half of inf
+
+
+def test_norms__have_slope_0_at_0_in_every_order():
+    zero, row = np.zeros((2, 3)), np.array([[0.0, 0.0], [3.0, 4.0]])
+    for order in (None, 1, 2, 3, 1.5, np.inf):
+        norms = lambda x, order=order: np.linalg.norm(x, order, axis=-1)
+        assert not np.any(jacobian(norms)(zero))
+        assert not np.any(jacobian(lambda x, norms=norms: norms(x) ** 2)(zero))
+        d = grad(lambda w, norms=norms: np.sum(norms(w * row)))(2.0)
+        np.testing.assert_allclose(d, norms(row)[1], rtol=4 * EPS)
+    for f in (np.linalg.norm, np.linalg.vector_norm, np.linalg.matrix_norm):
+        assert not np.any(grad(f)(zero)) and not np.any(jacobian(grad(f))(zero))
+    assert grad(np.hypot, (0, 1))(0.0, 0.0) == (0.0, 0.0)
+    assert not np.any(jacobian(grad(np.hypot))(0.0, 0.0))
+    assert grad(np.arctan2, (0, 1))(0.0, 0.0) == (0.0, 0.0)
+    assert grad(np.copysign)(0.0, -1.0) == 0.0
+
+
+@given(st.floats(-1e6, 1e6), st.integers(1, 5), st.sampled_from([np.float32, np.float64]))
+def test_std__of_constant_data_has_slope_0(value, n, dtype):
+    x = np.full((2, n), value, dtype)
+    assert not np.any(grad(np.std)(x)) and not np.any(jacobian(grad(np.std))(x))
+    assert not np.any(jacobian(lambda x: np.std(x, 1))(x)) and not np.any(grad(np.var)(x))
+
+
+@given(SEEDS, st.integers(-150, 150))
+def test_norm_and_std__have_slopes_of_every_scale(seed, exponent):
+    x, scale = np.random.default_rng(seed).normal(size=4), 10.0**exponent
+    cube, pair = lambda x: np.linalg.norm(x, 3), lambda x: np.hypot(x[0], x[1])
+    for f in (np.linalg.norm, np.std, cube, pair):
+        expected = grad(f)(x)  # f is positively homogeneous
+        with np.errstate(all="ignore"):
+            d = grad(f)(x * scale)
+        np.testing.assert_allclose(d, expected, rtol=64 * EPS, atol=16 * EPS)
+
+
+def exact_det(a):
+    """The determinant of rows of Fractions, by Laplace's expansion, and that of absolute values."""
+    if not a:
+        return Fraction(1), Fraction(1)
+    terms = [(x, exact_det([r[:j] + r[j + 1 :] for r in a[1:]])) for j, x in enumerate(a[0])]
+    signed = sum((-1) ** j * x * d for j, (x, (d, _)) in enumerate(terms))
+    return signed, sum(abs(x) * p for x, (_, p) in terms)
+
+
+def exact_cofactors(a):
+    a = [[Fraction(x) for x in row] for row in np.asarray(a).tolist()]
+    minor = lambda i, j: [r[:j] + r[j + 1 :] for r in a[:i] + a[i + 1 :]]
+    pairs = [[exact_det(minor(i, j)) for j in range(len(a))] for i in range(len(a))]
+    n = range(len(a))
+    values = [[float((-1) ** (i + j) * pairs[i][j][0]) for j in n] for i in n]
+    return np.array(values), np.array([[float(p) for _, p in row] for row in pairs])
+
+
+@st.composite
+def near_rank(draw):
+    """Matrices of any rank, and matrices near them."""
+    n = draw(st.integers(1, 4))
+    rank, bits = draw(st.integers(0, n)), draw(st.integers(0, 60))
+    rng = np.random.default_rng(draw(SEEDS))
+    a = (rng.integers(-3, 4, (n, rank)) @ rng.integers(-3, 4, (rank, n))).astype(float)
+    return a + draw(st.booleans()) * rng.integers(-1, 2, (n, n)) * 2.0**-bits
+
+
+@given(near_rank(), st.booleans())
+def test_det__has_its_cofactors_as_gradient_at_every_rank(a, stacked):
+    exact, size = exact_cofactors(a)
+    regular = np.eye(len(a)) * 2.0
+    a = np.stack([regular, a, regular]) if stacked else a
+    d = vjp(np.linalg.det, a)[1](np.ones(a.shape[:-2]))[0]
+    if stacked:
+        np.testing.assert_allclose(d[0], regular * 2.0 ** (len(exact) - 2), rtol=4 * EPS)
+        d = d[1]
+    assert np.all(np.abs(d - exact) <= 8 * len(exact) ** 4 * EPS * size)
+
+
+@given(near_rank().filter(lambda a: len(a) < 4))
+def test_det__has_exact_second_derivatives_at_every_rank(a):
+    n = len(a)
+    hessian = jacobian(grad(np.linalg.det))(a)
+    for i, j in np.ndindex(n, n):  # det is linear in each entry
+        unit = np.zeros((n, n))
+        unit[i, j] = 1.0
+        # cofactors are linear in a[i, j]: their slope is that of the matrix with a 1 less a 0
+        high, low = (exact_cofactors(np.where(unit, value, a))[0] for value in (1.0, 0.0))
+        scale = 8 * n**6 * EPS * max(1.0, np.max(np.abs(a))) ** (n - 2)
+        np.testing.assert_allclose(hessian[:, :, i, j], high - low, rtol=0, atol=scale)
+
+
+def test_det__known_answers():
+    slope = grad(np.linalg.det)
+    assert np.array_equal(slope(np.array([[1.0, 2.0], [2.0, 4.0]])), [[4.0, -2.0], [-2.0, 1.0]])
+    assert np.array_equal(slope(np.zeros((1, 1))), [[1.0]])
+    assert not np.any(slope(np.zeros((2, 2)))) and slope(np.zeros((0, 0))).shape == (0, 0)
+    assert np.array_equal(slope(np.diag([1.0, 0.0, 2.0])), np.diag([0.0, 2.0, 0.0]))
+    with np.errstate(over="ignore"):
+        for x in (1e-200, 1e200):
+            np.testing.assert_allclose(slope(np.diag([x, x])), np.diag([x, x]), rtol=1e-12)
+    third = jacobian(jacobian(slope))(np.zeros((3, 3)))  # the Levi-Civita symbols
+    assert np.sum(np.abs(third)) == 36 and third[0, 0, 1, 1, 2, 2] == 1.0
+    large = np.diag(np.arange(12.0))
+    np.testing.assert_allclose(slope(large)[0, 0], math.factorial(11), rtol=16 * EPS)
+    assert np.count_nonzero(slope(large)) == 1
+
+
+def test_singular__matrices_raise_errors_that_name_the_function():
+    a = np.array([[[2.0, 0.0], [0.0, 1.0]], [[1.0, 2.0], [2.0, 4.0]]])
+    with pytest.raises(np.linalg.LinAlgError, match="slogdet of a singular matrix"):
+        jacobian(lambda a: np.linalg.slogdet(a)[1])(a)
+    for f in (np.linalg.inv, lambda a: np.linalg.solve(a, np.ones(2)[:, None])):
+        with pytest.raises(np.linalg.LinAlgError):
+            jacobian(f)(a)
+    for f in (np.linalg.inv, np.linalg.cholesky, np.linalg.det, lambda a: np.linalg.solve(a, a)):
+        empty = np.zeros((0, 0))
+        assert vjp(f, empty)[1](np.ones_like(f(empty)))[0].shape == (0, 0)
+
+
+LD = np.longdouble
+SLOPES = {  # in extended precision; (slope, domain)
+    np.sqrt: (lambda x: 0.5 / np.sqrt(x), "positive"),
+    np.cbrt: (lambda x: 1 / (3 * np.cbrt(x) ** 2), "any"),
+    np.reciprocal: (lambda x: -1 / (x * x), "any"),
+    np.square: (lambda x: 2 * x, "any"),
+    np.exp: (np.exp, "any"),
+    np.exp2: (lambda x: np.log(LD(2)) * np.exp2(x), "any"),
+    np.expm1: (np.exp, "any"),
+    np.log: (lambda x: 1 / x, "positive"),
+    np.log2: (lambda x: 1 / (x * np.log(LD(2))), "positive"),
+    np.log10: (lambda x: 1 / (x * np.log(LD(10))), "positive"),
+    np.log1p: (lambda x: 1 / (1 + x), "above -1"),
+    np.arctan: (lambda x: 1 / (1 + x * x), "any"),
+    np.arcsin: (lambda x: 1 / np.sqrt((1 - x) * (1 + x)), "unit"),
+    np.arccos: (lambda x: -1 / np.sqrt((1 - x) * (1 + x)), "unit"),
+    np.arctanh: (lambda x: 1 / ((1 - x) * (1 + x)), "unit"),
+    np.arcsinh: (lambda x: 1 / np.sqrt(1 + x * x), "any"),
+    np.arccosh: (lambda x: 1 / np.sqrt((x - 1) * (x + 1)), "over 1"),
+    np.sinh: (np.cosh, "any"),
+    np.cosh: (np.sinh, "any"),
+    np.tanh: (lambda x: 1 / np.cosh(x) ** 2, "any"),
+}
+DOMAINS = {
+    "any": lambda x: x,
+    "positive": abs,
+    "above -1": lambda x: abs(x) - 1.0,
+    "unit": lambda x: x if abs(x) < 1.0 else 1.0 / x,
+    "over 1": lambda x: abs(x) + 1.0,
+}
+
+
+@st.composite
+def ranges(draw, low, high):
+    """Numbers of every magnitude from 10^low to 10^high, and at such a distance from ±1."""
+    size = draw(st.floats(1.0, 9.9)) * 10.0 ** draw(st.integers(low, high))
+    return draw(st.sampled_from([1.0, -1.0])) * size + draw(st.sampled_from([0.0, 0.0, 1.0, -1.0]))
+
+
+@pytest.mark.skipif(np.finfo(LD).maxexp < 4096, reason="needs a long double of wider range")
+@pytest.mark.parametrize("function", SLOPES, ids=label)
+@given(x=st.one_of(ranges(-300, 300), ranges(-3, 3), ranges(-16, 0)))
+def test_slopes__are_exact_at_every_magnitude(function, x):
+    slope, domain = SLOPES[function]
+    info = np.finfo(float)
+    x = DOMAINS[domain](x)
+    with np.errstate(all="ignore"):
+        exact = slope(LD(x))
+        assume(info.tiny < abs(exact) < info.max and np.isfinite(function(x)))
+        d = grad(function)(x)
+    ulps = 8 if function is not np.tanh else 8 + 4 * rules.TAIL**-1 * (abs(exact) > rules.TAIL)
+    assert abs(d - exact) <= ulps * EPS * abs(exact)
+
+
+@given(ranges(-150, 150), ranges(-150, 150))
+def test_arctan2_and_hypot__have_slopes_of_every_scale(x, y):
+    assume(x and y)
+    norm = np.hypot(LD(x), LD(y))
+    for f, exact in (
+        (np.hypot, (x / norm, y / norm)),
+        (np.arctan2, (y / norm / norm, -x / norm / norm)),
+        (np.copysign, (np.copysign(1.0, x) * np.copysign(1.0, y), 0.0)),
+    ):
+        for d, e in zip(grad(f, (0, 1))(x, y), exact):
+            assert abs(d - e) <= 8 * EPS * abs(e) + np.finfo(float).tiny
+
+
+@pytest.mark.parametrize("function", [np.logaddexp, np.logaddexp2])
+@given(st.floats(-1e9, 1e9), st.floats(-800, 800))
+def test_logaddexp__has_exact_shares(function, x, d):
+    y = x + d
+    base = np.exp if function is np.logaddexp else np.exp2
+    share = 1 / (1 + base(LD(y) - LD(x)))
+    for weight, exact in zip(grad(function, (0, 1))(x, y), (share, share * base(LD(y) - LD(x)))):
+        assert abs(weight - exact) <= 4 * (4 + abs(y - x)) * EPS * exact + np.finfo(float).tiny
+    for infinite in (np.inf, -np.inf):
+        assert grad(function, (0, 1))(infinite, infinite) == (0.5, 0.5)
+        assert grad(function, (0, 1))(infinite, x) == ((1.0, 0.0) if infinite > 0 else (0.0, 1.0))
+        row = np.array([infinite, x, infinite])
+        expected = [0.5, 0.0, 0.5] if infinite > 0 else [0.0, 1.0, 0.0]
+        assert np.array_equal(grad(np.logaddexp.reduce)(row), expected)
+    assert grad(grad(np.logaddexp))(x, x) == 0.25
+
+
+@given(st.one_of(ranges(-300, 0), ranges(-3, 3)))
+def test_sinc__has_exact_derivatives_near_0_too(x):
+    t = np.pi * LD(x)
+    series = [(-1) ** k * t ** (2 * k) / math.factorial(2 * k + 1) for k in range(30)]
+    first = sum(2 * k * term / LD(x) for k, term in enumerate(series))
+    second = sum(2 * k * (2 * k - 1) * term / LD(x) / LD(x) for k, term in enumerate(series))
+    if abs(t) > 2:
+        first = (np.cos(t) - np.sin(t) / t) / LD(x)
+        second = -(np.pi**2) * np.sin(t) / t - 2 * first / LD(x)
+    rounding = 16 * EPS * (abs(x) > 0.1)  # of πx, which changes the slope by up to π² / 3 of it
+    assert abs(grad(np.sinc)(x) - first) <= 8 * EPS * abs(first) + rounding
+    assert abs(grad(grad(np.sinc))(x) - second) <= 8 * EPS * abs(second) + 16 * rounding
+
+
+@given(SEEDS, st.integers(1, 6), st.integers(0, 3))
+def test_products__are_right_with_factors_of_zero(seed, n, zeros):
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(0.5, 2.0, n) * rng.choice([-1.0, 1.0], n)
+    x[rng.integers(0, n, zeros)] = 0.0
+    check(np.prod, [x])
+    check(np.cumprod, [x])
+    assert np.array_equal(vjp(np.prod, x)[0], np.prod(x))
 
 
 @pytest.mark.parametrize("exponent", [0, 1, 2, 3, 0.0, 1.0, 2.0, 3.0, 2.5])
