@@ -454,18 +454,22 @@ def clip(a, a_min=None, a_max=None, *, min=None, max=None):
 
 def _kept(a, where, fill):
     """Return a with `fill` where the mask of a reduction is not set."""
-    return a if where is True else np.where(np.broadcast_to(plain(where), a.shape), a, fill)
+    return np.where(np.broadcast_to(plain(where), a.shape), a, fill)
 
 
 @implements(np.sum)
 def sum_(a, axis=None, *, keepdims=False, initial=None, where=True):
-    total = record(rules.sum_, _kept(a, where, 0.0), axis, keepdims)
+    if where is not True:
+        a = _kept(a, where, 0.0)
+    total = record(rules.sum_, a, axis, keepdims)
     return total if initial is None else total + initial
 
 
 @implements(np.prod)
 def prod(a, axis=None, *, keepdims=False, initial=None, where=True):
-    product = record(rules.prod, _kept(a, where, 1.0), axis, keepdims)
+    if where is not True:
+        a = _kept(a, where, 1.0)
+    product = record(rules.prod, a, axis, keepdims)
     return product if initial is None else product * initial
 
 
@@ -482,7 +486,9 @@ def _extremum(primitive, choose):
             return record(primitive, a, axis, keepdims)
         if a.size == 0:
             return sum_(a, axis, keepdims=keepdims) + initial
-        return choose(record(primitive, _kept(a, where, initial), axis, keepdims), initial)
+        if where is not True:
+            a = _kept(a, where, initial)
+        return choose(record(primitive, a, axis, keepdims), initial)
 
     return reduce
 

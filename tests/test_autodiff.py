@@ -1338,8 +1338,8 @@ def test_det__known_answers():
     with np.errstate(over="ignore"):
         for x in (1e-200, 1e200):
             np.testing.assert_allclose(slope(np.diag([x, x])), np.diag([x, x]), rtol=1e-12)
-    third = jacobian(jacobian(slope))(np.zeros((3, 3)))  # the Levi-Civita symbols
-    assert np.sum(np.abs(third)) == 36 and third[0, 0, 1, 1, 2, 2] == 1.0
+    third = grad(lambda a: grad(lambda a: slope(a)[0, 0])(a)[1, 1])(np.zeros((3, 3)))
+    assert np.array_equal(third, np.diag([0.0, 0.0, 1.0]))
     large = np.diag(np.arange(12.0))
     np.testing.assert_allclose(slope(large)[0, 0], math.factorial(11), rtol=16 * EPS)
     assert np.count_nonzero(slope(large)) == 1
@@ -1407,8 +1407,7 @@ def test_slopes__are_exact_at_every_magnitude(function, x):
         exact = slope(LD(x))
         assume(info.tiny < abs(exact) < info.max and np.isfinite(function(x)))
         d = grad(function)(x)
-    ulps = 8 if function is not np.tanh else 8 + 4 * rules.TAIL**-1 * (abs(exact) > rules.TAIL)
-    assert abs(d - exact) <= ulps * EPS * abs(exact)
+    assert abs(d - exact) <= 8 * EPS * abs(exact)
 
 
 @given(ranges(-150, 150), ranges(-150, 150))
