@@ -298,6 +298,8 @@ def real(val):
 
 @implements(np.nan_to_num)
 def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
+    if not copy:
+        raise TypeError("np.nan_to_num with copy=False would change its argument in place")
     limits = np.finfo(x.dtype)
     x = np.where(np.isnan(x), nan, x)
     x = np.where(x == np.inf, float(limits.max) if posinf is None else posinf, x)
@@ -585,7 +587,8 @@ def median(a, axis=None, *, keepdims=False):
     a, axes = _lines(a, axis)
     a, n = sort(a, 0), len(a)
     result = mean(a[(n - 1) // 2 : n // 2 + 1], 0)
-    result = np.where(np.isnan(a[-1]), a[-1], result)
+    if n:
+        result = np.where(np.isnan(a[-1]), a[-1], result)
     return np.expand_dims(result, axes) if keepdims else result
 
 
@@ -601,8 +604,8 @@ def quantile(a, q, axis=None, *, keepdims=False):
     position = q * (len(a) - 1)
     low = np.floor(plain(position)).astype(int)
     kind = np.result_type(q)
-    t = position - low.astype(kind if kind.kind == "f" else a.dtype)
-    t = np.reshape(t, (*low.shape, *[1] * (a.ndim - 1))) if low.shape else t
+    t = np.subtract(position, low).astype(kind if kind.kind == "f" else a.dtype)
+    t = t.reshape(*low.shape, *[1] * (a.ndim - 1)) if low.shape else t
     t = float(t) if type(q) in (int, float) else t
     left, right = a[low], a[np.minimum(low + 1, len(a) - 1)]
     result = np.where(t < 0.5, left + (right - left) * t, right - (right - left) * (1 - t))
@@ -625,7 +628,7 @@ def cumsum(a, axis=None):
 
 @implements(np.cumprod)
 def cumprod(a, axis=None):
-    if axis is None:
+    if axis is None or not a.ndim:
         a, axis = ravel(a), 0
     return record(rules.cumprod, a, normalize_axis_index(axis, a.ndim))
 
@@ -636,7 +639,7 @@ def _cumulative(f, start):
             raise ValueError(f"shape {x.shape}: axis must be given")
         axis = normalize_axis_index(0 if axis is None else axis, x.ndim)
         y = f(x, axis)
-        first = np.full_like(plain(y)[_along(axis, slice(1))], start)
+        first = np.full((*y.shape[:axis], 1, *y.shape[axis + 1 :]), start, y.dtype)
         return concatenate([first, y], axis) if include_initial else y
 
     return cumulative
@@ -746,7 +749,7 @@ def sinc(x):
 @implements(np.polyval)
 def polyval(p, x):
     y = np.zeros_like(x)
-    for coefficient in p:
+    for coefficient in p if type(p) is Node else np.asarray(p):
         y = y * x + coefficient
     return y
 
@@ -910,7 +913,8 @@ def norm(x, ord=None, axis=None, keepdims=False):
     if vector and ord == 1:
         return sum_(np.abs(x), axis, keepdims=keepdims)
     if vector and ord in (np.inf, -np.inf):
-        return (max_ if ord > 0 else min_)(np.abs(x), axis, keepdims=keepdims)
+        initial = 0.0 if ord > 0 and x.size == 0 else None
+        return (max_ if ord > 0 else min_)(np.abs(x), axis, keepdims=keepdims, initial=initial)
     p = vector and isinstance(ord, (int, float)) and ord != 0
     if ord is None or p or (ord == "fro" and over == 2):
         return record(rules.norm, x, ord, axis, keepdims)

@@ -19,11 +19,11 @@ Where a function is not differentiable, the rules give
     det of a singular matrix                         its cofactors: det is differentiable everywhere
     inv, solve, slogdet of a singular matrix         LinAlgError
 
-An operand that was not chosen gets 0, even if the gradient is infinite or nan. This does not help
-in np.where(x != 0, np.sin(x) / x, 1.0): at 0 the division's own derivative is infinite, and 0 · inf
-is nan, as in other libraries. Make the argument safe first: s = np.where(x != 0, x, 1.0), and
-then np.where(x != 0, np.sin(s) / s, 1.0). If an operand of maximum, minimum, max or min is nan, the
-value is nan and the gradient is 0.
+An operand that was not chosen gets 0, even if the gradient is infinite or nan: np.sqrt(np.maximum(
+x, 0)) has slope 0 at -1. A slope of 0 times an infinite gradient is nan: np.sqrt(np.abs(x)) at 0.
+So is np.where(x != 0, np.sin(x) / x, 1.0) at 0, where the slope of the division is infinite. Make
+the argument safe first: s = np.where(x != 0, x, 1.0), then np.where(x != 0, np.sin(s) / s, 1.0).
+If an operand of maximum, minimum, max or min is nan, the value is nan and the gradient is 0.
 """
 
 import math
@@ -51,8 +51,8 @@ def unbroadcast(g, shape):
 
 def _masked(g, mask):
     """Return g where the mask is set, else 0, even if g is infinite there."""
-    if np.count_nonzero(np.isfinite(g)) == g.size:  # the product is up to 5 times faster
-        return g * mask
+    if type(g) is not Node and np.count_nonzero(np.isfinite(g)) == g.size:
+        return g * mask  # up to 5 times faster
     return np.where(mask, g, 0.0)
 
 
@@ -84,7 +84,7 @@ def _ratio(x, z):
 
 
 def _arctan_x(g, y, x):
-    if np.count_nonzero(np.abs(plain(x)) > 1e9):  # the square may overflow
+    if np.count_nonzero(np.abs(plain(x)) > 100.0):  # the square may overflow
         norm = np.hypot(x, 1.0)
         return g / norm / norm
     return g / (1.0 + x * x)
@@ -117,8 +117,8 @@ def _one_less_square(x):
 
 def _lead(x, y):
     """Return x - y, which is 0 for equal infinite numbers."""
-    if np.count_nonzero(np.isinf(x)):
-        even = x == y
+    even = (x == y) & np.isinf(x)
+    if np.count_nonzero(even):
         x, y = np.where(even, 0.0, x), np.where(even, 0.0, y)
     return x - y
 
@@ -415,7 +415,7 @@ def _deviation(x, axis, where):
 def _unit(x, axis):
     """Return x / ‖x‖₂, and 0 for x = 0; scale x first where squares overflow or underflow."""
     square = np.add.reduce(x * x, axis, keepdims=True)
-    if np.count_nonzero((square > 1e-30) & (square < 1e30)) == square.size:
+    if np.count_nonzero((square > 1e-30) & np.isfinite(square)) == square.size:
         return x / np.sqrt(square)
     scale = np.maximum.reduce(np.abs(plain(x)), axis, None, None, True, 0.0)
     zero = scale == 0
@@ -426,12 +426,14 @@ def _unit(x, axis):
 
 def _var_x(g, y, x, axis, ddof, keepdims, where):
     d, n = _deviation(x, axis, where)
-    return _expand(g, x, axis, keepdims) * (d * np.divide(2.0, np.maximum(n - ddof, 0.0)))
+    d = _expand(g, x, axis, keepdims) * (d * np.divide(2.0, np.maximum(n - ddof, 0.0)))
+    return d if where is True else np.where(where, d, 0.0)
 
 
 def _std_x(g, y, x, axis, ddof, keepdims, where):
     d, n = _deviation(x, axis, where)
-    return _expand(g, x, axis, keepdims) * (_unit(d, axis) / np.sqrt(np.maximum(n - ddof, 0.0)))
+    d = _expand(g, x, axis, keepdims) * (_unit(d, axis) / np.sqrt(np.maximum(n - ddof, 0.0)))
+    return d if where is True else np.where(where, d, 0.0)
 
 
 @primitive(_var_x, None, None, None, None)
@@ -502,7 +504,8 @@ def _prod_x(g, y, x, axis, keepdims):
     """Return g times the product of the other factors, which may be zero."""
     if x.size == 0:
         return np.zeros(x.shape, x.dtype)
-    axes = tuple(range(x.ndim)) if axis is None else normalize_axis_tuple(axis, x.ndim)
+    whole = axis is None or not x.ndim
+    axes = tuple(range(x.ndim)) if whole else normalize_axis_tuple(axis, x.ndim)
     front = range(len(axes))
     a = np.moveaxis(x, axes, front)
     shape, kept = a.shape, a.shape[len(axes) :]
