@@ -672,26 +672,29 @@ def _as_matrices(g):
     return np.expand_dims(g, (-1, -2))
 
 
-def _cofactors(y, a):
-    """Return ∂(det a)/∂a: det(a) a⁻ᵀ, or (-1)^(i+j) times the minors where a⁻¹ is inaccurate.
+def _minors(a):
+    """Return (-1)^(i+j) times the determinant of a without row i and column j."""
+    n = range(a.shape[-1])
+    others = np.array([[j for j in n if j != i] for i in n], int)
+    rows = [a[..., others[i, None, :, None], others[:, None, :]] for i in n]
+    rows = [row[..., 0, 0] if len(n) == 2 else np.linalg.det(row) for row in rows]
+    return np.stack(rows, -2) * (-1.0) ** np.add.outer(n, n).astype(a.dtype)
 
-    The error of a⁻¹ is up to its condition number ‖ |a⁻¹| |a| ‖ times the rounding error. The limit
-    n⁴ grows with n because the n² minors cost n² times as much as the inverse.
+
+def _cofactors(y, a):
+    """Return ∂(det a)/∂a: det(a) a⁻ᵀ, or from the minors where that is not accurate.
+
+    It is not if a is singular. If a is small, only the minors give each entry its own digits.
     """
-    n = a.shape[-1]
+    if a.shape[-1] <= 4:
+        return _minors(a) if a.size else a
     size = np.abs(plain(y))
     bad = ~((size >= np.finfo(a.dtype).tiny) & (size < np.inf))
-    inverse = np.linalg.inv(np.where(_as_matrices(bad), np.eye(n, dtype=a.dtype), a))
-    condition = np.sum(np.abs(plain(inverse)) @ np.abs(plain(a)), -1)
-    bad = bad | (np.max(condition, -1, initial=0.0) > n**4)
-    regular = _as_matrices(np.where(bad, 0.0, y)) * _transposed(inverse)
+    safe = np.where(_as_matrices(bad), np.eye(a.shape[-1], dtype=a.dtype), a)
+    regular = _as_matrices(np.where(bad, 0.0, y)) * _transposed(np.linalg.inv(safe))
     if not np.count_nonzero(bad):
         return regular
-    others = np.array([[j for j in range(n) if j != i] for i in range(n)], int).reshape(n, n - 1)
-    rows = [a[bad][:, others[i, None, :, None], others[:, None, :]] for i in range(n)]
-    signs = (-1.0) ** np.add.outer(np.arange(n), np.arange(n)).astype(a.dtype)
-    minors = signs * np.stack([np.linalg.det(row) for row in rows], 1)
-    return np.where(_as_matrices(bad), record(scatter, minors, bad, a.shape), regular)
+    return np.where(_as_matrices(bad), record(scatter, _minors(a[bad]), bad, a.shape), regular)
 
 
 @primitive(lambda g, y, a: _as_matrices(g) * _cofactors(y, a))

@@ -970,7 +970,7 @@ REDUCTIONS += [np.nanprod, np.nanvar, np.nanstd, np.linalg.norm]
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_reductions__of_empty_and_single_axes_are_numpys(reduce, shape, dtype):
-    x = np.arange(1.0, 1.0 + math.prod(shape), dtype=dtype).reshape(shape)
+    x = np.linspace(300.1, 901.3, math.prod(shape), dtype=dtype).reshape(shape)
     some = [None, *range(-len(shape), len(shape)), *[(0, -1)] * (len(shape) > 1)]
     for axis, keepdims in [(axis, k) for axis in some for k in (False, True)]:
         f = partial(reduce, axis=axis, keepdims=keepdims)
@@ -1252,6 +1252,8 @@ def test_norms__have_slope_0_at_0_in_every_order():
         np.testing.assert_allclose(d, norms(row)[1], rtol=4 * EPS)
     for f in (np.linalg.norm, np.linalg.vector_norm, np.linalg.matrix_norm):
         assert not np.any(grad(f)(zero)) and not np.any(jacobian(grad(f))(zero))
+    with np.errstate(divide="ignore", invalid="ignore"):  # the second derivative is infinite there
+        assert not np.isfinite(jacobian(grad(lambda x: np.linalg.norm(x, 1.5)))(row[:, 0])[0, 0])
     assert grad(np.hypot, (0, 1))(0.0, 0.0) == (0.0, 0.0)
     assert not np.any(jacobian(grad(np.hypot))(0.0, 0.0))
     assert grad(np.arctan2, (0, 1))(0.0, 0.0) == (0.0, 0.0)
@@ -1297,7 +1299,7 @@ def exact_cofactors(a):
 @st.composite
 def near_rank(draw):
     """Matrices of any rank, and matrices near them."""
-    n = draw(st.integers(1, 4))
+    n = draw(st.integers(1, 5))
     rank, bits = draw(st.integers(0, n)), draw(st.integers(0, 60))
     rng = np.random.default_rng(draw(SEEDS))
     a = (rng.integers(-3, 4, (n, rank)) @ rng.integers(-3, 4, (rank, n))).astype(float)
@@ -1313,7 +1315,8 @@ def test_det__has_its_cofactors_as_gradient_at_every_rank(a, stacked):
     if stacked:
         np.testing.assert_allclose(d[0], regular * 2.0 ** (len(exact) - 2), rtol=4 * EPS)
         d = d[1]
-    assert np.all(np.abs(d - exact) <= 8 * len(exact) ** 4 * EPS * size)
+    rounding = 256 * EPS * (size if len(exact) < 5 else max(size.max(), 1.0))
+    assert np.all(np.abs(d - exact) <= rounding)
 
 
 @given(near_rank().filter(lambda a: len(a) < 4))
@@ -1410,7 +1413,7 @@ def test_slopes__are_exact_at_every_magnitude(function, x):
     assert abs(d - exact) <= 8 * EPS * abs(exact)
 
 
-@given(ranges(-150, 150), ranges(-150, 150))
+@given(ranges(-300, 300), ranges(-300, 300))
 def test_arctan2_and_hypot__have_slopes_of_every_scale(x, y):
     assume(x and y)
     norm = np.hypot(LD(x), LD(y))
@@ -1420,7 +1423,52 @@ def test_arctan2_and_hypot__have_slopes_of_every_scale(x, y):
         (np.copysign, (np.copysign(1.0, x) * np.copysign(1.0, y), 0.0)),
     ):
         for d, e in zip(grad(f, (0, 1))(x, y), exact):
-            assert abs(d - e) <= 8 * EPS * abs(e) + np.finfo(float).tiny
+            assert abs(d - e) <= 8 * EPS * abs(e) + np.finfo(float).tiny or abs(e) > 1e308
+
+
+def test_slopes__of_extreme_numbers_are_right_without_warnings():
+    assert [grad(np.tanh)(x) for x in (355.0, 1e3, -1e3, 1e300)] == [4 * np.exp(-710.0), 0, 0, 0]
+    assert grad(np.tanh)(np.float32(100.0)) == 0.0 == grad(np.arctan)(1e200)
+    np.testing.assert_allclose(grad(np.tanh)(19.06), 4 * np.exp(-38.12), rtol=1e-14)
+    assert grad(np.log10)(1e308) * np.log(10.0) * 1e308 == pytest.approx(1.0)
+    assert math.isclose(grad(np.arctan)(1e160), 1e-320, rel_tol=1e-3)  # a subnormal number
+    for f, infinite in ((np.arcsin, np.inf), (np.arccos, -np.inf), (np.arccosh, -np.inf)):
+        with np.errstate(divide="ignore"):
+            assert grad(grad(f))(1.0) == infinite
+
+
+@pytest.mark.parametrize("function", [np.fmod, np.remainder])
+@given(st.floats(0.1, 10.0), st.integers(1, 50), st.integers(-3, 3), st.sampled_from([1, -1]))
+def test_remainders__count_exactly_near_multiples(function, y, n, ulps, sign):
+    x = sign * n * y * (1.0 + ulps * EPS)
+    quotient = Fraction(x) / Fraction(y)
+    count = math.floor(quotient) if function is np.remainder else math.trunc(quotient)
+    assert grad(function, (0, 1))(x, y) == (1.0, -count)
+
+
+def test_nan__is_left_out_where_numpy_leaves_it_out():
+    x, rest = np.array([3.0, np.nan, 1.0, 2.0]), np.array([3.0, 1.0, 2.0])
+    for f, g in (
+        *((np.nansum, np.sum), (np.nanmean, np.mean), (np.nanprod, np.prod), (np.nanvar, np.var)),
+        *((np.nanstd, np.std), (np.nanmax, np.max), (np.nanmin, np.min)),
+    ):
+        d = grad(f)(x)
+        assert f(x) == value_and_grad(f)(x)[0] and d[1] == 0.0
+        np.testing.assert_allclose(np.delete(d, 1), grad(g)(rest), rtol=4 * EPS)
+    for f in (np.fmax, np.fmin):
+        assert grad(f, (0, 1))(np.nan, 1.0) == (0.0, 1.0) == grad(f, (1, 0))(1.0, np.nan)
+        assert grad(f, (0, 1))(np.nan, np.nan) == (0.0, 0.0)
+    for f in (np.maximum, np.minimum):
+        assert grad(f, (0, 1))(np.nan, 1.0) == (0.0, 0.0)
+    for f in (np.max, np.min):
+        assert not np.any(grad(f)(x))
+    for f in (np.median, lambda x: np.quantile(x, 0.3), lambda x: np.percentile(x, 70)):
+        value, d = value_and_grad(f)(x)
+        assert np.isnan(f(x)) and np.isnan(value) and np.array_equal(d, [0.0, 1.0, 0.0, 0.0])
+    y = np.array([np.nan, np.inf, -np.inf, 1.5])
+    value, pullback = vjp(lambda y: np.nan_to_num(y, nan=2.0, neginf=-3.0), y)
+    assert np.array_equal(value, np.nan_to_num(y, nan=2.0, neginf=-3.0))
+    assert np.array_equal(pullback(np.ones(4))[0], [0.0, 0.0, 0.0, 1.0])
 
 
 @pytest.mark.parametrize("function", [np.logaddexp, np.logaddexp2])
