@@ -1,11 +1,11 @@
-"""Alignment, parts, small numbers."""
+"""Alignment, minima, small numbers."""
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from npgrad.memory import aligned, aligned_copy, flush, parts
+from npgrad.memory import aligned, aligned_copy, flush, least
 
 
 @given(st.integers(1, 50), st.sampled_from((np.float32, np.float64)))
@@ -22,14 +22,6 @@ def test_aligned_copy__is_a_copy_that_begins_at_a_cache_line(x, dtype):
     copy = aligned_copy(x, dtype)
     assert np.array_equal(copy, x, equal_nan=True) and copy.dtype == (dtype or x.dtype)
     assert not np.shares_memory(copy, x) and (x.size == 0 or copy.ctypes.data % 64 == 0)
-
-
-@given(st.integers(0, 40), st.integers(1, 9))
-def test_parts__are_every_entry_once(n, size):
-    theta = np.arange(n)
-    pieces = [theta[part] for part in parts(theta, size)]
-    assert np.array_equal(np.concatenate([[], *pieces]), theta)
-    assert all(len(piece) <= size for piece in pieces)
 
 
 @given(st.sampled_from((np.float32, np.float64)))
