@@ -17,34 +17,24 @@ preference of −inf: an action that does not exist. `sample` raises FloatingPoi
 no action (NaN, or +inf), so no such action can leave it.
 """
 
+# NumPy's ufuncs are declared to return Any.
+# mypy: disable-error-code="no-any-return"
+
 import math
 from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from npgrad.memory import least
+from npgrad.memory import smallest
 from npgrad.networks import softplus
 from npgrad.parameters import whole_numbers
 from npgrad.types import Array
 
 HALF_LN_2PI = 0.5 * math.log(2.0 * math.pi)
 INEXACT = frozenset(map(np.dtype, "efdgFDG"))  # the dtypes of h
-
-
-class Distribution(Protocol):
-    """What a head makes of h, as described above. Numbers of one state are arrays too."""
-
-    def log_prob(self, a: Any) -> Array: ...
-    def score(self, a: Any) -> Array: ...
-    def entropy(self) -> Array: ...
-    def entropy_gradient(self) -> Array: ...
-    def sample(self, noise: Array) -> Array: ...
-    def mode(self) -> Array: ...
-
-
-METHODS = tuple(name for name in vars(Distribution) if not name.startswith("_"))
+METHODS = ("log_prob", "score", "entropy", "entropy_gradient", "sample", "mode")
 
 
 class Head:
@@ -132,7 +122,8 @@ class Softmax:
     """
 
     def __init__(self, h: Array) -> None:
-        self.h, self.e = _real(h), None
+        self.h = _real(h)
+        self.e: Any = None
         if self.h.ndim not in (1, 2):
             raise ValueError(f"h of shape {self.h.shape}: must be (n,) or (k, n)")
 
@@ -152,15 +143,15 @@ class Softmax:
     def _chosen(self, a: Any) -> Any:
         """The index of (z_a) in z. Raises ValueError unless a has one entry per state, TypeError or
         IndexError unless it is the number of an action; NumPy refuses those that are too large."""
-        if self.h.ndim == 1 and isinstance(a, np.integer):
-            chosen = lowest = a
-        else:
+        chosen: Any = a
+        lowest: Any = a
+        if self.h.ndim == 2 or not isinstance(a, np.integer):
             a = np.asarray(a)
             if a.shape != self.h.shape[:-1]:
                 raise ValueError(f"actions {a.shape}: must be {self.h.shape[:-1]}, one per state")
             if a.dtype.kind not in "iu":
                 raise TypeError(f"actions of dtype {a.dtype}: must be integers")
-            lowest = least(a)
+            lowest = smallest(a)
             chosen = (a, _arange(len(a))) if a.ndim else lowest
         if lowest < 0:
             raise IndexError(f"action {lowest}: must be from 0 to {self.h.shape[-1] - 1}")
@@ -211,7 +202,7 @@ class Softmax:
         noisy = self.h + noise
         a = noisy.argmax(-1)
         highest = noisy[a] if noisy.ndim == 1 else noisy[_arange(len(a)), a]
-        if not (math.isfinite(highest) if noisy.ndim == 1 else least(np.isfinite(highest))):
+        if not (math.isfinite(highest) if noisy.ndim == 1 else smallest(np.isfinite(highest))):
             raise FloatingPointError(f"theta has diverged: no action can be drawn at h = {self.h}")
         return a
 
@@ -237,14 +228,14 @@ class Product:
             raise ValueError(f"actions {np.shape(a)}: must hold {len(self.parts)} per state")
         return [np.asarray(a)[..., j] for j in range(len(self.parts))]
 
-    def log_prob(self, a: Any) -> Array:
+    def log_prob(self, a: Any) -> Any:
         return sum(pi.log_prob(a_j) for pi, a_j in zip(self.parts, self._columns(a)))
 
     def score(self, a: Any) -> Array:
         columns = self._columns(a)
         return np.concatenate([pi.score(a_j) for pi, a_j in zip(self.parts, columns)], -1)
 
-    def entropy(self) -> Array:
+    def entropy(self) -> Any:
         return sum(pi.entropy() for pi in self.parts)
 
     def entropy_gradient(self) -> Array:
@@ -338,7 +329,7 @@ class Gaussian:
         a = self.mu + np.exp(self._log_sigma()) * noise
         if a.dtype != self.mu.dtype:
             a = a.astype(self.mu.dtype)
-        if not least(np.isfinite(a)):
+        if not smallest(np.isfinite(a)):
             raise FloatingPointError(f"theta has diverged: no action can be drawn at h = {self.h}")
         return a
 

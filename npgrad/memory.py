@@ -28,7 +28,7 @@ def aligned_copy(x: Array, dtype: DTypeLike | None = None) -> Array:
     return copy
 
 
-def least(x: Array) -> Any:
+def smallest(x: Array) -> Any:
     """Return x.min() as a Python number, inf if x is empty; nan if x has one. Up to four times as
     fast for small arrays."""
     return x.item(x.argmin()) if x.size else math.inf

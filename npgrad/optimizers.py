@@ -10,6 +10,9 @@ m's precision. d (n,) is only read. Every 100 steps, statistics that have decaye
 npgrad.memory.flush. Arguments that do not fit raise ValueError or TypeError before m changes.
 """
 
+# NumPy's ufuncs are declared to return Any.
+# mypy: disable-error-code="no-any-return"
+
 import math
 from collections.abc import Callable
 from functools import lru_cache
@@ -27,8 +30,7 @@ SETTLE = 100  # number of steps between two calls of flush
 def sgd(d: Array, m: Array, t: int, step_size: float | Array, out: Array | None = None) -> Array:
     """Return the step η d."""
     d, eta = _inputs(d, m, 0, t, step_size, out)
-    step: Array = np.multiply(d, eta, out)
-    return step
+    return np.multiply(d, eta, out)
 
 
 def momentum(d: Array, m: Array, t: int, step_size: float | Array, decay: float = 0.99,
@@ -41,8 +43,7 @@ def momentum(d: Array, m: Array, t: int, step_size: float | Array, decay: float 
     mean = m[0]
     mean *= alpha
     mean += rest * d
-    step: Array = np.multiply(mean, eta, out)
-    return step
+    return np.multiply(mean, eta, out)
 
 
 def rmsprop(d: Array, m: Array, t: int, step_size: float | Array, decay: float = 0.99,
@@ -108,7 +109,7 @@ def adam(d: Array, m: Array, t: int, step_size: float | Array, beta1: float = 0.
     number = m.dtype.type
     b = (1.0 - beta1**t) / (1.0 - beta1)
     c = math.sqrt((1.0 - beta2) / (1.0 - beta2**t))
-    step: Array = np.add(d, number(1e-11), out)  # rounds d
+    step = np.add(d, number(1e-11), out)  # rounds d
     step -= number(1e-11)
     M *= decay1
     M += step

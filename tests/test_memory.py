@@ -3,9 +3,9 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
+from hypothesis.extra.numpy import array_shapes, arrays
 
-from npgrad.memory import aligned, aligned_copy, flush, least
+from npgrad.memory import aligned, aligned_copy, flush, smallest
 
 
 @given(st.integers(1, 50), st.sampled_from((np.float32, np.float64)))
@@ -22,6 +22,13 @@ def test_aligned_copy__is_a_copy_that_begins_at_a_cache_line(x, dtype):
     copy = aligned_copy(x, dtype)
     assert np.array_equal(copy, x, equal_nan=True) and copy.dtype == (dtype or x.dtype)
     assert not np.shares_memory(copy, x) and (x.size == 0 or copy.ctypes.data % 64 == 0)
+
+
+@given(
+    arrays(st.sampled_from((float, np.float32, int, bool)), array_shapes(min_dims=0, min_side=0))
+)
+def test_smallest__is_the_minimum(x):
+    assert np.array_equal(smallest(x), x.min() if x.size else np.inf, equal_nan=x.dtype.kind == "f")
 
 
 @given(st.sampled_from((np.float32, np.float64)))
