@@ -199,15 +199,17 @@ class Softmax:
         """argmax_b (h_b + Gumbel noise) has exactly the probabilities π (Gumbel 1954)."""
         if noise.shape != self.h.shape:
             raise ValueError(f"noise of shape {noise.shape}: must be {self.h.shape}, as h")
-        noisy = self.h + noise
-        a = noisy.argmax(-1)
-        highest = noisy[a] if noisy.ndim == 1 else noisy[_arange(len(a)), a]
-        if not (math.isfinite(highest) if noisy.ndim == 1 else smallest(np.isfinite(highest))):
-            raise FloatingPointError(f"theta has diverged: no action can be drawn at h = {self.h}")
-        return a
+        return self._argmax(self.h + noise)
 
     def mode(self) -> Array:
-        return self.h.argmax(-1)
+        return self._argmax(self.h)
+
+    def _argmax(self, h: Array) -> Array:
+        a = h.argmax(-1)
+        highest = h[a] if h.ndim == 1 else h[_arange(len(a)), a]
+        if not (math.isfinite(highest) if h.ndim == 1 else smallest(np.isfinite(highest))):
+            raise FloatingPointError(f"theta has diverged: there is no action at h = {self.h}")
+        return a
 
 
 class Product:
@@ -327,11 +329,12 @@ class Gaussian:
         if noise.shape != self.mu.shape:
             raise ValueError(f"noise of shape {noise.shape}: must be {self.mu.shape}, as the means")
         a = self.mu + np.exp(self._log_sigma()) * noise
-        if a.dtype != self.mu.dtype:
-            a = a.astype(self.mu.dtype)
-        if not smallest(np.isfinite(a)):
-            raise FloatingPointError(f"theta has diverged: no action can be drawn at h = {self.h}")
-        return a
+        return self._finite(a if a.dtype == self.mu.dtype else a.astype(self.mu.dtype))
 
     def mode(self) -> Array:
-        return self.mu
+        return self._finite(self.mu)
+
+    def _finite(self, a: Array) -> Array:
+        if not smallest(np.isfinite(a)):
+            raise FloatingPointError(f"theta has diverged: there is no action at h = {self.h}")
+        return a

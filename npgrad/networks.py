@@ -240,7 +240,9 @@ class linear_preferences:
         return np.zeros(self.layout.size)
 
     def __call__(self, theta: Array, x: Array) -> Array:
-        return np.dot(x, theta)
+        if np.ndim(x) < 2:
+            raise ValueError(f"features of shape {np.shape(x)}: must be (..., A, d)")
+        return np.dot(x, *self.layout.views(theta))
 
 
 class beside:
@@ -345,9 +347,9 @@ def _rows_of(g: Any, network: AnyNetwork) -> Array:
     """g as (k, m) of θ's dtype. Raises ValueError unless there are k rows."""
     g = as_real("gradient", g, network.theta.dtype)
     g = g[None] if g.ndim == 1 else g
+    _check_rows(len(g) if g.ndim else 1, network.filled)
     if g.ndim != 2 or g.shape[1:] != network.y.shape[1:]:
         raise ValueError(f"gradient of shape {g.shape}: must be (k, {network.y.shape[-1]})")
-    _check_rows(len(g), network.filled)
     return g
 
 
@@ -434,7 +436,8 @@ class Mlp:
         axes, sizes, second = self.model.axes, self.model.sizes, self.model.at - 1
         one = shape[len(shape) - axes :]
         if len(shape) not in (axes, axes + 1) or one != sizes[:axes]:
-            raise ValueError(f"input of shape {shape}: must be {sizes[:axes]} or (k, ...) of them")
+            allowed = f"({sizes[0]},) or (k, {sizes[0]})" if axes else "() or (k,)"
+            raise ValueError(f"input of shape {shape}: must be {allowed}")
         if dtype.kind not in ("iu" if self.model.one_hot else REAL):
             kind = "integers" if self.model.one_hot else "real numbers"
             raise TypeError(f"input of dtype {dtype}: must be {kind}")
@@ -684,7 +687,7 @@ class ActorCritic:
         return y[:k, :-1], y[:, -1]
 
     def backward(self, g_h: Array, g_v: Array) -> Array:
-        if g_h.shape[:-1] != g_v.shape:
+        if g_h.ndim != 2 or g_h.shape[:1] != g_v.shape:
             raise ValueError(f"gradients of shapes {g_h.shape}, {g_v.shape}: must be (k, m), (k,)")
         if self.separate:
             self.pi.backward(g_h)

@@ -164,7 +164,7 @@ def _numbers(dtype: np.dtype[Any], decay: float, eps: float = 1.0) -> list[Array
     Raises ValueError for numbers with which a step is not defined.
     """
     if not 0.0 <= decay < 1.0:
-        raise ValueError(f"decay = {decay}: must be from 0 to 1, and below 1")
+        raise ValueError(f"decay rate = {decay}: must be at least 0 and below 1")
     if not eps > 0.0:
         raise ValueError(f"eps = {eps}: must be above 0")
     arrays = [np.array(x, dtype) for x in (decay, 1.0 - decay, eps)]
@@ -215,7 +215,8 @@ def clip_norm(d: Array, limit: float) -> float:
         raise ValueError(f"limit = {limit}: must be above 0")
     if d.dtype.kind != "f" or d.ndim != 1:
         raise ValueError(f"d {d.dtype} {d.shape}: must be floating-point and one vector")
-    norm = float(np.sqrt(d.dot(d)))
+    with np.errstate(over="ignore"):
+        norm = float(np.sqrt(d.dot(d)))
     if not 1e-15 < norm < math.inf:  # the squares may overflow or underflow where d does not
         largest = float(np.abs(d).max(initial=0.0))
         if not math.isfinite(largest):
@@ -223,8 +224,8 @@ def clip_norm(d: Array, limit: float) -> float:
         norm = largest and largest * float(np.sqrt(np.sum((d / largest) ** 2)))
     if norm > limit:
         factor = limit / norm
-        if factor < 1e-30:  # too small for single precision
-            d *= math.sqrt(factor)
-            factor = math.sqrt(factor)
+        if factor < 1e-30:  # less than a number of single precision can hold
+            factor = math.sqrt(limit) / math.sqrt(norm)
+            d *= factor
         d *= factor
     return norm

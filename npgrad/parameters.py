@@ -45,7 +45,7 @@ class Layout:
             self._slices.append((slice(start, stop), shape))
             start = stop
         self.size = start
-        self._seen: tuple[tuple[Any, Any], tuple[Any, Any]] = ((None, None), (None, None))
+        self._seen: tuple[tuple[Any, Any], tuple[Any, Any]] = ((..., None), (..., None))
 
     def __repr__(self) -> str:
         return f"Layout({', '.join(f'{name}={shape}' for name, shape in self.shapes.items())})"
