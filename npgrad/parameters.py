@@ -18,7 +18,7 @@ def whole_numbers(name: str, values: Any, least: int) -> tuple[int, ...]:
 
     Raises ValueError, which names them, unless they are integers of at least `least`.
     """
-    given = tuple(values) if isinstance(values, Iterable) else (values,)
+    given = tuple(values) if np.iterable(values) else (values,)
     try:
         numbers = tuple(map(operator.index, given))
     except TypeError:
