@@ -13,8 +13,9 @@
 
 Results have one entry per state; score and entropy_gradient have the shape of h. Everything is
 computed from h, never from a rounded probability, so preferences of ±1000 are exact, and so is a
-preference of −inf: an action that does not exist. `sample` raises FloatingPointError where h gives
-no action (NaN, or +inf), so no such action can leave it.
+preference of −inf: an action that does not exist. Results have h's precision. Where h gives no
+action (NaN, or +inf), `sample` and `mode` raise FloatingPointError, and the others give NaN. Other
+shapes raise ValueError; an action that is none of 0, ..., n − 1 raises TypeError or IndexError.
 """
 
 # NumPy's ufuncs are declared to return Any.
@@ -66,7 +67,6 @@ class Head:
 
 def softmax(n: int) -> Head:
     """The head of n actions 0, ..., n − 1 with preferences h (n,)."""
-    (n,) = whole_numbers("n", n, 1)
     return Head(Softmax, n, partial(_gumbel, n))
 
 
@@ -329,12 +329,13 @@ class Gaussian:
         if noise.shape != self.mu.shape:
             raise ValueError(f"noise of shape {noise.shape}: must be {self.mu.shape}, as the means")
         a = self.mu + np.exp(self._log_sigma()) * noise
-        return self._finite(a if a.dtype == self.mu.dtype else a.astype(self.mu.dtype))
+        self._check_finite(a)
+        return a if a.dtype == self.mu.dtype else a.astype(self.mu.dtype)
 
     def mode(self) -> Array:
-        return self._finite(self.mu)
+        self._check_finite(self.h)
+        return self.mu
 
-    def _finite(self, a: Array) -> Array:
-        if not smallest(np.isfinite(a)):
+    def _check_finite(self, x: Array) -> None:
+        if not smallest(np.isfinite(x)):
             raise FloatingPointError(f"theta has diverged: there is no action at h = {self.h}")
-        return a
