@@ -301,7 +301,7 @@ class AnyNetwork:
         rows = x.shape[: max(0, x.ndim - self.axes)]
         if x.ndim < self.axes or len(rows) > 1:
             raise ValueError(f"input of shape {x.shape}: must have {self.axes} axes, or one more")
-        y = np.asarray(self.model(self.theta, x))
+        y = as_real("output", self.model(self.theta, x))
         if y.ndim == 0 or y.shape[:-1] != rows:
             raise ValueError(
                 f"the network gave outputs of shape {y.shape} for inputs of shape {x.shape}: must "
@@ -367,8 +367,8 @@ def _check_rows(k: int, filled: int) -> int:
     return k
 
 
-def as_real(name: str, x: Any, dtype: Any) -> Array:
-    """x as an array of this dtype. Raises TypeError unless it holds real numbers."""
+def as_real(name: str, x: Any, dtype: Any = None) -> Array:
+    """x as an array, of this dtype if one is given. Raises TypeError unless x is real."""
     x = np.asarray(x)
     if x.dtype.kind not in REAL:
         raise TypeError(f"{name} of dtype {x.dtype}: must be real numbers")
