@@ -117,10 +117,10 @@ class Probe(NDArrayOperatorsMixin):
     __float__ = __int__ = __complex__ = __index__ = __setitem__ = _number
 
     def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        if name not in METHODS:
+        if name in ("real", "imag", "conj", "conjugate"):
             raise Doubt(f"the attribute {name}")
+        if name not in METHODS:
+            raise AttributeError(name)
         function = getattr(np, name)
         return lambda *args, **kwargs: self.__array_function__(function, (), (self, *args), kwargs)
 
