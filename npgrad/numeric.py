@@ -105,24 +105,28 @@ class Slopes:
             stairs, equal = equal, equal & still_equal
         return sigma, near, stairs & ~equal
 
-    def _scatter(self, function, spacing, sides=(1, -1)):
+    def _scatter(self, function, spacing):
         """Return (σ of 16 values at this spacing, whether most are equal, their change).
 
-        σ is the smaller number of the values before and behind x: a kink or a jump at x is no
-        noise.
+        They lie before x. If they are noisy, σ is at most that of the values behind x: a kink or a
+        jump near x is no noise.
         """
+        sigma, equal, change = self._scatter_before(function, spacing)
+        if np.any(~equal & ~(sigma <= 64.0 * self.eps * np.abs(self.y))):
+            behind, still, _ = self._scatter_before(function, -spacing)
+            sigma, equal = np.fmin(sigma, behind), equal | still
+        return np.nan_to_num(sigma), equal, change
+
+    def _scatter_before(self, function, spacing):
         v = self.sizes * np.random.default_rng(1).uniform(0.5, 1.0, self.x.shape)
-        found, equal = [], []
-        for side in sides:
-            f = np.array([function(self.x + i * side * spacing * v) for i in range(1, 17)])
-            orders = ((4, 70.0), (6, 924.0), (8, 12870.0))
-            size = np.maximum(np.abs(f).max(0), 1e-300)
-            scatter = [
-                np.sqrt(np.mean(np.diff(f / size, k, axis=0) ** 2, 0) / g) for k, g in orders
-            ]
-            found.append(size * np.min(scatter, 0))
-            equal.append(np.mean(np.diff(np.sort(f, 0), axis=0) == 0, 0) > 0.5)
-        return np.nan_to_num(np.fmin.reduce(found)), np.any(equal, 0), np.nan_to_num(np.ptp(f, 0))
+        f = np.array([function(self.x + i * spacing * v) for i in range(1, 17)])
+        size = np.maximum(np.abs(f).max(0), 1e-300)
+        scatter = [
+            np.sqrt(np.mean(np.diff(f / size, k, axis=0) ** 2, 0) / g)
+            for k, g in ((4, 70.0), (6, 924.0), (8, 12870.0))
+        ]
+        equal = np.mean(np.diff(np.sort(f, 0), axis=0) == 0, 0) > 0.5
+        return size * np.min(scatter, 0), equal, np.nan_to_num(np.ptp(f, 0))
 
     @property
     def loss(self):
@@ -131,7 +135,7 @@ class Slopes:
         if self._loss is None:
             with quiet():
                 spacings = 2.0**-16, 2.0**-22, 1.37 * 2.0**-22
-                far, *near = (self._scatter(self._slope, d, (1,)) for d in spacings)
+                far, *near = (self._scatter(self._slope, d) for d in spacings)
                 whole = np.maximum(np.abs(self._slope(self.x)), np.abs(self.y)) + far[2]
             near = np.maximum(near[0][0], near[1][0])
             seen = (near > 16.0 * self.eps * whole) & (near > 0.03 * far[0])
