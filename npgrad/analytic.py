@@ -14,9 +14,13 @@ point, with NumPy's own results, and raises Doubt at the first that is not known
 """
 
 import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from npgrad.types import Array
 
 
 class Doubt(BaseException):
@@ -66,10 +70,10 @@ METHODS = set(
 class Probe(NDArrayOperatorsMixin):
     """A complex array that lets only analytic operations through."""
 
-    def __init__(self, value):
+    def __init__(self, value: Array):
         self.value = value
 
-    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if method == "reduce" and ufunc in (np.add, np.multiply, np.maximum, np.minimum):
             kwargs.setdefault("axis", 0)
             name = {"add": "sum", "multiply": "prod", "maximum": "max", "minimum": "min"}
@@ -90,7 +94,7 @@ class Probe(NDArrayOperatorsMixin):
             raise Doubt(f"np.{ufunc.__name__} is not analytic")
         return _wrapped(ufunc(*plain))
 
-    def __array_function__(self, function, types, args, kwargs):
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if "out" in kwargs:
             raise Doubt(f"{function.__name__} with out=")
         plain, options = _plain(args), {name: _plain(x) for name, x in kwargs.items()}
@@ -108,15 +112,15 @@ class Probe(NDArrayOperatorsMixin):
             raise Doubt(f"{getattr(function, '__name__', function)} is not known to be analytic")
         return _wrapped(function(*plain, **options))
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         raise Doubt("np.asarray, or a function outside NumPy")
 
-    def _number(self, *_):
+    def _number(self, *_: Any) -> Any:
         raise Doubt("float() or a function outside NumPy")
 
     __float__ = __int__ = __complex__ = __index__ = __setitem__ = _number
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         if name in ("real", "imag", "conj", "conjugate"):
             raise Doubt(f"the attribute {name}")
         if name not in METHODS:
@@ -124,27 +128,27 @@ class Probe(NDArrayOperatorsMixin):
         function = getattr(np, name)
         return lambda *args, **kwargs: self.__array_function__(function, (), (self, *args), kwargs)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Any:
         return _wrapped(self.value[index])
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.value)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:
         return (_wrapped(x) for x in self.value)
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         if np.any(np.real(self.value) == 0):
             raise Doubt("the truth of 0")
         return bool(self.value)
 
-    def reshape(self, *shape):
+    def reshape(self, *shape: Any) -> Any:
         return _wrapped(self.value.reshape(*shape))
 
-    def transpose(self, *axes):
+    def transpose(self, *axes: Any) -> Any:
         return _wrapped(self.value.transpose(*axes))
 
-    def astype(self, dtype):
+    def astype(self, dtype: Any) -> Any:
         if np.dtype(dtype) != self.value.dtype:
             raise Doubt(f"astype({dtype})")
         return self
@@ -157,7 +161,7 @@ class Probe(NDArrayOperatorsMixin):
     mT = property(lambda self: _wrapped(np.swapaxes(self.value, -1, -2)))
 
 
-def doubt(f, z, y, noise):
+def doubt(f: Callable[[Any], Any], z: Any, y: Array, noise: Array) -> str:
     """Return why it is not certain that f is analytic at the complex z; "" if it is.
 
     y      f(z), shaped like `noise`, the bound of the noise of its real part
@@ -180,21 +184,21 @@ def doubt(f, z, y, noise):
     return ""
 
 
-def _plain(x):
+def _plain(x: Any) -> Any:
     """Return x with every Probe replaced by its array."""
     if isinstance(x, (tuple, list)):
         return type(x)(map(_plain, x)) if type(x) in (tuple, list) else x
     return x.value if isinstance(x, Probe) else x
 
 
-def _wrapped(y):
+def _wrapped(y: Any) -> Any:
     """Return y with its complex arrays as Probes."""
     if isinstance(y, (tuple, list)):
         return type(y)(map(_wrapped, y)) if type(y) in (tuple, list) else y
     return Probe(y) if np.asarray(y).dtype.kind == "c" else y
 
 
-def _power(x, y):
+def _power(x: Any, y: Any) -> None:
     """Raise Doubt unless the exponents are plain integers or the bases are positive."""
     if not isinstance(y, Probe) and np.all(np.asarray(y) == np.round(np.real(y))):
         return
@@ -202,7 +206,7 @@ def _power(x, y):
         raise Doubt("a power at the edge of its domain")
 
 
-def _no_ties(function, args, options):
+def _no_ties(function: Any, args: Any, options: Any) -> None:
     """Raise Doubt if two of the entries that `function` chooses from are equal, or nearly all."""
     x = np.real(args[0])
     axis = options.get("axis", args[1] if len(args) > 1 else (-1 if function in ORDERS else None))

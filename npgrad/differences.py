@@ -15,8 +15,11 @@ clearly: a high frequency, or rounding that moves in units.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from npgrad.types import Array
 
 RATIO = 3.7  # of neighbouring steps: not a power of 2, which periods and grids often are
 ORDERS = 4
@@ -39,17 +42,17 @@ class Ladder:
     size           of x along this line
     """
 
-    h: np.ndarray
-    above: np.ndarray
-    below: np.ndarray
-    y: np.ndarray
-    noise: np.ndarray
-    near: np.ndarray
-    stairs: np.ndarray
+    h: Array
+    above: Array
+    below: Array
+    y: Array
+    noise: Array
+    near: Array
+    stairs: Array
     eps: float
     size: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.central = (self.above - self.below) / (2.0 * self.h[:, None])
         self.bend = (self.above + self.below - 2.0 * self.y) / self.h[:, None]
         moved = np.fmax(np.abs(self.above - self.y), np.abs(self.below - self.y))
@@ -61,7 +64,7 @@ class Ladder:
         self.short = self.length < SHORT * self.size
         self.wide = self.stairs | ~self.short
 
-    def best(self):
+    def best(self) -> Array:
         """Return (5, m): number, error bar, step, and the parts of the bar: kink and noise."""
         unit = np.where(self.short & (self.still > 0), 2.0 * self.unit, 0.0)
         noise, near = (
@@ -92,7 +95,7 @@ class Ladder:
         )
         return best
 
-    def _bends(self, error, order, noise):
+    def _bends(self, error: Array, order: int, noise: Array) -> Array:
         """Return where b(h) vanishes with h: at the smaller steps, of which there must be a few, it
         is at most noise, a tenth of the error, and 4 h/h_top of what it is at the largest."""
         h, top = self.h, np.arange(order, len(self.h))
@@ -101,7 +104,7 @@ class Ladder:
         fits = np.all(fits | (np.arange(len(h)) > top[:, None])[..., None], 1)
         return fits & (top >= 4)[:, None]
 
-    def _agrees(self, number, error, order, noise):
+    def _agrees(self, number: Array, error: Array, order: int, noise: Array) -> Array:
         """Return which numbers all smaller steps agree with: |c(h) − f'| is at most the noise plus
         4 (h/h_top)² of what it is at the largest step used."""
         h, top = self.h, np.arange(order, len(self.h))
@@ -111,7 +114,7 @@ class Ladder:
         fits = ~(distance > noise + error[:, None] + allowed)
         return np.all(fits | (np.arange(len(h)) > top[:, None])[..., None], 1)
 
-    def _is_hair(self, slope):
+    def _is_hair(self, slope: Array) -> Array:
         """Return which slopes hold over so short a length, and for so small a part of f, that they
         may come from rounding as well as from f."""
         holds = np.abs(self.central - slope) <= 0.5 * np.abs(slope)
@@ -120,23 +123,23 @@ class Ladder:
         short = (last < len(self.h) - 1) & (h < 1e-5 * self.size)
         return short & (np.abs(slope) * h < 1e-6 * np.abs(self.y))
 
-    def is_even(self, error):
+    def is_even(self, error: Array) -> Array:
         """Return where f(x + h) = f(x − h), bit for bit, without a kink at x."""
         even = np.nanmax(np.abs(self.above - self.below), 0) == 0
         return even & (error <= 1e-6 * np.nanmax(np.abs(self.bend), 0))
 
-    def is_step_function(self, large):
+    def is_step_function(self, large: Array) -> Array:
         """Return where f is constant around x and then jumps, by much more than rounding."""
         return (self.length >= FLAT * self.size) & (self.unit >= 1e-2 * large)
 
 
-def noise_of(h, above, below, y, noise, eps):
+def noise_of(h: Any, above: Array, below: Array, y: Array, noise: Array, eps: float) -> Array:
     """Return the bound of the noise of a central difference of step h."""
     largest = np.fmax(np.fmax(np.abs(above), np.abs(below)), np.abs(y))
     return (noise + 4.0 * eps * largest + TINIEST) / h
 
 
-def _extrapolated(coarse, noise, factor):
+def _extrapolated(coarse: Array, noise: Array, factor: float) -> tuple[Array, Array, Array]:
     """Return (T, its distance from the two numbers it is made from, its noise)."""
     fine, wide = coarse[:-1], coarse[1:]
     T = fine + (fine - wide) / (factor - 1.0)
@@ -144,7 +147,7 @@ def _extrapolated(coarse, noise, factor):
     return T, distance, noise[:-1] + (noise[:-1] + noise[1:]) / (factor - 1.0)
 
 
-def _better(best, error, c, step, kink, noise):
+def _better(best: Array, error: Array, c: Array, step: Array, kink: Array, noise: Array) -> Array:
     """Return, for each output, the best so far or the row of these with a smaller error."""
     k = np.argmin(np.where(np.isnan(error), np.inf, error), 0), np.arange(error.shape[1])
     return np.where(error[k] < best[1], [c[k], error[k], step[k], kink[k], noise[k]], best)

@@ -8,12 +8,14 @@ central differences   elsewhere: npgrad.differences
 
 import contextlib
 import warnings
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from npgrad.analytic import doubt
 from npgrad.differences import RATIO, TINIEST, Ladder, noise_of
+from npgrad.types import Array
 
 TINY = 2.0**-100  # the complex step, relative to the size of x
 FIRST = 0.7310585786 * RATIO**-5  # relative to the size of x
@@ -27,12 +29,12 @@ class Derivative(NamedTuple):
     zero          where f is constant or even around x, bit for bit, or has no part linear in h
     """
 
-    number: np.ndarray
-    error: np.ndarray
-    step: np.ndarray
-    kink: np.ndarray
-    noise: np.ndarray
-    zero: np.ndarray
+    number: Array
+    error: Array
+    step: Array
+    kink: Array
+    noise: Array
+    zero: Array
     method: str
 
 
@@ -45,7 +47,7 @@ class Slopes:
     doubt     why the complex step cannot be trusted; "" where it is proved
     """
 
-    def __init__(self, f, x):
+    def __init__(self, f: Callable[[Any], Any], x: Any):
         self.f, self.x = f, np.asarray(x, dtype=float)
         with quiet():
             value = np.asarray(f(self.x.copy()[()]))
@@ -56,11 +58,12 @@ class Slopes:
         self.shape, self.y = value.shape, value.reshape(-1).astype(float)
         self.eps = np.finfo(value.dtype if value.dtype.kind == "f" else float).eps
         self.sizes = _sizes(self.x)
-        self._noise = self._loss = None
+        self._noise: tuple[Array, Array, Array] | None = None
+        self._loss: Array | None = None
         self.steady = True  # f gives the same value again
         self.doubt = self._doubt()
 
-    def _doubt(self):
+    def _doubt(self) -> str:
         """Return why the complex step may be wrong here."""
         signs = np.random.default_rng(0).choice([-1.0, 1.0], self.x.shape)
         z = (self.x + 1j * TINY * self.sizes * signs)[()]
@@ -79,7 +82,7 @@ class Slopes:
             return doubt(self.f, z, y, noise)
 
     @property
-    def noise(self):
+    def noise(self) -> tuple[Array, Array, Array]:
         """The standard deviation of f's noise at x: (of all that is seen, of neighbours); and
         where f is constant for neighbours, but not farther away, as a staircase is."""
         if self._noise is None:
@@ -87,7 +90,7 @@ class Slopes:
                 self._noise = self._measured_noise()
         return self._noise
 
-    def _measured_noise(self):
+    def _measured_noise(self) -> tuple[Array, Array, Array]:
         """σ² = mean (Δᵏ f)² (k!)² / (2k)! of equidistant values, which high differences Δᵏ free
         from the smooth part (Moré & Wild 2011).
 
@@ -105,7 +108,9 @@ class Slopes:
             stairs, equal = equal, equal & still_equal
         return sigma, near, stairs & ~equal
 
-    def _scatter(self, function, spacing):
+    def _scatter(
+        self, function: Callable[[Array], Array], spacing: float
+    ) -> tuple[Array, Array, Array]:
         """Return (σ of 16 values at this spacing, whether most are equal, their change).
 
         They lie before x. If they are noisy, σ is at most that of the values behind x: a kink or a
@@ -117,7 +122,9 @@ class Slopes:
             sigma, equal = np.fmin(sigma, behind), equal | still
         return np.nan_to_num(sigma), equal, change
 
-    def _scatter_before(self, function, spacing):
+    def _scatter_before(
+        self, function: Callable[[Array], Array], spacing: float
+    ) -> tuple[Array, Array, Array]:
         v = self.sizes * np.random.default_rng(1).uniform(0.5, 1.0, self.x.shape)
         f = np.array([function(self.x + i * spacing * v) for i in range(1, 17)])
         size = np.maximum(np.abs(f).max(0), 1e-300)
@@ -129,7 +136,7 @@ class Slopes:
         return size * np.min(scatter, 0), equal, np.nan_to_num(np.ptp(f, 0))
 
     @property
-    def loss(self):
+    def loss(self) -> Array:
         """The noise of the complex step by cancellation in f, relative to the size of x: σ of a
         derivative that shows at near and far spacings, beyond its natural rounding."""
         if self._loss is None:
@@ -137,12 +144,12 @@ class Slopes:
                 spacings = 2.0**-16, 2.0**-22, 1.37 * 2.0**-22
                 far, *near = (self._scatter(self._slope, d) for d in spacings)
                 whole = np.maximum(np.abs(self._slope(self.x)), np.abs(self.y)) + far[2]
-            near = np.maximum(near[0][0], near[1][0])
-            seen = (near > 16.0 * self.eps * whole) & (near > 0.03 * far[0])
-            self._loss = np.where(seen, np.maximum(far[0], near), 0.0)
+            sigma = np.maximum(near[0][0], near[1][0])
+            seen = (sigma > 16.0 * self.eps * whole) & (sigma > 0.03 * far[0])
+            self._loss = np.where(seen, np.maximum(far[0], sigma), 0.0)
         return self._loss
 
-    def _slope(self, x):
+    def _slope(self, x: Array) -> Array:
         """Return a directional derivative of f at x by a complex step; NaN where f has no value."""
         v = self.sizes * np.random.default_rng(2).uniform(0.5, 1.0, self.x.shape)
         try:
@@ -151,7 +158,7 @@ class Slopes:
             y = np.full(self.y.shape, np.nan)
         return np.where(np.abs(y) < 0.5 / TINY, y, np.nan)  # larger: the imaginary part is no step
 
-    def value(self, x):
+    def value(self, x: Array) -> Array:
         """Return f(x), flat; NaN where f raises or gives no real numbers of the same shape."""
         try:
             y = np.asarray(self.f(x[()]))
@@ -161,7 +168,7 @@ class Slopes:
             return np.full(self.y.shape, np.nan)
         return y.reshape(-1).astype(float)
 
-    def entry(self, j, exact=True):
+    def entry(self, j: tuple[int, ...], exact: bool = True) -> Derivative:
         """Return ∂f/∂x_j; exact=False: by differences."""
         v = np.zeros(self.x.shape)
         v[j] = 1.0
@@ -170,36 +177,40 @@ class Slopes:
                 return self._complex(v, self.sizes[j])
             return self._differences(v, self.sizes[j], self.x[j])
 
-    def along(self, v):
+    def complex_entry(self, x: Array, j: tuple[int, ...]) -> Array:
+        """Return ∂f/∂x_j of all outputs at another x, by one complex step."""
+        h, z = TINY * self.sizes[j], x.astype(complex)
+        z[j] += 1j * h
+        with quiet():
+            return np.asarray(self.f(z[()])).imag.reshape(-1) / h
+
+    def along(self, v: Array) -> Derivative:
         """Return d f(x + t v)/dt at t = 0, where v moves the entries by about their own sizes."""
         with quiet():
             return self._differences(v, 1.0, None) if self.doubt else self._complex(v, 1.0)
 
-    def _complex(self, v, size):
+    def _complex(self, v: Array, size: float) -> Derivative:
         """The error bar is 8 times the spread over steps of different mantissas, hence different
         roundings, and 1e-12 of the number; f that is not repeatable is called more often."""
         factors = np.array([1.0, 0.7130 * 2.0**-9, 1.3170 * 2.0**9])
         if not self.steady:
             factors = np.repeat(factors, 4)
-        found = []
-        for h in TINY * size * factors:
-            z = self.x + 1j * h * v
-            found.append(np.asarray(self.f(z[()])).imag.reshape(-1) / h)
-        found = np.array(found)
+        step = lambda h: np.asarray(self.f((self.x + 1j * h * v)[()])).imag.reshape(-1) / h
+        found = np.array([step(h) for h in TINY * size * factors])
         number = found[0] if self.steady else found.mean(0)
         spread = found.max(0) - found.min(0)
         error = (8.0 if self.steady else 1.0) * spread + 1e-12 * np.abs(number)
         error += 1e8 * TINIEST / (TINY * size)
         if self.steady:
             error += NOISE * self.loss / size
-        step, none = np.full(number.shape, TINY * size), np.zeros(number.shape)
+        steps, none = np.full(number.shape, TINY * size), np.zeros(number.shape)
         error = np.where(np.isfinite(error), error, np.inf)
         zero = np.abs(found[1]) < 1e-3 * np.abs(found[0])  # it vanishes with h, as in x³ at 0
         zero &= np.abs(found[0]) * (TINY * size) > 1e18 * TINIEST
         zero |= np.all(found == 0, 0) & (self.y == 0)
-        return Derivative(number, error, step, none, error, zero, "complex step")
+        return Derivative(number, error, steps, none, error, zero, "complex step")
 
-    def _differences(self, v, size, entry):
+    def _differences(self, v: Array, size: float, entry: float | None) -> Derivative:
         ladder = self._ladder(v, size, entry)
         best, constant = ladder.best(), ladder.still == len(ladder.h)
         even = ladder.is_even(best[1])
@@ -215,7 +226,7 @@ class Slopes:
             *best, flat | even, f"central differences (no complex step: {self.doubt})"
         )
 
-    def _leaves_smoothly(self, v, ladder, leaves):
+    def _leaves_smoothly(self, v: Array, ladder: Ladder, leaves: Array) -> Array:
         """Return which outputs, constant up to the step `length`, begin to move without a jump:
         f is continuous there, hence truly constant around x."""
         smooth = np.zeros(self.y.shape, bool)
@@ -229,7 +240,7 @@ class Slopes:
             smooth[o] = last <= 1e-6 * ladder.unit[o]
         return smooth
 
-    def _drifts(self, v, size, constant):
+    def _drifts(self, v: Array, size: float, constant: Array) -> Array:
         """Return which outputs, constant so far, begin to move by no more than rounding at larger
         steps: then they may have moved all the time, unseen."""
         drifts = np.zeros(self.y.shape, bool)
@@ -242,12 +253,12 @@ class Slopes:
             constant = constant & (moved == 0)
         return drifts
 
-    def _ladder(self, v, size, entry):
+    def _ladder(self, v: Array, size: float, entry: float | None) -> Ladder:
         """Return the Ladder from the steps where noise hides f up to the largest entry of x, as far
         as f has values there: what happens at larger scales says nothing about x."""
         rows, (sigma, near, stairs) = [], self.noise
 
-        def take(h):
+        def take(h: float) -> tuple[float, Array, Array]:
             if entry is not None:
                 h = float((abs(entry) + h) - abs(entry))  # then x ± h are exact
             rows.append((h, self.value(self.x + h * v), self.value(self.x - h * v)))
@@ -272,7 +283,7 @@ class Slopes:
         return Ladder(steps, above, below, self.y, *noise, stairs, self.eps, size)
 
 
-def complex_step(f, x):
+def complex_step(f: Callable[[Any], Any], x: Any) -> Array:
     """Return ∂f/∂x by complex steps, of shape f's shape + x's shape.
 
     x is a float or an array. f must be analytic: this function does not check it, `check_gradient`
@@ -291,7 +302,7 @@ def complex_step(f, x):
     return _stacked(columns, f, x)
 
 
-def central_differences(f, x):
+def central_differences(f: Callable[[Any], Any], x: Any) -> Array:
     """Return ∂f/∂x by extrapolated central differences, of shape f's shape + x's shape.
 
     x is a float or an array. NaN where the differences do not converge, e.g. at a kink.
@@ -303,13 +314,13 @@ def central_differences(f, x):
     return _stacked(columns, f, slopes.x)
 
 
-def _stacked(columns, f, x):
+def _stacked(columns: list[Array], f: Callable[[Any], Any], x: Array) -> Array:
     if not columns:
         return np.zeros(np.shape(f(x[()])) + x.shape)
     return np.stack(columns, axis=-1).reshape(np.shape(columns[0]) + x.shape)
 
 
-def _sizes(x):
+def _sizes(x: Array) -> Array:
     """Return the size of each entry: |x_j|; where x_j = 0, the largest; if all are 0, 1."""
     sizes = np.where(x == 0, 0.0, np.maximum(np.abs(x), 1e-250))
     largest = sizes[np.isfinite(sizes)].max(initial=0.0)
@@ -317,7 +328,7 @@ def _sizes(x):
 
 
 @contextlib.contextmanager
-def quiet():
+def quiet() -> Iterator[None]:
     """Silence warnings, but make an error of an imaginary part that is thrown away."""
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
