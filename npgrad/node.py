@@ -20,7 +20,6 @@ FUNCTIONS = {}
 CONSTANT = set()
 
 _NUMBERS = {float, int, bool, *(np.dtype(c).type for c in "efdg?bhilqBHILQ")}
-_FIXED = {int, type(None)}
 _levels = count()  # only the order matters: a derivative that begins later has a larger level
 _LARGE = 2**14  # bytes: to copy a smaller array is faster than to look for an equal copy
 _copies = WeakValueDictionary()  # {where an array lies: a copy}, while a tape holds the copy
@@ -126,8 +125,15 @@ class Node:
         value = self.value
         tape = self.tape
         entries = tape.entries
-        if type(index) is not int:
-            index = _frozen(index) if type(index) is slice else _frozen_index(index)
+        if type(index) is slice:
+            if (
+                type(index.start) is not int
+                or type(index.stop) is not int
+                or index.step is not None
+            ):
+                index = _frozen(index)
+        elif type(index) is not int:
+            index = _frozen_index(index)
         if entries is None:
             return value[index]
         node = Node()
@@ -326,13 +332,11 @@ def _frozen(part):
     kind = type(part)
     if kind is np.ndarray:
         return keep(part)
-    if kind in _FIXED or part is Ellipsis:
+    if kind is int or part is None or part is Ellipsis:
         return part
     if kind is slice:
-        start, stop, step = part.start, part.stop, part.step
-        if type(start) in _FIXED and type(stop) in _FIXED and type(step) in _FIXED:
-            return part
-        return slice(*[n if n is None else integer(n) for n in (start, stop, step)])
+        bounds = part.start, part.stop, part.step
+        return slice(*[n if n is None else integer(n) for n in bounds])
     if kind is not bool:
         try:
             return integer(part)
