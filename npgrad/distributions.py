@@ -41,7 +41,7 @@ METHODS = ("log_prob", "score", "entropy", "entropy_gradient", "sample", "mode")
 class Head:
     """head(h) is a distribution at h.
 
-    distribution   a function h -> an object with the six methods above
+    distribution   a class, or a function h -> an object, with the six methods above
     size           length of h
     noise          (rng, k) -> (k, ...), what `sample` needs for k states
     action         shape of one action: () for a number

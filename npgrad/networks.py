@@ -207,7 +207,7 @@ class mlp:
         """Raise ValueError or IndexError unless the inputs fit. None of them is broadcast."""
         n, rows = self.sizes[0], x.shape
         if self._indices(x):
-            check_indices("input", x, n)
+            _check_indices(x, n)
         elif x.shape[-1:] != (n,):
             raise ValueError(f"input of shape {x.shape}: must be (..., {n})")
         else:
@@ -301,7 +301,7 @@ class AnyNetwork:
         rows = x.shape[: max(0, x.ndim - self.axes)]
         if x.ndim < self.axes or len(rows) > 1:
             raise ValueError(f"input of shape {x.shape}: must have {self.axes} axes, or one more")
-        y = as_real("output", self.model(self.theta, x))
+        y = _as_real("output", self.model(self.theta, x))
         if y.ndim == 0 or y.shape[:-1] != rows:
             raise ValueError(
                 f"the network gave outputs of shape {y.shape} for inputs of shape {x.shape}: must "
@@ -345,7 +345,7 @@ class Preferences(AnyNetwork):
 
 def _rows_of(g: Any, network: AnyNetwork) -> Array:
     """g as (k, m) of θ's dtype. Raises ValueError unless there are k rows."""
-    g = as_real("gradient", g, network.theta.dtype)
+    g = _as_real("gradient", g, network.theta.dtype)
     g = g[None] if g.ndim == 1 else g
     _check_rows(len(g) if g.ndim else 1, network.filled)
     if g.ndim != 2 or g.shape[1:] != network.y.shape[1:]:
@@ -367,7 +367,7 @@ def _check_rows(k: int, filled: int) -> int:
     return k
 
 
-def as_real(name: str, x: Any, dtype: Any = None) -> Array:
+def _as_real(name: str, x: Any, dtype: Any = None) -> Array:
     """x as an array, of this dtype if one is given. Raises TypeError unless x is real."""
     x = np.asarray(x)
     if x.dtype.kind not in REAL:
@@ -375,11 +375,11 @@ def as_real(name: str, x: Any, dtype: Any = None) -> Array:
     return np.asarray(x, dtype)
 
 
-def check_indices(name: str, x: Any, n: int) -> None:
+def _check_indices(x: Array, n: int) -> None:
     """Raise IndexError unless all integers x are from 0 to n − 1: NumPy takes −1 for n − 1."""
     low, high = (x.argmin(), x.argmax()) if x.ndim and x.size else (0, 0)
     if x.size and not (0 <= x.item(low) and x.item(high) < n):
-        raise IndexError(f"{name} {x}: must be from 0 to {n - 1}")
+        raise IndexError(f"input {x}: must be from 0 to {n - 1}")
 
 
 class Mlp:
@@ -475,7 +475,7 @@ class Mlp:
         views = self.up.get(rows) or self._upward(*rows)
         first, second, scaled, hidden, (dot, W, z, y), end = views
         if self.classes:
-            check_indices("input", x, self.classes)
+            _check_indices(x, self.classes)
         if u is not second:
             u = self._second(u, second)
         if self.normed:
@@ -500,7 +500,7 @@ class Mlp:
         if second is None or np.shape(u) != second.shape:
             allowed = "the model has none" if second is None else f"must be {second.shape}"
             raise ValueError(f"second input of shape {np.shape(u)}: {allowed}")
-        return as_real("second input", u, self.theta.dtype)
+        return _as_real("second input", u, self.theta.dtype)
 
     def _start(self, minibatch: bool, row: int, end: int, shape: tuple[int, ...]) -> None:
         """Forget the rows before a minibatch, and its own after it."""
@@ -536,7 +536,7 @@ class Mlp:
         the way puts its xᵀ g into d_theta."""
         g = np.asarray(g)
         if g.dtype != self.dtype:
-            g = as_real("gradient", g, self.dtype)
+            g = _as_real("gradient", g, self.dtype)
         layers = self.down.get(g.shape) or self._downward(g.shape)
         g = g[None] if g.ndim == 1 else g
         if self.normed:
