@@ -106,7 +106,7 @@ def check_grads(
 
 
 def _derivative(f: Function, i: int) -> Any:
-    gradient = jacobian(f, i)
+    gradient: Any = jacobian(f, i)
     gradient.__name__ = f"the derivative of {_name(f)} with respect to {_argument(f, i)}"
     gradient.__signature__ = _signature(f)
     return gradient

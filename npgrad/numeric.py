@@ -222,9 +222,9 @@ class Slopes:
         seen = 64.0 * (self.eps * np.abs(self.y) + TINIEST) / np.maximum(ladder.length, TINIEST)
         zero = np.zeros(self.y.shape)
         best = np.where(flat, [zero, seen, ladder.length, zero, seen], best)
-        return Derivative(
-            *best, flat | even, f"central differences (no complex step: {self.doubt})"
-        )
+        number, error, step, kink, noise = best
+        method = f"central differences (no complex step: {self.doubt})"
+        return Derivative(number, error, step, kink, noise, flat | even, method)
 
     def _leaves_smoothly(self, v: Array, ladder: Ladder, leaves: Array) -> Array:
         """Return which outputs, constant up to the step `length`, begin to move without a jump:
