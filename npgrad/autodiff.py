@@ -22,6 +22,8 @@ type(x) is Node (use isinstance); a Node is hashed by its identity, so x in {0.0
 number (use ==); a scalar Node has __len__ and __iter__ (use np.ndim).
 """
 
+# mypy: disable-error-code="no-untyped-call"
+
 import math
 from collections.abc import Callable, Sequence
 from operator import getitem

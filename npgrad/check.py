@@ -195,7 +195,10 @@ def _judge(
     """Return the Verdict on one argument."""
     x = np.asarray(args[i])
     what = f"{_name(f)}, differentiated with respect to {_argument(f, i)}"
-    at = lambda g: lambda x: _called(g, [*args[:i], x, *args[i + 1 :]])
+
+    def at(g: Function) -> Function:
+        return lambda x: _called(g, [*args[:i], x, *args[i + 1 :]])
+
     slopes, gradient = Slopes(at(f), x), at(gradient)
     G = np.asarray(gradient(x[()]))
     if G.dtype.kind not in "fiub":
@@ -243,8 +246,8 @@ def _along_directions(slopes: Slopes, G: Array, k: int, rtol: float, atol: float
     """Compare along k random directions, in which every entry moves by about its own size. The
     error of a sum G·v is relative to Σ |G_j v_j|."""
     rng, shape = np.random.default_rng(0), slopes.x.shape
-    signs = lambda: rng.choice([-1.0, 1.0], shape)
-    vs = [slopes.sizes * rng.uniform(0.5, 1.5, shape) * signs() for _ in range(k)]
+    signs = rng.choice([-1.0, 1.0], (k, *shape))
+    vs = list(slopes.sizes * rng.uniform(0.5, 1.5, (k, *shape)) * signs)
     found, v = [slopes.along(v) for v in vs], np.array([v.reshape(-1) for v in vs]).T
     relative = np.array([10 * ROUNDING if d.method == "complex step" else rtol for d in found])
     return _compared(slopes, found, G @ v, relative * (np.abs(G) @ np.abs(v)) + atol)

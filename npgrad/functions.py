@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """NumPy's functions, with NumPy's own signatures, built from the functions of `rules.py`.
 
 `FUNCTIONS[np.f]` is called in place of np.f when an argument is being differentiated. Parameters

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """The table of derivative rules.
 
 `RULES[f]` holds one pullback per positional argument of f: pullback(g, y, *args) is the gradient of
