@@ -312,11 +312,13 @@ def _by_size(mask: Array, precision: Array) -> Iterator[tuple[int, int]]:
 
 
 def _excuse(slopes: Slopes, gradient: Function, table: _Table, o: int, k: int) -> str:
-    """Return why an entry that looks wrong by the complex step may be right; "" if it is wrong."""
+    """Return why an entry that looks wrong may be right; "" if it is wrong."""
     d, (given, number) = table.found[k], (a[o, k] for a in (table.G, table.D))
+    j = _index(k, slopes.x.shape)
+    if max(abs(given), abs(number)) <= ROUNDING * slopes.chord(j)[o]:
+        return "the derivative is below the rounding of what f changes by"
     if d.method != "complex step":
         return ""
-    j = _index(k, slopes.x.shape)
     checked = slopes.entry(j, exact=False)
     if abs(checked.number[o] - number) > checked.error[o] + d.error[o]:
         return f"complex step and differences disagree ({checked.number[o]:.17g})"

@@ -186,6 +186,14 @@ class Slopes:
         with quiet():
             return np.asarray(self.f(z[()])).imag.reshape(-1) / h
 
+    def chord(self, j: tuple[int, ...]) -> Array:
+        """Return the largest |f(x ± s e_j) − f(x)| / s, s the size of the largest entry of x."""
+        v, s = np.zeros(self.x.shape), self.sizes.max()
+        v[j] = s
+        with quiet():
+            moved = [np.abs(self.value(self.x + side * v) - self.y) for side in (1, -1)]
+        return np.nan_to_num(np.fmax(*moved)) / s
+
     def along(self, v: Array) -> Derivative:
         """Return d f(x + t v)/dt at t = 0, where v moves the entries by about their own sizes."""
         with quiet():

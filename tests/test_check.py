@@ -236,6 +236,9 @@ def test_compare__does_not_take_rounding_of_the_gradient_for_an_error():
     pi = lambda h: np.exp(h) / np.sum(np.exp(h))
     score = lambda h: np.array([1.0, 0.0, 0.0]) - pi(h)  # 1 - pi cancels
     assert compare(f, score, np.array([30.0, 0.0, 1.0])).answer == "cannot be told"
+    assert compare(f, score, np.array([33.0, 0.0, 0.0])).answer == "cannot be told"
+    exact = lambda h: np.array([1.0, -1.0]) * pi(h)[1]
+    assert compare(f, exact, np.array([2.0, -44.0])).answer == "cannot be told"
     assert compare(f, score, np.array([3.0, 0.0, 1.0])).answer == "agrees"
     assert (
         compare(lambda h: np.sum(pi(h)), np.zeros_like, np.array([3.0, 0.1, 1.0])).answer
@@ -269,7 +272,7 @@ def test_compare__along_directions_costs_the_same_for_any_length(seed, analytic)
     calls = []
     for n in (3, 3000):
         rng = np.random.default_rng(seed)
-        a, x = rng.uniform(0.5, 1.5, n), rng.uniform(-2, 2, n)
+        a, x = rng.uniform(0.5, 1.5, n), rng.uniform(0.5, 2, n) * rng.choice([-1, 1], n)
         count = [0]
 
         def f(x, a=a, count=count):
