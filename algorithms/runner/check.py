@@ -243,7 +243,7 @@ def _limited(seconds, name, inputs=dict):
         raise Late(name, inputs())
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
     try:
         yield
     finally:
