@@ -76,7 +76,7 @@ def thetas(model):
 def batches(draw, shape, rows=5):
     """Draw N inputs of a shape, (N, *shape), N from 1 to `rows`; some are equal, zero or large."""
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
-    some = draw(st.lists(reals(shape), min_size=1, max_size=3))
+    some = draw(st.lists(st.just(np.zeros(shape)) | reals(shape), min_size=1, max_size=3))
     which = draw(st.lists(st.integers(0, len(some) - 1), min_size=1, max_size=rows))
     return np.stack([some[i] for i in which])
 
@@ -123,7 +123,8 @@ def segments(draw, features=2, actions=3, steps=5, environments=3):
     Any step may terminate or truncate an episode, or both: the first, the last, all and none.
     """
     shape = draw(st.integers(1, steps)), draw(st.integers(1, environments))
-    ends = arrays(bool, shape) | st.sampled_from((np.zeros(shape, bool), np.ones(shape, bool)))
+    first = np.arange(shape[0])[:, None] + np.zeros(shape, int) == 0
+    ends = st.sampled_from((first & False, first, first[::-1], first | True)) | arrays(bool, shape)
     return draw(_steps(shape, features, actions, draw(ends).copy(), draw(ends).copy()))
 
 
@@ -478,19 +479,19 @@ def examine(f, gradient=None, *, argnums=None, examples=None, seed=None, rtol=1e
         slope = arguments.calling(gradient, trial.notes)
 
     def one(values):
-        count = trial.answer != "wrong"  # else a failing input is being shrunk
+        searching = trial.answer != "wrong"  # else a failing input is being shrunk
         with np.errstate(all="ignore"):
             answer, line, verdict = _judged(value, slope, values, positions, rtol, atol)
         if answer == "discarded":
-            trial.discarded[line] += count
+            trial.discarded.update([line] * searching)
             reject()
-        trial.examples += count
+        trial.examples += searching
         if answer == "wrong":
             trial.answer, trial.line, trial.verdict = answer, line, verdict
             trial.inputs = dict(zip(arguments.names, values))
             raise Wrong
         if answer == "cannot be told":
-            trial.untold[line] += count
+            trial.untold.update([line] * searching)
             return
         precision = verdict.precision if verdict.precision <= rtol else 0.0  # both are 0
         if trial.answer != "agrees" or precision > trial.precision:
@@ -578,6 +579,8 @@ def _judged(f, gradient, values, positions, rtol, atol):
         verdict = compare(f, as_tuple, *values, argnums=where, rtol=rtol, atol=atol)
     except Exception as error:
         return "cannot be told", f"{_line(error)} beside an input", None
+    if verdict.answer == "wrong" and _is_rounding(f, values, verdict):
+        return "cannot be told", "the error may be rounding, f being nearly constant there", None
     by = ", ".join(names)
     line = {
         "agrees": f"{gradient.__name__} agrees with the derivative of {f.__name__} by {by}",
@@ -585,6 +588,21 @@ def _judged(f, gradient, values, positions, rtol, atol):
         "cannot be told": verdict.reason,
     }
     return verdict.answer, line[verdict.answer], verdict
+
+
+def _is_rounding(f, values, verdict):
+    """Return whether the entry's error is below 1e-13 S/s, where S is the change of f when the
+    entry changes by s, the size of the largest: a saturated f is constant, but its slope is not 0.
+    """
+    k, x, y = verdict.argnum, np.array(values[verdict.argnum]), []
+    s = np.abs(x).max() or 1.0
+    for step in (-s, 0.0, s):
+        moved = x.copy()
+        moved[verdict.entry] += step
+        with contextlib.suppress(Exception):
+            y.append(np.asarray(f(*values[:k], moved[()], *values[k + 1 :]))[verdict.output])
+    y = [value for value in y if np.isfinite(value)]
+    return bool(y) and abs(verdict.given - verdict.number) <= 1e-13 * np.ptp(y) / s
 
 
 def _form(parts, shapes, shape):
