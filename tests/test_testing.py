@@ -140,7 +140,7 @@ def test_examine__gives_an_input_that_fails_when_pasted():
 VALUES = (
     np.array([[1.5, -np.inf], [np.nan, 0.1 + 0.2]]),
     *(np.zeros((0, 3)), np.array([]), np.array([True]), np.arange(3), np.float32([0.1])),
-    *(0.1, 3, True, "text", np.float64(2.0)),
+    *(0.1, 3, True, "inf", np.float64(2.0), np.inf),
 )
 
 

@@ -102,7 +102,7 @@ def _parse(argv):
     add("f", metavar="FILE:f", help="a function in a file or module, or one under @gradient_of")
     add("--gradient", metavar="FILE:g", help="its gradient, written by hand; g alone: in that FILE")
     add("--argnums", metavar="ARG", nargs="+", type=_number_or_name,
-        help="numbers or names (default: all floats; the first, if g gives one array)")  # fmt: skip
+        help="numbers or names (default: all floats; with g, as many as it gives)")  # fmt: skip
     add("--examples", metavar="INT", type=int, default=100, help="inputs to judge (default: 100)")
     add("--rtol", metavar="FLOAT", type=float, help="relative error that agrees (default: 1e-7)")
     add("--seed", metavar="INT", type=int, default=0, help="seed of the inputs (default: 0)")
