@@ -485,7 +485,7 @@ def examine(f, gradient=None, *, argnums=None, examples=None, seed=None, rtol=1e
     else:
         slope = arguments.calling(gradient, trial.notes)
 
-    usual, failures = _usual(slope, arguments.sources, seed), itertools.count()
+    usual, failures = _usual(value, slope, arguments.sources, seed), itertools.count()
 
     def one(values):
         searching = trial.answer != "wrong"  # else a failing input is being shrunk
@@ -546,7 +546,7 @@ def _run(one, sources, examples, seed):
             (run if seed is None else seeded(seed)(run))()
 
 
-def _usual(gradient, sources, seed):
+def _usual(f, gradient, sources, seed):
     """Return {(argument, flat index): the usual size of that entry}, from a few inputs.
 
     Beside it, smaller errors than 1e-13 of it may be rounding: of a saturated f, e.g. of ln π(a)
@@ -556,6 +556,7 @@ def _usual(gradient, sources, seed):
 
     def look(values):
         with np.errstate(all="ignore"), contextlib.suppress(Exception):
+            _value(f, values)
             given = gradient(*values)
             for k, g in enumerate(given if isinstance(given, tuple) else (given,)):
                 for i, size in enumerate(np.abs(np.asarray(g, float)).reshape(-1).tolist()):
@@ -575,16 +576,23 @@ def _derivative(f, jacobian, positions):
     return derivative
 
 
+def _value(f, values):
+    y = f(*values)
+    if inspect.iscoroutine(y):
+        y.close()
+    if not _is_real(y):
+        raise Unusable(f"{f.__name__} gives {_kind(y)}: must be a float or an array of floats")
+    return y
+
+
 def _judged(f, gradient, values, positions, rtol, atol, usual):
     """Return (answer, line, Verdict or None) of one input; "discarded" where f raises."""
     try:
-        y = f(*values)
+        y = _value(f, values)
+    except Unusable:
+        raise
     except Exception as error:
         return "discarded", f"{f.__name__} raises {_line(error)}", None
-    if not _is_real(y):
-        if inspect.iscoroutine(y):
-            y.close()
-        raise Unusable(f"{f.__name__} gives {_kind(y)}: must be a float or an array of floats")
     try:
         given = gradient(*values)
     except CannotTell as error:
@@ -601,8 +609,8 @@ def _judged(f, gradient, values, positions, rtol, atol, usual):
     complaint, total = _form(given if several else (given,), shapes, np.shape(y))
     if complaint:
         return "wrong", f"{gradient.__name__} gives {complaint}", None
-    f = _summed(f) if total else f
     as_tuple = functools.wraps(gradient)(lambda *v: gradient(*v) if several else (gradient(*v),))
+    f = _summed(f) if total else f
     try:
         verdict = compare(f, as_tuple, *values, argnums=where, rtol=rtol, atol=atol)
     except Exception as error:
@@ -610,12 +618,17 @@ def _judged(f, gradient, values, positions, rtol, atol, usual):
     if verdict.answer == "agrees":
         line = f"{gradient.__name__} agrees with the derivative of {f.__name__} by "
         return "agrees", line + ", ".join(names), verdict
-    i, index = where.index(verdict.argnum), verdict.output + verdict.entry
-    flat = np.ravel_multi_index(index, np.shape(y) * (not total) + shapes[names[i]]) if index else 0
-    if abs(verdict.given - verdict.number) <= 1e-13 * usual.get((i, int(flat)), 0.0):
-        return "cannot be told", "its error may be rounding, beside the usual gradient", verdict
-    line = verdict.reason if verdict.answer != "wrong" else f"{verdict}, step {verdict.step:.1g}"
-    return verdict.answer, line, verdict
+    if verdict.answer == "wrong":
+        k, shape = where.index(verdict.argnum), np.shape(y) * (not total)
+        entry = _flat(verdict.output + verdict.entry, shape + shapes[names[k]])
+        if not abs(verdict.given - verdict.number) <= 1e-13 * usual.get((k, entry), 0.0):
+            return "wrong", f"{verdict}, step {verdict.step:.1g}", verdict
+    why = verdict.reason or "its error may be rounding, beside the usual gradient"
+    return "cannot be told", why, verdict
+
+
+def _flat(index, shape):
+    return int(np.ravel_multi_index(index, shape)) if index else 0
 
 
 def _summed(f):
