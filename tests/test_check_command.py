@@ -170,6 +170,8 @@ BAD = {
     "code_.py:nested": (2, "nested gives list: must be a float"),
     "code_.py:square --gradient both": (2, "both and square: must take the same arguments"),
     "code_.py:square --gradient none": (2, "code_.py has no none"),
+    "code_.py:square --gradient code_.py:": (2, "--gradient = code_.py:: must be like losses.py"),
+    "code_.py:square --gradient": (2, "--gradient: expected one argument"),
     "code_.py:several --argnums z": (2, "argnums = ['z']: must be among 0 (x), 1 (y)"),
     "code_.py": (2, "FILE:f = code_.py: must be like losses.py:loss"),
     "no.py:f": (2, "FILE = no.py: cannot be imported: FileNotFoundError"),

@@ -104,7 +104,7 @@ def test_examine__finds_a_planted_error_and_shrinks_it(name):
     assert trial.answer == "wrong" and str(trial).startswith("wrong: ")
     values = [np.asarray(x, float) for x in trial.inputs.values()]
     assert sum(x.size for x in values) <= size
-    assert all(np.all(np.abs(x) <= (1000 if name == "where x is large" else 3)) for x in values)
+    assert all(np.all(np.abs(x) <= (1000 if name == "where x is large" else 1)) for x in values)
     assert str(examine(f, wrong, examples=200, seed=0)) == str(trial)
 
 

@@ -126,6 +126,7 @@ def _parse(argv):
 PHRASES = {
     r"argument (\S+): invalid (\w+) value: '(.*)'": r"\1 = \3: must be of type \2",
     r"argument (\S+): invalid choice: '(.*)' \(choose from (.*)\)": r"\1 = \2: must be one of \3",
+    r"argument (\S+): (expected .*)": r"\1: \2",
     r"unrecognized arguments: (.*)": r"\1: no such flag or argument",
     r"the following arguments are required: (.*)": r"missing: \1",
 }
@@ -174,6 +175,8 @@ def _functions(options):
     f = _function(module, file, name)
     if options.gradient is not None:
         other, _, other_name = options.gradient.rpartition(":")
+        if not other_name:
+            raise UsageError(f"--gradient = {options.gradient}: must be like losses.py:gradient")
         if other and other != file:
             file, module = other, _module(other, options.timeout)
         return timed(f, name), timed(_function(module, file, other_name), other_name), {}
