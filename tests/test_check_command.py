@@ -143,14 +143,14 @@ def test_check__says_what_the_function_does_beside_its_value(run):
     status, out, err = run("code_.py:prints --json --examples 5")
     assert (status, len(out)) == (0, 1) and set(err) == {"noise"}
     assert json.loads(out[0])["answer"] == "agrees"
-    _, out, _ = run("code_.py:some --examples 20")
+    _, out, _ = run("code_.py:some --examples 9")
     assert any(line.startswith("discarded ") and "only x <= 0" in line for line in out)
-    _, out, _ = run("code_.py:changes --gradient changed")
+    _, out, _ = run("code_.py:changes --gradient changed --examples 5")
     assert out[-1] == "changes changes x in place; it was given copies"
 
 
 def test_check__same_seed_same_answer_and_files_are_read_again(run):
-    lines = [run(f"code_.py:loss --gradient mean --seed {seed}")[1] for seed in (5, 5)]
+    lines = [run(f"code_.py:several --gradient by_y --seed {seed}")[1] for seed in (5, 5)]
     assert lines[0] == lines[1]
     path = Path("code_.py")
     code = path.read_text().replace("def slope(x): return 2", "def slope(x): return 3")
