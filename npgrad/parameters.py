@@ -5,8 +5,6 @@ from collections import namedtuple
 
 import numpy as np
 
-from npgrad.node import Node
-
 
 class Layout:
     """The arrays in a flat θ, in the order given, e.g. Layout(W1=(4, 64), b1=(64,)).
@@ -50,11 +48,11 @@ class Layout:
             return second_views
         if theta.shape != (self.size,):
             raise ValueError(f"parameters of shape {theta.shape}: {self!r} needs ({self.size},)")
-        plain = type(theta) is not Node  # which is an instance of np.ndarray too
-        if plain and not theta.flags.c_contiguous:
+        flags = getattr(theta, "flags", None)  # None while θ is being differentiated
+        if flags is not None and not flags.c_contiguous:
             raise ValueError("parameters must be a contiguous vector: a strided one has no views")
         views = self._tuple(*(theta[part].reshape(shape) for part, shape in self._slices))
-        if plain:
+        if flags is not None:
             self._seen = ((theta, views), (first, first_views))
         return views
 
