@@ -7,6 +7,9 @@ they run on arrays, or on Nodes when derivatives are nested. If an argument was 
 gradient is larger than the argument; `autodiff.py` then sums the gradient to the argument's shape
 (`unbroadcast`), so no rule handles broadcasting.
 
+An f of any number of arrays takes them after two other arguments, and `RULES[f]` is one function:
+RULES[f](g, y, *args) returns the function i -> gradient of args[i].
+
 At points where a function is not differentiable: ties of maximum, minimum, max and min share the
 gradient equally (the hand-written relu of npgrad.networks has slope 0 at 0); abs has slope 0 at 0.
 If an operand of maximum or minimum is nan, the value is nan and the gradient is 0.
@@ -142,10 +145,6 @@ def broadcast_to(x, shape):
     y = np.empty(shape, x.dtype)
     y[...] = x
     return y
-
-
-# A function f of any number of arrays takes them after two other arguments, and RULES[f] is one
-# function: RULES[f](g, y, *args) returns the function i -> gradient of args[i].
 
 
 def concatenate(indices, axis, *arrays):
