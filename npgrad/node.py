@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Nodes, which replace arrays while a function is being differentiated, and their tapes.
 
 NumPy passes every ufunc and function that meets a `Node` to the Node (`__array_ufunc__`,
