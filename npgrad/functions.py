@@ -308,7 +308,7 @@ def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
     limits = np.finfo(x.dtype)
     x = np.where(np.isnan(x), nan, x)
     x = np.where(x == np.inf, float(limits.max) if posinf is None else posinf, x)
-    return np.where(x == -np.inf, float(limits.min) if neginf is None else neginf, x)
+    return np.where(x == -np.inf, float(limits.min) if neginf is None else neginf, x)[()]
 
 
 @implements(np.full_like)
@@ -599,7 +599,7 @@ def median(a, axis=None, *, keepdims=False):
     result = mean(a[(n - 1) // 2 : n // 2 + 1], 0)
     if n:
         result = np.where(np.isnan(a[-1]), a[-1], result)
-    return np.expand_dims(result, axes) if keepdims else result
+    return np.expand_dims(result, axes) if keepdims else result[()]  # a scalar, if it is one
 
 
 @implements(np.quantile)
@@ -620,7 +620,7 @@ def quantile(a, q, axis=None, *, keepdims=False):
     left, right = a[low], a[np.minimum(low + 1, len(a) - 1)]
     result = np.where(t < 0.5, left + (right - left) * t, right - (right - left) * (1 - t))
     result = np.where(np.isnan(a[-1]), a[-1], result)
-    return np.expand_dims(result, [low.ndim + i for i in axes]) if keepdims else result
+    return np.expand_dims(result, [low.ndim + i for i in axes]) if keepdims else result[()]
 
 
 @implements(np.percentile)
@@ -691,7 +691,7 @@ def interp(x, xp, fp, left=None, right=None):
     i = np.clip(np.searchsorted(plain(xp), plain(x), "right") - 1, 0, len(xp) - 2)
     slope = (fp[i + 1] - fp[i]) / (xp[i + 1] - xp[i])
     y = np.where(x < xp[0], fp[0] if left is None else left, slope * (x - xp[i]) + fp[i])
-    return np.where(x > xp[-1], fp[-1] if right is None else right, y)
+    return np.where(x > xp[-1], fp[-1] if right is None else right, y)[()]
 
 
 @implements(np.trapezoid)
@@ -919,6 +919,8 @@ def _explicit_subscripts(operands):
 def norm(x, ord=None, axis=None, keepdims=False):
     over = x.ndim if axis is None else np.size(axis)
     vector = over == 1
+    if type(ord) is Node:
+        raise TypeError("np.linalg.norm has no derivative rule for ord: compute it with np.power")
     if vector and ord == 1:
         return sum_(np.abs(x), axis, keepdims=keepdims)
     if vector and ord in (np.inf, -np.inf):

@@ -222,7 +222,10 @@ def primitive(*pullbacks):
     """Return a decorator that enters f with these pullbacks into RULES."""
 
     def enter(f):
-        RULES[f] = pullbacks
+        def none(*_):
+            raise TypeError(f"an argument of {f.__name__} that is no array has no derivative rule")
+
+        RULES[f] = [none if pullback is None else pullback for pullback in pullbacks]
         return f
 
     return enter

@@ -217,6 +217,13 @@ def test_pad__refuses_a_differentiated_fill_of_zero():
         grad(lambda y: np.sum(np.pad(y * np.ones(2), 1, constant_values=y)))(0.0)
 
 
+def test_parameters__that_have_no_rule_are_refused():
+    x = np.array([1.0, 2.0, 3.0])
+    for f in (lambda p: np.linalg.norm(x * p, p), lambda p: np.var(x * p, ddof=p)):
+        with pytest.raises(TypeError, match="no derivative rule"):
+            grad(f)(1.0)
+
+
 # isinstance and the like
 
 
@@ -251,6 +258,13 @@ VALUES = {
     "trace": lambda x: np.trace(np.outer(x, x)),
     "einsum": lambda x: np.einsum("i,i->", x, x),
     "where": lambda x: np.where(x[0] > 0, x[0], x[1]),
+    "prod": np.prod,
+    "max": np.max,
+    "std": np.std,
+    "median": np.median,
+    "quantile": lambda x: np.quantile(x, 0.3),
+    "interp": lambda x: np.interp(x[0], [0.0, 3.0], [1.0, 2.0]),
+    "nan_to_num": lambda x: np.nan_to_num(x[0]),
 }
 
 
