@@ -1,0 +1,541 @@
+"""Functions of known derivative, drawn at random, in kinds that mislead gradient checkers.
+
+`draw(seed, number)` gives one, with right and wrong claims about its derivative. What is right is
+the chain rule over layers (y, J) → (φ(y), ∂φ/∂y J); a function where this differs between double
+precision and np.longdouble by more than a relative 1e-9 in an entry is not used. Where f has noise,
+its derivative is that without the noise.
+"""
+
+import math
+import zlib
+from collections import defaultdict
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+FAMILIES = defaultdict(list)  # kind: functions of an rng that return a Drawn
+
+
+class Drawn(NamedTuple):
+    """A function F, `layers` one after the other, at x."""
+
+    layers: list
+    x: np.ndarray
+    change: object = None  # f of (F, max |F(x)|): of the same derivative
+    tempting: object = None  # a wrong derivative, of x
+    sides: tuple = ()  # at a kink in x's first entry: derivative to the left and to the right
+
+
+class Case(NamedTuple):
+    """f at x, and claims (question, gradient): "right", "wrong", or "kink" where there is none."""
+
+    kind: str
+    f: object
+    x: np.ndarray
+    claims: list
+    stepped: bool  # whether a complex step of f is right
+
+
+def family(kind):
+    return lambda drawn: FAMILIES[kind].append(drawn) or drawn
+
+
+def each(phi, slope):
+    return lambda y, J: (phi(y), None if J is None else slope(y)[:, None] * J)
+
+
+def whole(phi, jacobian):
+    return lambda y, J: (phi(y), None if J is None else jacobian(y) @ J)
+
+
+def mix(A):
+    return whole(lambda y: A @ y, lambda y: A)
+
+
+def scaled(c, shift=0.0):
+    return each(lambda y: c * (y - shift), lambda y: c + 0 * y)
+
+
+def of_each(functions, weights):
+    """Σ_j weights_j φ_j(y_j), as a vector of one entry."""
+    terms = list(zip(weights, functions))
+    return whole(
+        lambda y: np.reshape(sum(w * phi(t) for (w, (phi, _)), t in zip(terms, y)), 1),
+        lambda y: np.reshape([w * slope(t) for (w, (_, slope)), t in zip(terms, y)], (1, -1)),
+    )
+
+
+PRODUCT = whole(
+    lambda y: y * np.roll(y, 1),
+    lambda y: np.diag(np.roll(y, 1)) + np.roll(np.eye(y.size), -1, 1) * y[:, None],
+)
+
+
+def run(layers, x, J=None):
+    """Return (F(x), ∂F/∂x J)."""
+    y = np.atleast_1d(x)
+    for layer in layers:
+        y, J = layer(y, J)
+    return y, J
+
+
+PHI = {  # φ and its slope
+    "sin": (np.sin, np.cos),
+    "cos": (np.cos, lambda t: -np.sin(t)),
+    "tanh": (np.tanh, lambda t: 1 / np.cosh(t) ** 2),
+    "arctan": (np.arctan, lambda t: 1 / (1 + t * t)),
+    "hill": (lambda t: 1 / (1 + t * t), lambda t: -2 * t / (1 + t * t) ** 2),
+    "root": (lambda t: np.sqrt(1 + t * t), lambda t: t / np.sqrt(1 + t * t)),
+    "bell": (lambda t: np.exp(-t * t / 2), lambda t: -t * np.exp(-t * t / 2)),
+    "square": (lambda t: t * t, lambda t: 2 * t),
+    "line": (lambda t: t * 1.0, lambda t: 1 + 0 * t),
+    "exp": (np.exp, np.exp),
+    "cube": (lambda t: t**3, lambda t: 3 * t * t),
+    "softplus": (lambda t: np.log1p(np.exp(t)), lambda t: 1 / (1 + np.exp(-t))),
+}
+TAME = list(PHI)[:9]  # for arguments of any size
+beside_0 = lambda t: t + (t == 0)
+KINKS = {  # φ, its slope where there is one, and its slopes to the left and to the right of 0
+    "abs": (np.abs, np.sign, (-1, 1)),
+    "relu": (lambda t: np.maximum(t, 0), lambda t: np.where(t < 0, 0, 1), (0, 1)),
+    "clip": (lambda t: np.clip(t, -9, 0), lambda t: np.where(t < 0, 1, 0), (1, 0)),
+    "max": (lambda t: np.maximum(2 * t, t), lambda t: np.where(t < 0, 1, 2), (1, 2)),
+    "branch": (lambda t: t if t < 0 else t**2, lambda t: np.where(t < 0, 1, 2 * t), (1, 0)),
+    "jump": (lambda t: t if t < 0 else t + 1, lambda t: 1 + 0 * t, (1, 1)),
+    "spike": (lambda t: abs(t) ** 0.5, lambda t: np.sign(t) / 2 / abs(beside_0(t)) ** 0.5, (0, 1)),
+    "wobble": (lambda t: t * np.sin(1 / beside_0(t)), lambda t: bent(1 / beside_0(t)), (-1, 1)),
+    "C1": (lambda t: t * np.abs(t), lambda t: 2 * np.abs(t), ()),
+    "power": (lambda t: np.abs(t) ** 1.5, lambda t: 1.5 * np.sign(t) * np.sqrt(np.abs(t)), ()),
+}
+
+
+def bent(u):
+    """The slope of t sin(1/t) at t = 1/u."""
+    return np.sin(u) - u * np.cos(u)
+
+
+def power(rng, low, high, size=None):
+    """Draw 10^u, u uniform."""
+    return 10.0 ** rng.uniform(low, high, size)
+
+
+def signed(rng, low, high, size=None):
+    return rng.choice([-1, 1], size) * power(rng, low, high, size)
+
+
+def chosen(rng, names, n):
+    return [PHI[name] for name in rng.choice(names, n)]
+
+
+def some_layer(rng, n):
+    layers = each(*chosen(rng, list(PHI), 1)[0]), mix(rng.normal(size=(n, n)) / np.sqrt(n)), PRODUCT
+    return layers[rng.choice(3, p=(0.6, 0.25, 0.15))]
+
+
+def sums(row, rng):
+    (names, x, c), n = row, rng.integers(1, 6)
+    return Drawn([of_each(chosen(rng, names, n), c(rng, n))], x(rng, n))
+
+
+# Σ_j c_j φ_j(x_j): (kind, names, x, c), where x and c are drawn by (rng, n)
+normal = lambda rng, n: rng.normal(size=n)
+any_size = lambda rng, n: signed(rng, -12, 12, n)
+SUMS = (
+    ("smooth", TAME, lambda rng, n: signed(rng, -8, 8, n), normal),
+    ("zeros", list(PHI), lambda rng, n: rng.normal(size=n) * (rng.random(n) < 0.5), normal),
+    ("small beside large", TAME, normal, any_size),
+    ("small beside large", ["line"], normal, any_size),
+    ("small beside large", ["square"], any_size, normal),
+)
+for kind, *row in SUMS:
+    family(kind)(partial(sums, row))
+
+
+@family("smooth")
+def compositions(rng):
+    n = rng.integers(1, 6)
+    z, size = rng.uniform(-2, 2, n), power(rng, -12, 12, n)
+    middle = [some_layer(rng, n) for _ in range(rng.integers(1, 6))]
+    end = rng.choice([0, 1]) * [mix(np.ones((1, n)))]
+    return Drawn([scaled(1 / size), *middle, *end, scaled(power(rng, -12, 12))], z * size)
+
+
+@family("frequency")
+def waves(rng):
+    n, m, c = rng.integers(1, 4), rng.integers(1, 4), power(rng, -12, 12)
+    omega, phase = power(rng, 0, 4, n), rng.uniform(0, 6, n)
+    wave = each(lambda y: np.sin(omega * y + phase), lambda y: omega * np.cos(omega * y + phase))
+    return Drawn([wave, mix(rng.normal(size=(m, n))), scaled(c)], power(rng, -2, 2, n))
+
+
+@family("zeros")
+def stationary_points(rng):
+    n, c = rng.integers(1, 6), rng.normal()
+    flat = chosen(rng, ["cos", "hill", "root", "bell", "square", "cube"], n)
+    return Drawn([scaled(1.0, c), of_each(flat, rng.normal(size=n))], np.full(n, c))
+
+
+@family("zeros")
+def inputs_without_effect(rng):
+    n = rng.integers(2, 6)
+    A = rng.normal(size=(n, n)) * (rng.random(n) < 0.5)
+    return Drawn([mix(A), some_layer(rng, n)], rng.normal(size=n))
+
+
+def wave_on(pair, c, omega, phase, x):
+    phi, slope = pair
+    wave = lambda y: phi(y) + c * np.sin(omega * y + phase)
+    bent = lambda y: slope(y) + c * omega * np.cos(omega * y + phase)
+    return Drawn([each(wave, bent)], np.array([x]), tempting=slope)
+
+
+@family("aliases")
+def waves_on_dyadic_grids(rng):
+    """A line and a wave that is 0 at all multiples of a power of two."""
+    k, c = 2.0 ** rng.integers(0, 20), rng.choice([1.0, power(rng, -3, 0)])
+    x = np.round(rng.uniform(-2, 2) * 2.0 ** rng.integers(0, 12)) / 2.0**11
+    return wave_on(PHI["line"], c / k, k * np.pi, 0.0, x)
+
+
+@family("aliases")
+def ripples(rng):
+    """A smooth function and a wave of small amplitude, of any period."""
+    omega, phase, x = power(rng, 0, 6), rng.uniform(0, 6), rng.uniform(-2, 2)
+    return wave_on(PHI[rng.choice(TAME)], power(rng, -5, 0) / omega, omega, phase, x)
+
+
+@family("aliases")
+def stairs(rng):
+    """The slope is 0; that between distant points is 1."""
+    k = rng.choice([2.0 ** rng.integers(3, 20), power(rng, 1, 5)])
+    x = (np.round(rng.uniform(-2, 2) * k) + rng.uniform(-0.4, 0.4)) / k
+    steps = each(lambda y: np.round(k * y) / k, lambda y: 0 * y)
+    return Drawn([steps], np.array([x]), tempting=np.ones_like)
+
+
+@family("aliases")
+def bumps(rng):
+    s, m, c = power(rng, -4, -1), rng.normal(), rng.choice([0.0, 1.0])
+    bell, slope = PHI["bell"]
+    bump = each(lambda y: c * y + bell((y - m) / s), lambda y: c + slope((y - m) / s) / s)
+    return Drawn([bump], np.array([m + s * rng.uniform(-6, 6)]))
+
+
+def bits(x):
+    """A number within ±1 that looks random, but is a function of x."""
+    return zlib.crc32(np.asarray(x).tobytes()) / 2.0**31 - 1
+
+
+NOISES = (  # of size s, or relative to F(x) r; noise() and the bits of x look random
+    lambda F, s, r, noise: lambda x: F(x) + s * noise(),
+    lambda F, s, r, noise: lambda x: F(x) * (1 + r * noise()),
+    lambda F, s, r, noise: lambda x: F(x) + s * bits(x),
+    lambda F, s, r, noise: lambda x: F(x) * (1 + r * bits(x)),
+    lambda F, s, r, noise: lambda x: np.round(F(x) / s) * s,
+    lambda F, s, r, noise: lambda x: (F(x) + s * 1e16) - s * 1e16,
+)
+
+
+@family("noise")
+def noisy(rng):
+    n, r, noise = rng.integers(1, 4), power(rng, -12, -3), NOISES[rng.integers(len(NOISES))]
+    change = lambda F, size: noise(F, r * size, r, rng.normal)
+    return Drawn([some_layer(rng, n), mix(rng.normal(size=(1, n)))], rng.normal(size=n), change)
+
+
+@family("noise")
+def single_precision(rng):
+    """Single precision inside f, which may convert its result to double."""
+    x = rng.normal(size=rng.integers(1, 4)).astype(np.float32).astype(float)
+    double = 1.0 if rng.random() < 0.5 else np.ones(1)
+    convert = lambda x: x.astype(np.complex64 if x.dtype.kind == "c" else np.float32)
+    layers = [each(*pair) for pair in chosen(rng, list(PHI), rng.integers(1, 4))]
+    return Drawn(layers, x, lambda F, size: lambda x: F(convert(x)) * double)
+
+
+@family("near a kink")
+def near_a_kink(rng):
+    return kinked(rng, rng.choice(list(KINKS)), signed(rng, -14, -1), power(rng, -6, 0))
+
+
+@family("near a kink")
+def at_a_bend(rng):
+    return kinked(rng, rng.choice(["C1", "power"]), 0.0, power(rng, -6, 0))
+
+
+@family("at a kink")
+def at_a_kink(rng):
+    weight, name = power(rng, -3, 0), rng.choice([name for name in KINKS if KINKS[name][2]])
+    sides = tuple(weight * side for side in KINKS[name][2])
+    return kinked(rng, name, 0.0, weight)._replace(sides=sides)
+
+
+@family("at a kink")
+def ties(rng):
+    n = rng.integers(2, 5)
+    largest = whole(lambda y: np.reshape(y.max(), 1), lambda y: np.eye(n)[:1])
+    return Drawn([largest], rng.normal() - np.maximum(np.arange(n) - 1, 0), sides=(0.0, 1.0))
+
+
+def kinked(rng, name, t, weight):
+    """Σ_j φ_j(x_j − c_j); the first is weight times KINKS[name] at about t x_0."""
+    n = rng.integers(1, 4)
+    first, x = np.arange(n) == 0, signed(rng, -3, 3, n)
+    functions = [KINKS[name][:2], *chosen(rng, TAME, n - 1)]
+    weights = np.where(first, weight, rng.normal(size=n))
+    return Drawn([scaled(1.0, np.where(first, x * (1 - t), 0.0)), of_each(functions, weights)], x)
+
+
+@family("small beside large")
+def large_constants(rng):
+    b, c, (phi, slope) = power(rng, 3, 12), power(rng, -9, 0), PHI[rng.choice(TAME)]
+    return Drawn([each(lambda y: b + c * phi(y), lambda y: c * slope(y))], rng.normal(size=1))
+
+
+def cosine_slope(t):
+    """The slope of (1 − cos t)/t² = 1/2! − t²/4! + t⁴/6! − ..., where t is small."""
+    return sum(
+        -((-1) ** k) * (2 * k - 2) / math.factorial(2 * k) * t ** (2 * k - 3) for k in range(2, 9)
+    )
+
+
+def root_slope(t):
+    """The slope of √(t² + 1) − t."""
+    root = np.sqrt(t * t + 1)
+    return -1 / (root * (root + t))
+
+
+# φ of one number: (kind, φ, its slope, x drawn by rng)
+between = lambda low, high: lambda rng: power(rng, low, high)
+small, near_1 = between(-12, -1), lambda rng: 1 - power(rng, -12, -1)
+very_negative = lambda rng: rng.uniform(-3e4, -2.5e4)
+C, E = "cancellation", "extremes"
+SINGLE = (
+    (C, lambda t: (1 - np.cos(t)) / t**2, cosine_slope, between(-5, -1)),
+    (C, lambda t: np.sqrt(t * t + 1) - t, root_slope, between(2, 7)),
+    (C, lambda t: np.log(1 + t), lambda t: 1 / (1 + t), small),
+    (C, lambda t: (1 + t) ** 2 - 1 - 2 * t, lambda t: 2 * t, between(-7, -1)),
+    (C, lambda t: 1 / (np.exp(t) - 1), lambda t: -np.exp(t) / np.expm1(t) ** 2, small),
+    (C, lambda t: np.sin(t) ** 2 + np.cos(t) ** 2 + t, lambda t: 1 + 0 * t, between(-12, 3)),
+    (E, np.exp, np.exp, lambda rng: rng.uniform(690, 709.7)),
+    (E, lambda t: np.exp(-t), lambda t: -np.exp(-t), lambda rng: rng.uniform(600, 700)),
+    (E, lambda t: 1 / (1 + np.exp(-t)), lambda t: np.cosh(t / 2) ** -2.0 / 4, very_negative),
+    (E, *PHI["square"], between(140, 154)),
+    (E, *PHI["cube"], between(-100, -90)),
+    (E, *PHI["sin"], between(-320, -290)),
+    (E, lambda t: 1e-296 * t, lambda t: 1e-296 + 0 * t, between(-5, 5)),
+    (E, lambda t: 1e300 * t, lambda t: 1e300 + 0 * t, between(-315, 7)),
+    (E, np.log, lambda t: 1 / t, between(-300, -280)),
+    (E, np.sqrt, lambda t: 0.5 / np.sqrt(t), between(290, 307)),
+)
+BOUNDED = (
+    (np.log, lambda t: 1 / t, small),
+    (np.sqrt, lambda t: 0.5 / np.sqrt(t), small),
+    (lambda t: t**0.3, lambda t: 0.3 * t**-0.7, small),
+    (lambda t: 1 / t, lambda t: -1 / (t * t), small),
+    (lambda t: t * np.log(t), lambda t: np.log(t) + 1, small),
+    (lambda t: np.log(1 - t), lambda t: -1 / (1 - t), near_1),
+    (np.arccos, lambda t: -1 / np.sqrt((1 - t) * (1 + t)), near_1),
+    (np.arctanh, lambda t: 1 / ((1 - t) * (1 + t)), near_1),
+)
+
+
+def single(row, rng):
+    phi, slope, point = row
+    return Drawn([each(phi, slope)], np.array([point(rng)]))
+
+
+for kind, *row in SINGLE:
+    family(kind)(partial(single, row))
+
+
+@family("domain")
+def edges_of_domains(rng):
+    """Beside x F is nan; f raises, or is complex, there."""
+    way = rng.choice(["nan", "raise", "complex"])
+    change = None if way == "nan" else lambda F, size: guarded(F, way)
+    return single(BOUNDED[rng.integers(len(BOUNDED))], rng)._replace(change=change)
+
+
+def guarded(F, way):
+    """F that raises, or is complex, instead of nan."""
+
+    def f(x):
+        y = F(x)
+        if x.dtype.kind == "c" or not np.isnan(y).any():
+            return y
+        if way == "raise":
+            raise ValueError("math domain error")
+        return F(x + 0j)
+
+    return f
+
+
+@family("domain")
+def determinants(rng):
+    """ln det M of M = [[a, b], [b, c]], which may be nearly singular: by Cholesky, or by LU."""
+    v, cholesky = rng.normal(size=(2, 1)), rng.random() < 0.5
+    M = power(rng, -6, 3) * (v @ v.T + power(rng, -6, 0) * np.eye(2))
+    matrix = lambda x: x[[0, 1, 1, 2]].reshape(2, 2)
+    root = lambda x: 2 * np.log(np.diagonal(np.linalg.cholesky(matrix(x)))).sum(keepdims=True)
+    lu = lambda x: np.reshape(np.log(np.linalg.det(matrix(x))), 1)
+    determinant = lambda y: y[:1] * y[2:] - y[1:2] ** 2
+    jacobian = lambda y: np.array([[y[2], -2 * y[1], y[0]]]) / determinant(y)
+    layer = whole(lambda y: np.log(determinant(y)), jacobian)
+    return Drawn([layer], M[[0, 0, 1], [0, 1, 1]], lambda F, size: root if cholesky else lu)
+
+
+@family("extremes")
+def large_products(rng):
+    return Drawn([PRODUCT, mix(np.ones((1, 2)))], power(rng, 150, 153, 2))
+
+
+def softmax(h):
+    """(π, 1 − π, ln π), without cancellation."""
+    z = h - h.max()
+    weights = np.exp(z)
+    others = np.sort(weights)[:-1].sum()
+    rest = (1 - np.eye(h.size)) @ weights
+    return weights / (1 + others), rest / (1 + others), z - np.log1p(others)
+
+
+@family("the library's own")
+def log_probabilities(rng):
+    n, m = rng.integers(2, 6), rng.integers(1, 4)
+    slopes = lambda pi, rest, _: np.where(np.eye(n) == 1, rest, -pi)
+    layer = whole(lambda h: softmax(h)[2], lambda h: slopes(*softmax(h)))
+    return Drawn([layer, mix(rng.normal(size=(m, n)))], rng.normal(size=n) * power(rng, -1, 2))
+
+
+@family("the library's own")
+def entropies(rng):
+    entropy = lambda pi, _, log_pi: -(pi * log_pi).sum(keepdims=True)
+    slopes = lambda pi, _, log_pi: -(pi * (log_pi + entropy(pi, _, log_pi)))[None]
+    layer = whole(lambda h: entropy(*softmax(h)), lambda h: slopes(*softmax(h)))
+    return Drawn([layer], rng.normal(size=rng.integers(2, 6)) * power(rng, -1, 2))
+
+
+@family("the library's own")
+def gaussian_log_densities(rng):
+    """−½ ((a − μ)/σ)² − ω of x = (μ, ω), σ = exp ω."""
+    n = rng.integers(1, 3)
+    a = rng.normal(size=n)
+    z = lambda x: (a - x[:n]) / np.exp(x[n:])
+    density = lambda x: (-(z(x) ** 2) / 2 - x[n:]).sum(keepdims=True)
+    jacobian = lambda x: np.append(z(x) / np.exp(x[n:]), (z(x) - 1) * (z(x) + 1))[None]
+    return Drawn([whole(density, jacobian)], rng.normal(size=2 * n) * power(rng, -1, 1))
+
+
+@family("the library's own")
+def network_losses(rng):
+    """½ (v·φ(W s) − t)² of x = (W, v): tanh, or a rectifier."""
+    s, t = rng.normal(size=2), rng.normal()
+    phi, slope = PHI["tanh"] if rng.random() < 0.5 else KINKS["relu"][:2]
+    u = lambda x: x[:6].reshape(3, 2) @ s
+    error = lambda x: np.reshape(x[6:] @ phi(u(x)) - t, 1)
+    of_y = lambda x: np.append(np.outer(x[6:] * slope(u(x)), s), phi(u(x)))
+    layer = whole(lambda x: error(x) ** 2 / 2, lambda x: error(x) * of_y(x)[None])
+    return Drawn([layer], rng.normal(size=9))
+
+
+@family("the library's own")
+def discounted_returns(rng):
+    """Σ γ^t r_t of x = (γ, r)."""
+    t = np.arange(rng.integers(2, 20))
+    G = lambda x: np.reshape(x[0] ** t @ x[1:], 1)
+    jacobian = lambda x: np.append((t * x[0] ** np.maximum(t - 1, 0)) @ x[1:], x[0] ** t)[None]
+    return Drawn([whole(G, jacobian)], np.append(1 - power(rng, -4, -1), rng.normal(size=t.size)))
+
+
+def partly(w):
+    return lambda F: lambda x: w * F(x) + (1 - w) * F(np.real(x)), w
+
+
+# The same values of real x, where a complex step is wrong or impossible; what it is, relative to
+# what is right
+DISGUISES = (
+    (lambda F: lambda x: F(np.real(x)), 0.0),
+    (lambda F: lambda x: F(np.copysign(np.abs(x), np.real(x))), 0.0),
+    (lambda F: lambda x: F(np.array([math.fsum([t]) for t in np.ravel(x)])), 0.0),
+    (lambda F: lambda x: F(np.conj(x)), -1.0),
+    *map(partly, (0.5, *1 - 2.0 ** -np.array([10, 16, 20, 23]))),
+)
+
+
+def complex_step(f, x):
+    """∂f/∂x with a step relative to each entry of x; nan where f raises."""
+    columns = []
+    for j in np.ndindex(x.shape):
+        z, h = x.astype(complex), 1e-170 * (abs(x[j]) or 1.0)
+        z[j] += 1j * h
+        try:
+            columns.append(np.imag(f(z[()])) / h)
+        except Exception:  # f may raise any exception
+            return np.nan
+    return np.stack(columns, -1).reshape(np.shape(columns[0]) + x.shape)
+
+
+def changed(g, entry, how):
+    """The gradient g with one entry changed."""
+
+    def claim(x):
+        d = g(x)
+        d.flat[entry] = how(d.flat[entry])
+        return d
+
+    return claim
+
+
+def wrong_claims(rng, g, x, tempting):
+    """One entry off by a relative 1e-6; and what tempts, or sometimes an entry that is far off."""
+    right = g(x)
+    entry = rng.choice(np.flatnonzero(right if right.any() else np.ones(right.shape)))
+    off, far = rng.choice([-1e-6, 1e-6]), rng.choice([-1.0, 2.0, 0.0, np.nan])
+    claims = [changed(g, entry, lambda d: d * (1 + off) if d else off)]
+    if tempting and np.any(np.abs(tempting(x) - right) > 5e-7 * np.abs(right)):
+        claims.append(tempting)
+    elif rng.random() < 0.25:
+        claims.append(changed(g, entry, lambda d: d * far if d else 1.0))
+    return [("wrong", claim) for claim in claims]
+
+
+def accurate(layers, x):
+    """Whether F(x) and its derivative are finite, the latter to a relative 1e-9 in every entry."""
+    y, J = run(layers, x, np.eye(x.size))
+    exact = run(layers, x.astype(np.longdouble), np.eye(x.size, dtype=np.longdouble))[1]
+    finite = np.isfinite(y).all() and np.isfinite(exact.astype(float)).all()
+    return finite and np.all(np.abs(J - exact) <= 1e-9 * np.abs(exact))
+
+
+def case(kind, drawn, rng):
+    """The Case of what was drawn: x a number or a vector, f too, as it is or in disguise."""
+    layers, x, n = drawn.layers, drawn.x, drawn.x.size
+    F, right = lambda x: run(layers, x)[0], lambda x: run(layers, x, np.eye(n))[1]
+    y = F(x)
+    f, tempting = drawn.change(F, np.abs(y).max()) if drawn.change else F, drawn.tempting
+    if rng.random() < 0.5:
+        disguise, factor = DISGUISES[rng.integers(len(DISGUISES))]
+        f, tempting = disguise(f), tempting or (lambda x: factor * right(x))
+    x = x.reshape(() if n == 1 and rng.random() < 0.5 else n)
+    shape = () if y.size == 1 and rng.random() < 0.8 else y.shape
+    given = lambda x: np.reshape(f(x), shape)[()]
+    shaped = lambda g: lambda x: np.array(g(np.atleast_1d(x))).reshape(shape + np.shape(x))
+    if drawn.sides:
+        beside = lambda side: shaped(lambda x: np.where(np.arange(n) == 0, side, right(x)))
+        sides = *drawn.sides, sum(drawn.sides) / 2
+        return Case(kind, given, x, [("kink", beside(side)) for side in sides], False)
+    right, tempting = shaped(right), tempting and shaped(tempting)
+    off = np.abs(complex_step(given, x) - right(x))
+    claims = [("right", right), *wrong_claims(rng, right, x, tempting)]
+    return Case(kind, given, x, claims, bool(np.all(off <= 1e-8 * np.abs(right(x)))))
+
+
+def draw(seed, number):
+    """Return a Case, of a kind that depends on the number."""
+    rng = np.random.default_rng([seed, number])
+    kind = list(FAMILIES)[number % len(FAMILIES)]
+    family = FAMILIES[kind][rng.integers(len(FAMILIES[kind]))]
+    while not accurate(*(drawn := family(rng))[:2]):
+        pass
+    return case(kind, drawn, rng)
