@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.checker import functions
-from benchmarks.checker.functions import BOUNDED, FAMILIES, KINKS, PHI, SINGLE, draw
+from benchmarks.checker import cases, functions
+from benchmarks.checker.functions import BOUNDED, FAMILIES, KINKS, PHI, SINGLE
 
 SEEDS = st.integers(0, 2**32 - 1)
 NUMBERS = st.integers(0, len(FAMILIES) - 1)
@@ -40,22 +40,22 @@ def test_run__gives_the_derivative_of_a_complex_step(family, seed):
     rng = np.random.default_rng(seed)
     with np.errstate(all="ignore"):
         layers, x = family(rng)[:2]
-        assume(functions.accurate(layers, x))
-        steps = functions.complex_step(lambda x: functions.run(layers, x)[0], x)
+        assume(cases.accurate(layers, x))
+        steps = cases.complex_step(lambda x: functions.run(layers, x)[0], x)
         _, J = functions.run(layers, x, np.eye(x.size))
     np.testing.assert_allclose(steps, J, rtol=1e-7, atol=1e-100)
 
 
 def test_accurate__refuses_what_double_precision_gets_wrong():
     layers = [functions.each(lambda t: t, lambda t: (1 + t) - t)]
-    assert functions.accurate(layers, np.array([1.0, 2.0]))
-    assert not functions.accurate(layers, np.array([1.0, 1e17]))
+    assert cases.accurate(layers, np.array([1.0, 2.0]))
+    assert not cases.accurate(layers, np.array([1.0, 1e17]))
 
 
 @given(SEEDS, NUMBERS)
 def test_draw__gives_one_right_claim_and_wrong_ones_or_those_at_a_kink(seed, number):
     with np.errstate(all="ignore"):
-        case, again = draw(seed, number), draw(seed, number)
+        case, again = cases.draw(seed, number), cases.draw(seed, number)
         y = case.f(case.x[()])
         claims = [(question, claim(case.x)) for question, claim in case.claims]
     assert all(claim.shape == np.shape(y) + case.x.shape for _, claim in claims)
@@ -67,14 +67,14 @@ def test_draw__gives_one_right_claim_and_wrong_ones_or_those_at_a_kink(seed, num
         assert not np.all(np.abs(wrong - right) <= 5e-7 * np.abs(right))
 
 
-@given(SEEDS, st.sampled_from(functions.DISGUISES))
+@given(SEEDS, st.sampled_from(cases.DISGUISES))
 def test_disguise__has_the_same_values_and_another_complex_step(seed, disguise):
     rng, (wrapped, factor) = np.random.default_rng(seed), disguise
     x = rng.normal(size=3)
     np.testing.assert_allclose(wrapped(np.exp)(x), np.exp(x), rtol=1e-15)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
-        step = functions.complex_step(wrapped(np.exp), x)
+        step = cases.complex_step(wrapped(np.exp), x)
     np.testing.assert_allclose(step, factor * np.diag(np.exp(x)), rtol=1e-9)
 
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.checker [npgrad] [torch] [autograd] [--seeds 10] [--jobs 1]
 
-Every seed draws 1,000 functions (see benchmarks.checker.functions); half of them are changed so
+Every seed draws 1,000 functions (see benchmarks.checker.cases); half of them are changed so
 that a complex step is wrong or impossible. About each function a checker is asked
 
     right     the exact derivative
@@ -31,7 +31,8 @@ from autograd.extend import defvjp, primitive
 from autograd.test_util import check_grads
 
 from benchmarks import study
-from benchmarks.checker.functions import FAMILIES, draw
+from benchmarks.checker.cases import draw
+from benchmarks.checker.functions import FAMILIES
 from benchmarks.record import RESULTS, save
 from npgrad.check import compare
 
