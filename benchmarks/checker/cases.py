@@ -14,7 +14,7 @@ from benchmarks.checker.functions import FAMILIES, run
 
 
 class Case(NamedTuple):
-    """f at x, and claims (question, gradient): "right", "wrong", or "kink" where there is none."""
+    """f at x, and claims (question, gradient). The question is one of `benchmarks.checker`'s."""
 
     kind: str
     f: object
@@ -67,12 +67,13 @@ def wrong_claims(rng, g, x, tempting):
     right = g(x)
     entry = rng.choice(np.flatnonzero(right if right.any() else np.ones(right.shape)))
     off, far = rng.choice([-1e-6, 1e-6]), rng.choice([-1.0, 2.0, 0.0, np.nan])
-    claims = [changed(g, entry, lambda d: d * (1 + off) if d else off)]
+    claims = [("1e-6", changed(g, entry, lambda d: d * (1 + off) if d else off))]
     if tempting and np.any(np.abs(tempting(x) - right) > 5e-7 * np.abs(right)):
-        claims.append(tempting)
+        claims.append(("wrong", tempting))
     elif rng.random() < 0.25:
-        claims.append(changed(g, np.argmax(np.abs(right)), lambda d: d * far if d else 1.0))
-    return [("wrong", claim) for claim in claims]
+        largest = np.argmax(np.abs(right))
+        claims.append(("wrong", changed(g, largest, lambda d: d * far if d else 1.0)))
+    return claims
 
 
 def accurate(layers, x):
