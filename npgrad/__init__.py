@@ -1,7 +1,7 @@
 """The calculus: automatic differentiation of plain NumPy, networks, distributions, optimisers."""
 
 from npgrad.autodiff import grad, jacobian, value_and_grad, vjp
-from npgrad.check import central_differences, check_gradient, check_grads, complex_step
+from npgrad.check import CannotTell, Verdict, check_gradient, check_grads, compare
 from npgrad.distributions import Gaussian, Head, Product, Softmax, gaussian, product, softmax
 from npgrad.networks import (
     ActorCritic,
@@ -12,23 +12,27 @@ from npgrad.networks import (
     linear_preferences,
     mlp,
 )
+from npgrad.numeric import central_differences, complex_step
 from npgrad.optimizers import OPTIMIZERS, clip_norm, soft_update
 from npgrad.parameters import Layout
 
 __all__ = [
     "OPTIMIZERS",
     "ActorCritic",
+    "CannotTell",
     "Gaussian",
     "Head",
     "Layout",
     "Product",
     "Softmax",
+    "Verdict",
     "at",
     "beside",
     "central_differences",
     "check_gradient",
     "check_grads",
     "clip_norm",
+    "compare",
     "complex_step",
     "from_function",
     "gaussian",

@@ -14,17 +14,30 @@ tape belongs to one call, so derivatives in several threads are independent.
 
 A function without a rule raises TypeError. The differentiated function may change its own plain
 arrays in place, but not the arrays it is differentiated with respect to: the backward pass reads
-these again.
+these again (`vjp` copies them).
+
+isinstance, np.isscalar, np.iterable and np.ndim answer inside f as on plain values, so f takes the
+same branch. The limits, and what to write instead: a float argument is an np.float64 inside f;
+type(x) is Node (use isinstance); a Node is hashed by its identity, so x in {0.0} and d[x] find no
+number (use ==); a scalar Node has __len__ and __iter__ (use np.ndim).
 """
 
+# mypy: disable-error-code="no-untyped-call"
+
 import math
+from collections.abc import Callable, Sequence
 from operator import getitem
+from typing import Any, TypeAlias, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from npgrad import functions as _functions  # noqa: F401  (fills the tables)
 from npgrad.node import RULES, Node, Tape, record
-from npgrad.rules import add_at, part, scatter, unbroadcast
+from npgrad.rules import add_at, scatter, scatter_all, unbroadcast
+from npgrad.types import Array
+
+Function: TypeAlias = Callable[..., Any]
 
 
 class _Trace:
@@ -37,10 +50,13 @@ class _Trace:
 
     __slots__ = ("entries", "node", "shape", "value", "variables")
 
-    def __init__(self, f, args, kwargs, argnums, copy=False):
+    def __init__(
+        self, f: Function, args: Any, kwargs: Any, argnums: tuple[int, ...], copy: bool = False
+    ) -> None:
         tape = Tape()
         args = list(args)
-        self.variables = variables = []
+        variables: list[Any] = []
+        self.variables = variables
         for i in argnums:
             try:
                 x = args[i]
@@ -50,7 +66,8 @@ class _Trace:
                 ) from None
             if type(x) is not np.ndarray or x.dtype.kind != "f":
                 x = _differentiable(x, i, tape)
-            args[i] = variable = Node()
+            variable: Any = Node()
+            args[i] = variable
             variable.value = x.copy() if copy else x
             variable.tape = tape
             variables.append(variable)
@@ -66,7 +83,7 @@ class _Trace:
         self.value = value
         self.shape = _shape(value) if self.node is None else value.shape
 
-    def pull(self, g):
+    def pull(self, g: Any) -> list[Any]:
         """Return the gradients of the variables, given the gradient g of the value."""
         gradients = {} if self.node is None else self._backward(g)
         results = []
@@ -74,6 +91,8 @@ class _Trace:
         for variable in self.variables:
             value = variable.value
             d = gradients.get(variable)
+            if type(d) is _Pieces:
+                d = d.sum()
             if d is None:
                 d = np.zeros_like(value)
             elif d.base is not None or id(d) in given:
@@ -84,19 +103,20 @@ class _Trace:
             results.append(d)
         return results
 
-    def _backward(self, g):
+    def _backward(self, g: Any) -> Any:
         """Return {node: gradient}, computed from the value back to the variables."""
         gradients = {self.node: g}
-        buffers = set()  # nodes whose gradient is an array made here, which may be changed in place
+        buffers: set[Any] = (
+            set()
+        )  # nodes whose gradient is an array made here, which may be changed in place
         for node, function, args, values in reversed(self.entries):
             g = gradients.pop(node, None)
             if g is None:
                 continue
+            if type(g) is _Pieces:
+                g = g.sum()
             if function is getitem:
-                _send_piece(gradients, buffers, args[0], values[1], g)
-                continue
-            if function is part:
-                _send_piece(gradients, buffers, args[0], values[1], g.reshape(-1))
+                _add_piece(gradients, buffers, args[0], values[1], g)
                 continue
             y = node.value
             rules = RULES[function]
@@ -118,30 +138,57 @@ class _Trace:
                         d = unbroadcast(d, b.shape)
                     gradients[w] = gradients[w] + d if w in gradients else d
             else:
-                for x, a, rule in zip(args, values, rules):
+                of = rules(g, y, *values) if callable(rules) else None
+                for i, x in enumerate(args):
                     if type(x) is Node:
-                        d = rule(g, y, *values)
-                        if d.shape != a.shape:
-                            d = unbroadcast(d, a.shape)
+                        d = of(i) if of else rules[i](g, y, *values)
+                        if d.shape != values[i].shape:
+                            d = unbroadcast(d, values[i].shape)
                         gradients[x] = gradients[x] + d if x in gradients else d
         return gradients
 
 
-def _send_piece(gradients, buffers, x, index, g):
-    """Add g to the gradient of x at [index]; all pieces of x share one array."""
-    if x in buffers and type(g) is not Node:
-        add_at(gradients[x], index, g)
-    elif x in gradients:
-        gradients[x] = gradients[x] + record(scatter, g, index, x.shape)
-        buffers.discard(x)
-    elif type(g) is Node:
-        gradients[x] = record(scatter, g, index, x.shape)
+class _Pieces:
+    """The gradient of a node of this shape, some of whose pieces are Nodes.
+
+    The pieces wait for `sum`, which adds all of them, each at its index, by one operation.
+    """
+
+    __slots__ = ("indices", "pieces", "shape")
+
+    def __init__(self, shape: Any) -> None:
+        self.shape = shape
+        self.indices: list[Any] = []
+        self.pieces: list[Any] = []
+
+    def add(self, index: Any, piece: Any) -> "_Pieces":
+        self.indices.append(index)
+        self.pieces.append(piece)
+        return self
+
+    def __add__(self, whole: Any) -> "_Pieces":
+        return self.add(..., whole)
+
+    def sum(self) -> Any:
+        return record(scatter_all, tuple(self.indices), self.shape, *self.pieces)
+
+
+def _add_piece(gradients: Any, buffers: Any, x: Any, index: Any, g: Any) -> None:
+    """Add g to the gradient of x at [index]; all pieces of x that are arrays share one array."""
+    total = gradients.get(x)
+    if type(total) is np.ndarray and x in buffers and type(g) is not Node:
+        add_at(total, index, g)
+    elif type(g) is Node or type(total) in (Node, _Pieces):
+        if type(total) is not _Pieces:
+            gradients[x] = _Pieces(x.shape) if total is None else _Pieces(x.shape) + total
+        gradients[x].add(index, g)
     else:
-        gradients[x] = scatter(g, index, x.shape)
+        piece = scatter(g, index, x.shape)
+        gradients[x] = piece if total is None else total + piece
         buffers.add(x)
 
 
-def _shape(value):
+def _shape(value: Any) -> tuple[int, ...]:
     """Return the shape of a function value that does not depend on the variables."""
     if isinstance(value, (Node, np.ndarray, np.generic)) and value.dtype.kind in "fiub":
         return value.shape
@@ -150,12 +197,14 @@ def _shape(value):
     raise TypeError(f"the function returned {type(value).__name__}: return one real array or float")
 
 
-def _differentiable(x, position, tape):
+def _differentiable(x: Any, position: int, tape: Tape) -> Any:
     """Check the argument x and return it as the value of a variable of this tape."""
     if type(x) is float:
         return np.float64(x)
     if type(x) is Node and x.tape is tape:
         raise ValueError(f"argnums has argument {position} twice")
+    if type(x) is Node and x.tape.entries is None:
+        return _differentiable(x.value, position, tape)
     if type(x) is not np.ndarray and not isinstance(x, (np.generic, Node)):
         raise TypeError(
             f"argument {position} is of type {type(x).__name__}: differentiate with respect to "
@@ -169,16 +218,22 @@ def _differentiable(x, position, tape):
     return x
 
 
-def _indices(argnums):
+def _indices(argnums: Any) -> tuple[int, ...]:
     return tuple(argnums) if isinstance(argnums, (tuple, list, range)) else (argnums,)
 
 
-def _like(argnums, results):
+def _like(argnums: Any, results: list[Any]) -> Any:
     """Return one result if argnums is an int, a tuple of results if it is a tuple."""
     return tuple(results) if isinstance(argnums, (tuple, list, range)) else results[0]
 
 
-def value_and_grad(f, argnums=0):
+@overload
+def value_and_grad(f: Function, argnums: int = 0) -> Callable[..., tuple[Any, Array]]: ...
+@overload
+def value_and_grad(
+    f: Function, argnums: Sequence[int]
+) -> Callable[..., tuple[Any, tuple[Array, ...]]]: ...
+def value_and_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     """Return a function of f's arguments that computes (f, ∇f) of the scalar function f.
 
     argnums   an int, or a tuple for a tuple of gradients; each has its argument's shape and dtype
@@ -186,7 +241,7 @@ def value_and_grad(f, argnums=0):
     """
     indices = _indices(argnums)
 
-    def f_and_gradient(*args, **kwargs):
+    def f_and_gradient(*args: Any, **kwargs: Any) -> Any:
         trace = _Trace(f, args, kwargs, indices)
         if trace.shape != ():
             raise TypeError(
@@ -199,17 +254,29 @@ def value_and_grad(f, argnums=0):
     return f_and_gradient
 
 
-def grad(f, argnums=0):
+@overload
+def grad(f: Function, argnums: int = 0) -> Callable[..., Array]: ...
+@overload
+def grad(f: Function, argnums: Sequence[int]) -> Callable[..., tuple[Array, ...]]: ...
+def grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     """Return a function that computes ∇f; arguments and errors as in `value_and_grad`."""
     both = value_and_grad(f, argnums)
 
-    def gradient(*args, **kwargs):
+    def gradient(*args: Any, **kwargs: Any) -> Any:
         return both(*args, **kwargs)[1]
 
     return gradient
 
 
-def vjp(f, *args, argnums=None):
+@overload
+def vjp(f: Function, *args: Any, argnums: int) -> tuple[Any, Callable[[ArrayLike], Array]]: ...
+@overload
+def vjp(
+    f: Function, *args: Any, argnums: Sequence[int] | None = None
+) -> tuple[Any, Callable[[ArrayLike], tuple[Array, ...]]]: ...
+def vjp(
+    f: Function, *args: Any, argnums: int | Sequence[int] | None = None
+) -> tuple[Any, Function]:
     """Return (f(*args), pullback), where pullback(g) = (Jᵀg for each argument).
 
     g         has the shape of f's output
@@ -218,7 +285,7 @@ def vjp(f, *args, argnums=None):
     argnums = range(len(args)) if argnums is None else argnums
     trace = _Trace(f, args, {}, _indices(argnums), copy=True)
 
-    def pullback(g):
+    def pullback(g: Any) -> Any:
         if type(g) is not Node:
             g = np.asarray(g)
         if g.shape != trace.shape:
@@ -231,11 +298,15 @@ def vjp(f, *args, argnums=None):
     return (value.copy() if type(value) is np.ndarray else value), pullback
 
 
-def jacobian(f, argnums=0):
+@overload
+def jacobian(f: Function, argnums: int = 0) -> Callable[..., Array]: ...
+@overload
+def jacobian(f: Function, argnums: Sequence[int]) -> Callable[..., tuple[Array, ...]]: ...
+def jacobian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     """Return a function for ∂f_i/∂x_j, of shape f's shape + x's shape; f may have any shape."""
     indices = _indices(argnums)
 
-    def jacobian_of_f(*args, **kwargs):
+    def jacobian_of_f(*args: Any, **kwargs: Any) -> Any:
         trace = _Trace(f, args, kwargs, indices)
         size = math.prod(trace.shape)
         units = np.eye(size, dtype=np.result_type(trace.value)).reshape(size, *trace.shape)

@@ -1,7 +1,8 @@
+# mypy: ignore-errors
 """NumPy's functions, with NumPy's own signatures, built from the functions of `rules.py`.
 
 `FUNCTIONS[np.f]` is called in place of np.f when an argument is being differentiated. Parameters
-that are missing here (out=, where=, dtype=, ...) have no derivative; using one raises a TypeError
+that are missing here (out=, dtype=, ...) have no derivative; using one raises a TypeError
 that names it. `CONSTANT` holds the functions whose value does not change under small changes of the
 argument (comparisons, argmax, floor, shape, ...): they are computed by plain NumPy.
 """
@@ -22,14 +23,20 @@ CONSTANT |= {
     *(np.isin, np.argmax, np.argmin, np.argsort, np.argwhere, np.nonzero, np.flatnonzero),
     *(np.lexsort, np.count_nonzero, np.searchsorted, np.digitize, np.shape, np.ndim, np.size),
     *(np.iscomplexobj, np.isrealobj, np.result_type, np.zeros_like, np.ones_like, np.empty_like),
-    np.round,
+    *(np.isposinf, np.isneginf, np.argpartition, np.nanargmax, np.nanargmin, np.round, np.fix),
+    *(np.tril_indices_from, np.triu_indices_from, np.diag_indices_from),
 }
 
 
 def implements(*numpy_functions):
+    """Return a decorator that enters f for these functions; a name is one that NumPy may lack."""
+
     def enter(f):
         for numpy_function in numpy_functions:
-            FUNCTIONS[numpy_function] = f
+            if isinstance(numpy_function, str):
+                numpy_function = getattr(np, numpy_function, None)
+            if numpy_function is not None:
+                FUNCTIONS[numpy_function] = f
         return f
 
     return enter
@@ -102,6 +109,13 @@ def squeeze(a, axis=None):
     return record(rules.reshape, a, tuple(n for i, n in enumerate(a.shape) if i not in axes))
 
 
+@implements(np.rollaxis)
+def rollaxis(a, axis, start=0):
+    axis = normalize_axis_index(axis, a.ndim)
+    start = normalize_axis_index(start, a.ndim + 1) if start >= 0 else start + a.ndim
+    return moveaxis(a, axis, start - (axis < start))
+
+
 @implements(np.broadcast_to)
 def broadcast_to(array, shape):
     shape = np.broadcast_shapes(shape)
@@ -128,12 +142,22 @@ def atleast_2d(*arys):
     return results[0] if len(arys) == 1 else tuple(results)
 
 
+@implements(np.atleast_3d)
+def atleast_3d(*arys):
+    arys = [a if np.ndim(a) > 1 else np.atleast_2d(a) for a in _arrays(np.atleast_3d, arys)]
+    results = [a[:, :, None] if a.ndim == 2 else a for a in arys]
+    return results[0] if len(arys) == 1 else tuple(results)
+
+
 @implements(np.concatenate)
 def concatenate(arrays, /, axis=0):
     arrays = _arrays(np.concatenate, arrays)
     if axis is None:
         arrays, axis = [a.reshape(-1) for a in arrays], 0
-    return record(rules.concatenate, normalize_axis_index(axis, arrays[0].ndim), *arrays)
+    axis = normalize_axis_index(axis, arrays[0].ndim)
+    before, end = (slice(None),) * axis, 0
+    indices = tuple([(*before, slice(end, end := end + a.shape[axis])) for a in arrays])
+    return record(rules.concatenate, indices, axis, *arrays)
 
 
 @implements(np.stack)
@@ -158,6 +182,16 @@ def column_stack(tup):
     return concatenate([a[:, None] if a.ndim == 1 else np.atleast_2d(a) for a in arrays], 1)
 
 
+@implements(np.dstack)
+def dstack(tup):
+    return concatenate([np.atleast_3d(a) for a in tup], 2)
+
+
+@implements("unstack")
+def unstack(x, /, *, axis=0):
+    return tuple(moveaxis(x, axis, 0))
+
+
 @implements(np.append)
 def append(arr, values, axis=None):
     return concatenate([arr, values], axis)
@@ -176,8 +210,25 @@ def _split(divide):
     return split
 
 
-FUNCTIONS[np.split] = _split(np.split)
+split = implements(np.split)(_split(np.split))
 FUNCTIONS[np.array_split] = _split(np.array_split)
+
+
+@implements(np.hsplit)
+def hsplit(ary, indices_or_sections):
+    return split(ary, indices_or_sections, min(1, ary.ndim - 1))
+
+
+@implements(np.vsplit)
+def vsplit(ary, indices_or_sections):
+    if ary.ndim < 2:
+        raise ValueError(f"np.vsplit of shape {ary.shape}: must have two axes or more")
+    return split(ary, indices_or_sections)
+
+
+@implements(np.dsplit)
+def dsplit(ary, indices_or_sections):
+    return split(ary, indices_or_sections, 2)
 
 
 @implements(np.tile)
@@ -215,15 +266,24 @@ def flipud(m):
     return m[::-1]
 
 
+@implements(np.rot90)
+def rot90(m, k=1, axes=(0, 1)):
+    first, second = normalize_axis_tuple(axes, m.ndim)
+    if k % 4 in (0, 2):
+        return flip(m, axes) if k % 4 else copy(m)
+    return swapaxes(flip(m, second if k % 4 == 1 else first), first, second)
+
+
 @implements(np.roll)
 def roll(a, shift, axis=None):
-    return record(rules.roll, a, shift, axis)
+    axis = tuple(axis) if isinstance(axis, list) else axis
+    return record(rules.roll, a, np.asarray(shift), axis)
 
 
 @implements(np.pad)
 def pad(array, pad_width, mode="constant", *, constant_values=0):
     """Pad with zeros; the other modes have no derivative rule."""
-    if mode != "constant" or np.any(constant_values):
+    if mode != "constant" or type(constant_values) is Node or np.any(constant_values):
         raise TypeError("np.pad has a derivative rule only for mode='constant' with zeros")
     widths = np.broadcast_to(pad_width, (array.ndim, 2)).tolist()
     inside = tuple(slice(before, before + n) for (before, _), n in zip(widths, array.shape))
@@ -233,7 +293,7 @@ def pad(array, pad_width, mode="constant", *, constant_values=0):
 
 @implements(np.copy)
 def copy(a):
-    return np.positive(a)
+    return record(rules.broadcast_to, a, a.shape)  # an array, even of a scalar
 
 
 @implements(np.real)
@@ -241,10 +301,20 @@ def real(val):
     return val
 
 
+@implements(np.nan_to_num)
+def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
+    if not copy:
+        raise TypeError("np.nan_to_num with copy=False would change its argument in place")
+    limits = np.finfo(x.dtype)
+    x = np.where(np.isnan(x), nan, x)
+    x = np.where(x == np.inf, float(limits.max) if posinf is None else posinf, x)
+    return np.where(x == -np.inf, float(limits.min) if neginf is None else neginf, x)
+
+
 @implements(np.full_like)
 def full_like(a, fill_value):
     if type(fill_value) is Node:
-        return np.broadcast_to(fill_value, np.shape(a))
+        return np.broadcast_to(fill_value, a.shape).astype(a.dtype)
     return np.full_like(plain(a), fill_value)
 
 
@@ -259,15 +329,49 @@ def where(condition, x=None, y=None, /):
     return record(rules.where, condition, x, y)
 
 
+@implements(np.select)
+def select(condlist, choicelist, default=0):
+    if len(condlist) != len(choicelist) or not len(condlist):
+        raise ValueError(f"np.select of {len(condlist)} conditions and {len(choicelist)} choices")
+    choices = [c if type(c) in (Node, int, float) else np.asarray(c) for c in choicelist]
+    result = default
+    if type(default) is not Node:
+        result = np.asarray(default, np.result_type(*plain(choices), default))
+    for condition, choice in zip(condlist[::-1], choices[::-1]):
+        if np.result_type(condition).kind != "b":
+            raise TypeError(f"np.select of {np.result_type(condition)} conditions: must be bool")
+        result = np.where(condition, choice, result)
+    return result
+
+
+@implements(np.delete)
+def delete(arr, obj, axis=None):
+    if axis is None:
+        arr, axis = ravel(arr), 0
+    axis = normalize_axis_index(axis, arr.ndim)
+    return arr[_along(axis, np.delete(np.arange(arr.shape[axis]), obj))]
+
+
+@implements(np.bincount)
+def bincount(x, /, weights=None, minlength=0):
+    size = np.bincount(plain(x), minlength=minlength).size
+    return record(rules.scatter, weights.astype(np.float64), np.asarray(x), (size,))
+
+
 @implements(np.take)
 def take(a, indices, axis=None):
     if axis is None:
         a, axis = ravel(a), 0
-    return a[_along(normalize_axis_index(axis, a.ndim), np.asarray(indices))]
+    indices = np.asarray(indices)
+    if indices.dtype.kind == "b":
+        indices = indices.astype(int)  # positions 0 and 1, not a mask
+    return a[_along(normalize_axis_index(axis, a.ndim), indices)]
 
 
 @implements(np.take_along_axis)
 def take_along_axis(arr, indices, axis=-1):
+    if indices.dtype.kind not in "iu":
+        raise IndexError(f"indices have dtype {indices.dtype}: must be integers")
     if axis is None:
         return ravel(arr)[indices]
     axis = normalize_axis_index(axis, arr.ndim)
@@ -284,6 +388,16 @@ def sort(a, axis=-1):
     if axis is None:
         a, axis = ravel(a), -1
     return take_along_axis(a, np.argsort(plain(a), axis, kind="stable"), axis)
+
+
+@implements(np.partition)
+def partition(a, kth, axis=-1):
+    if axis is None:
+        a, axis = ravel(a), -1
+    value = np.partition(plain(a), kth, axis)
+    rank = np.argsort(np.argsort(value, axis, kind="stable"), axis)
+    index = np.take_along_axis(np.argsort(plain(a), axis, kind="stable"), rank, axis)
+    return take_along_axis(a, index, axis)
 
 
 @implements(np.diagonal)
@@ -350,34 +464,75 @@ def clip(a, a_min=None, a_max=None, *, min=None, max=None):
     return a if high is None else np.minimum(a, high)
 
 
-def _reduction(primitive):
-    def reduce(a, axis=None, *, keepdims=False):
-        return record(primitive, a, axis, keepdims)
+def _kept(a, where, fill):
+    """Return a with `fill` where the mask of a reduction is not set."""
+    return np.where(np.broadcast_to(plain(where), a.shape), a, fill)
+
+
+@implements(np.sum)
+def sum_(a, axis=None, *, keepdims=False, initial=None, where=True):
+    if where is not True:
+        a = _kept(a, where, 0.0)
+    total = record(rules.sum_, a, axis, keepdims)
+    return total if initial is None else total + initial
+
+
+@implements(np.prod)
+def prod(a, axis=None, *, keepdims=False, initial=None, where=True):
+    if where is not True:
+        a = _kept(a, where, 1.0)
+    product = record(rules.prod, a, axis, keepdims)
+    return product if initial is None else product * initial
+
+
+@implements(np.mean)
+def mean(a, axis=None, *, keepdims=False, where=True):
+    return record(rules.mean, a, axis, keepdims, where)
+
+
+def _extremum(primitive, choose):
+    def reduce(a, axis=None, *, keepdims=False, initial=None, where=True):
+        if initial is None:
+            if where is not True:
+                raise ValueError("a maximum or minimum with where= needs initial=")
+            return record(primitive, a, axis, keepdims)
+        if a.size == 0:
+            return sum_(a, axis, keepdims=keepdims) + initial
+        if where is not True:
+            a = _kept(a, where, initial)
+        return choose(record(primitive, a, axis, keepdims), initial)
 
     return reduce
 
 
-sum_ = implements(np.sum)(_reduction(rules.sum_))
-mean = implements(np.mean)(_reduction(rules.mean))
-max_ = implements(np.max, np.amax)(_reduction(rules.max_))
-min_ = implements(np.min, np.amin)(_reduction(rules.min_))
+max_ = implements(np.max, np.amax)(_extremum(rules.max_, np.maximum))
+min_ = implements(np.min, np.amin)(_extremum(rules.min_, np.minimum))
+nanmax = implements(np.nanmax)(_extremum(rules.nanmax, np.fmax))
+nanmin = implements(np.nanmin)(_extremum(rules.nanmin, np.fmin))
 
 
 def _ufunc_reduce(f):
     """Return f as the reduce of a ufunc, which reduces the first axis by default."""
 
-    def reduce(array, axis=0, dtype=None, *, keepdims=False):
+    def reduce(array, axis=0, dtype=None, *, keepdims=False, **options):
         if dtype is not None:
             raise TypeError("reduce with dtype= has no derivative rule: use astype")
-        return f(array, axis, keepdims=keepdims)
+        return f(array, axis, keepdims=keepdims, **options)
 
     return reduce
+
+
+def _logsumexp(a, axis, *, keepdims):
+    return record(rules.logsumexp, a, axis, keepdims)
 
 
 FUNCTIONS[np.add.reduce] = _ufunc_reduce(sum_)
 FUNCTIONS[np.maximum.reduce] = _ufunc_reduce(max_)
 FUNCTIONS[np.minimum.reduce] = _ufunc_reduce(min_)
-FUNCTIONS[np.logaddexp.reduce] = _ufunc_reduce(_reduction(rules.logsumexp))
+FUNCTIONS[np.multiply.reduce] = _ufunc_reduce(prod)
+FUNCTIONS[np.fmax.reduce] = _ufunc_reduce(nanmax)
+FUNCTIONS[np.fmin.reduce] = _ufunc_reduce(nanmin)
+FUNCTIONS[np.logaddexp.reduce] = _ufunc_reduce(_logsumexp)
 
 
 @implements(np.ptp)
@@ -391,46 +546,87 @@ def average(a, axis=None, weights=None, *, keepdims=False):
         return mean(a, axis, keepdims=keepdims)
     a, weights = _arrays(np.average, (a, weights))
     if weights.shape != a.shape:
-        if np.size(axis) != 1 or axis is None or weights.shape != (a.shape[axis],):
+        axes = () if axis is None else normalize_axis_tuple(axis, a.ndim)
+        if not axes or weights.shape != tuple(a.shape[i] for i in axes):
             raise TypeError(
-                f"np.average has a rule for weights of the array's shape {a.shape} or of its size "
-                f"along one axis, not for {weights.shape}"
+                f"np.average has a rule for weights of the array's shape {a.shape} or of its sizes "
+                f"along the axes, not for {weights.shape}"
             )
-        shape = [1] * a.ndim
-        shape[axis] = -1
-        weights = weights.reshape(shape) * np.ones(a.shape)
+        weights = np.transpose(weights, np.argsort(axes).tolist())
+        weights = weights.reshape([n if i in axes else 1 for i, n in enumerate(a.shape)])
+    weights = weights.astype(np.result_type(a.dtype, weights.dtype))
     total = np.sum(weights, axis, keepdims=keepdims)
+    if np.any(total == 0.0):
+        raise ZeroDivisionError("np.average: the weights sum to zero")
     return np.sum(a * weights, axis, keepdims=keepdims) / total
 
 
 @implements(np.var)
-def var(a, axis=None, *, ddof=0, keepdims=False):
-    deviation = a - mean(a, axis, keepdims=True)
-    total = sum_(deviation * deviation, axis, keepdims=keepdims)
-    return total / (a.size // max(total.size, 1) - ddof)
+def var(a, axis=None, *, ddof=0, keepdims=False, where=True):
+    return record(rules.var, a, axis, ddof, keepdims, where)
 
 
 @implements(np.std)
-def std(a, axis=None, *, ddof=0, keepdims=False):
-    return np.sqrt(var(a, axis, ddof=ddof, keepdims=keepdims))
+def std(a, axis=None, *, ddof=0, keepdims=False, where=True):
+    return record(rules.std, a, axis, ddof, keepdims, where)
 
 
-@implements(np.prod)
-def prod(a, axis=None, *, keepdims=False):
-    """Multiply pairwise, so that the derivatives are right for factors of zero too."""
-    shape = a.shape
+def _without_nan(f):
+    def reduce(a, axis=None, *, keepdims=False, where=True, **options):
+        return f(a, axis, keepdims=keepdims, where=where & ~np.isnan(a), **options)
+
+    return reduce
+
+
+for nanreduce, f in (
+    *((np.nansum, sum_), (np.nanprod, prod)),
+    *((np.nanmean, mean), (np.nanvar, var), (np.nanstd, std)),
+):
+    FUNCTIONS[nanreduce] = _without_nan(f)
+
+
+def _lines(a, axis):
+    """Return a with these axes joined into the first one, and the axes."""
     axes = tuple(range(a.ndim)) if axis is None else normalize_axis_tuple(axis, a.ndim)
-    kept = tuple(n for i, n in enumerate(shape) if i not in axes)
-    a = moveaxis(a, axes, range(len(axes))).reshape((math.prod(shape[i] for i in axes), *kept))
-    while (n := len(a)) > 1:
-        pairs = a[: n // 2] * a[n // 2 : n // 2 * 2]
-        a = concatenate([pairs, a[-1:]]) if n % 2 else pairs
-    if keepdims:
-        kept = tuple(1 if i in axes else n for i, n in enumerate(shape))
-    return a.reshape(kept) if n else np.ones(kept)
+    a = np.moveaxis(a, axes, range(len(axes)))
+    return a.reshape(math.prod(a.shape[: len(axes)]), *a.shape[len(axes) :]), axes
 
 
-FUNCTIONS[np.multiply.reduce] = _ufunc_reduce(prod)
+@implements(np.median)
+def median(a, axis=None, *, keepdims=False):
+    a, axes = _lines(a, axis)
+    a, n = sort(a, 0), len(a)
+    result = mean(a[(n - 1) // 2 : n // 2 + 1], 0)
+    if n:
+        result = np.where(np.isnan(a[-1]), a[-1], result)
+    return np.expand_dims(result, axes) if keepdims else result
+
+
+@implements(np.quantile)
+def quantile(a, q, axis=None, *, keepdims=False):
+    """Interpolate linearly; the other methods have no rule."""
+    (a,) = _arrays(np.quantile, (a,))
+    q = q if type(q) in (int, float, Node) else np.asarray(q)
+    if not np.all((0 <= q) & (q <= 1)):
+        raise ValueError("np.quantile: q must be between 0 and 1")
+    a, axes = _lines(a, axis)
+    a = np.sort(a, 0)
+    position = q * (len(a) - 1)
+    low = np.floor(plain(position)).astype(int)
+    kind = np.result_type(q)
+    t = np.subtract(position, low).astype(kind if kind.kind == "f" else a.dtype)
+    t = t.reshape(*low.shape, *[1] * (a.ndim - 1)) if low.shape else t
+    t = float(t) if type(q) in (int, float) else t
+    left, right = a[low], a[np.minimum(low + 1, len(a) - 1)]
+    result = np.where(t < 0.5, left + (right - left) * t, right - (right - left) * (1 - t))
+    result = np.where(np.isnan(a[-1]), a[-1], result)
+    return np.expand_dims(result, [low.ndim + i for i in axes]) if keepdims else result
+
+
+@implements(np.percentile)
+def percentile(a, q, axis=None, *, keepdims=False):
+    q = q if type(q) in (int, float, Node) else np.asarray(q)
+    return quantile(a, q / 100, axis, keepdims=keepdims)
 
 
 @implements(np.cumsum)
@@ -438,6 +634,142 @@ def cumsum(a, axis=None):
     if axis is None:
         a, axis = ravel(a), 0
     return record(rules.cumsum, a, axis)
+
+
+@implements(np.cumprod)
+def cumprod(a, axis=None):
+    if axis is None or not a.ndim:
+        a, axis = ravel(a), 0
+    return record(rules.cumprod, a, normalize_axis_index(axis, a.ndim))
+
+
+def _cumulative(f, start):
+    def cumulative(x, /, *, axis=None, include_initial=False):
+        if axis is None and x.ndim != 1:
+            raise ValueError(f"shape {x.shape}: axis must be given")
+        axis = normalize_axis_index(0 if axis is None else axis, x.ndim)
+        y = f(x, axis)
+        first = np.full((*y.shape[:axis], 1, *y.shape[axis + 1 :]), start, y.dtype)
+        return concatenate([first, y], axis) if include_initial else y
+
+    return cumulative
+
+
+implements("cumulative_sum")(_cumulative(cumsum, 0.0))
+implements("cumulative_prod")(_cumulative(cumprod, 1.0))
+
+
+# Sequences, interpolation, polynomials
+
+
+@implements(np.linspace)
+def linspace(start, stop, num=50, endpoint=True, *, axis=0):
+    delta = np.subtract(stop, start)
+    k = np.arange(num, dtype=delta.dtype).reshape(-1, *[1] * delta.ndim)
+    y = k * (delta / max(num - bool(endpoint), 1)) + start
+    if endpoint and num > 1:
+        y = concatenate([y[:-1], np.expand_dims(stop + np.zeros_like(delta), 0)])
+    return moveaxis(y, 0, axis)
+
+
+@implements(np.logspace)
+def logspace(start, stop, num=50, endpoint=True, base=10.0, *, axis=0):
+    return np.power(base, np.linspace(start, stop, num, endpoint, axis=axis))
+
+
+@implements(np.geomspace)
+def geomspace(start, stop, num=50, endpoint=True, *, axis=0):
+    start, stop = (a.astype(np.float64) for a in _arrays(np.geomspace, (start, stop)))
+    sign = np.sign(start)
+    start, stop = np.log10(start * sign), np.log10(stop * sign)
+    return sign * np.power(10.0, np.linspace(start, stop, num, endpoint, axis=axis))
+
+
+@implements(np.interp)
+def interp(x, xp, fp, left=None, right=None):
+    x, xp, fp = (a.astype(np.float64) for a in _arrays(np.interp, (x, xp, fp)))
+    i = np.clip(np.searchsorted(plain(xp), plain(x), "right") - 1, 0, len(xp) - 2)
+    slope = (fp[i + 1] - fp[i]) / (xp[i + 1] - xp[i])
+    y = np.where(x < xp[0], fp[0] if left is None else left, slope * (x - xp[i]) + fp[i])
+    return np.where(x > xp[-1], fp[-1] if right is None else right, y)
+
+
+@implements(np.trapezoid)
+def trapezoid(y, x=None, dx=1.0, axis=-1):
+    (y,) = _arrays(np.trapezoid, (y,))
+    axis = normalize_axis_index(axis, y.ndim)
+    if x is not None:
+        (x,) = _arrays(np.trapezoid, (x,))
+        dx = np.diff(x) if x.ndim == 1 else np.diff(x, axis=axis)
+        dx = dx.reshape([-1 if i == axis else 1 for i in range(y.ndim)]) if x.ndim == 1 else dx
+    pairs = y[_along(axis, slice(1, None))] + y[_along(axis, slice(None, -1))]
+    return np.sum(dx * pairs / 2.0, axis)
+
+
+@implements(np.gradient)
+def gradient(f, *varargs, axis=None, edge_order=1):
+    (f,) = _arrays(np.gradient, (f,))
+    axes = range(f.ndim) if axis is None else normalize_axis_tuple(axis, f.ndim)
+    spacings = varargs or (1.0,)
+    if len(spacings) == 1 and np.ndim(spacings[0]) == 0:
+        spacings = spacings * len(axes)
+    if len(spacings) != len(axes):
+        raise TypeError(f"np.gradient: {len(spacings)} spacings for {len(axes)} axes")
+    results = [
+        moveaxis(_slopes(np.moveaxis(f, i, 0), h, edge_order), 0, i) for i, h in zip(axes, spacings)
+    ]
+    return results[0] if len(axes) == 1 else tuple(results)
+
+
+def _slopes(f, x, edge_order):
+    """Return np.gradient of f along its first axis; x is the spacing, or the coordinates."""
+    if edge_order not in (1, 2) or len(f) <= edge_order:
+        raise ValueError(f"np.gradient of {len(f)} values with edge_order={edge_order}")
+    if np.ndim(x) and len(x) != len(f):
+        raise ValueError(f"np.gradient: {len(x)} coordinates of {len(f)} values")
+    h = np.diff(x) if np.ndim(x) else np.broadcast_to(x, (len(f) - 1,))
+    h = h.reshape(-1, *[1] * (f.ndim - 1))
+    a, b = h[:-1], h[1:]
+    if np.all(h == h[:1]):
+        inner = (f[2:] - f[:-2]) / (2.0 * a)
+    else:
+        inner = (b - a) / (a * b) * f[1:-1] + a / (b * (a + b)) * f[2:] - b / (a * (a + b)) * f[:-2]
+
+    def edge(f, a, b):
+        if edge_order == 1:
+            return (f[1] - f[0]) / a
+        step = a + b
+        return step / (a * b) * f[1] - a / (b * step) * f[2] - (step + a) / (a * step) * f[0]
+
+    first, last = edge(f, h[0], h[1 % len(h)]), edge(f[::-1], -h[-1], -h[-2 % len(h)])
+    slopes = np.concatenate([first[None], inner, last[None]])
+    return slopes.astype(f.dtype if f.dtype.kind == "f" else np.float64)
+
+
+@implements(np.unwrap)
+def unwrap(p, discont=None, axis=-1, *, period=2.0 * np.pi):
+    return p + (np.unwrap(plain(p), discont, axis, period=period) - plain(p))
+
+
+@implements(np.sinc)
+def sinc(x):
+    return record(rules.sinc, x)
+
+
+@implements(np.polyval)
+def polyval(p, x):
+    y = np.zeros_like(x)
+    for coefficient in p if type(p) is Node else np.asarray(p):
+        y = y * x + coefficient
+    return y
+
+
+@implements(np.vander)
+def vander(x, N=None, increasing=False):
+    if x.ndim != 1:
+        raise ValueError(f"np.vander of shape {x.shape}: must be a vector")
+    exponents = np.arange(len(x) if N is None else N)
+    return np.power(x[:, None], exponents if increasing else exponents[::-1])
 
 
 # Products
@@ -461,7 +793,7 @@ def inner(a, b, /):
     a, b = _arrays(np.inner, (a, b))
     if a.ndim == 0 or b.ndim == 0:
         return np.multiply(a, b)
-    return np.tensordot(a, b, (-1, -1))
+    return np.matmul(a, b) if b.ndim == 1 else np.tensordot(a, b, (-1, -1))
 
 
 @implements(np.outer)
@@ -486,6 +818,43 @@ def linalg_matmul(x1, x2, /):
 def vecdot(x1, x2, /, *, axis=-1):
     x1, x2 = _arrays(np.vecdot, (x1, x2))
     return np.sum(np.moveaxis(x1, axis, -1) * np.moveaxis(x2, axis, -1), -1)
+
+
+@implements("matvec")
+def matvec(x1, x2, /):
+    return np.matmul(x1, np.expand_dims(x2, -1))[..., 0]
+
+
+@implements("vecmat")
+def vecmat(x1, x2, /):
+    return np.matmul(np.expand_dims(x1, -2), x2)[..., 0, :]
+
+
+@implements(np.kron)
+def kron(a, b):
+    a, b = _arrays(np.kron, (a, b))
+    left = (1,) * (b.ndim - a.ndim) + a.shape
+    right = (1,) * (a.ndim - b.ndim) + b.shape
+    a = a.reshape([m for n in left for m in (n, 1)])
+    b = b.reshape([m for n in right for m in (1, n)])
+    return (a * b).reshape([n * m for n, m in zip(left, right)])
+
+
+@implements(np.cross)
+def cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
+    a, b = _arrays(np.cross, (a, b))
+    if axis is not None:
+        axisa = axisb = axisc = axis
+    a, b = np.moveaxis(a, axisa, -1), np.moveaxis(b, axisb, -1)
+    if a.shape[-1] != 3 or b.shape[-1] != 3:
+        raise ValueError(f"np.cross has a rule for vectors of 3 entries, not {a.shape}, {b.shape}")
+    turn = lambda x, k: np.roll(x, k, -1)
+    return np.moveaxis(turn(a, -1) * turn(b, -2) - turn(a, -2) * turn(b, -1), -1, axisc)
+
+
+@implements(np.linalg.cross)
+def linalg_cross(x1, x2, /, *, axis=-1):
+    return cross(x1, x2, axis=axis)
 
 
 @implements(np.tensordot)
@@ -514,15 +883,14 @@ def linalg_tensordot(x1, x2, /, *, axes=2):
 
 @implements(np.einsum)
 def einsum(*operands, optimize=False):
-    subscripts, operands = _explicit_subscripts(operands)
-    return record(rules.einsum, subscripts, *operands)
+    return record(rules.einsum, *_explicit_subscripts(operands))
 
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def _explicit_subscripts(operands):
-    """Convert einsum's arguments, in either form, to ("ab,bc->ac", operands) without ellipses."""
+    """Convert einsum's arguments, in either form, to (("ab", "bc"), "ac", *operands)."""
     if not isinstance(operands[0], str):  # einsum(a, [0, 1], b, [1, 2], [0, 2])
         spell = lambda axes: "".join("..." if i is Ellipsis else _LETTERS[i] for i in axes)
         count = len(operands) // 2
@@ -544,22 +912,34 @@ def _explicit_subscripts(operands):
     elif dots and "..." not in output:
         raise ValueError(f"einsum {subscripts!r}: the ellipsis must be in the output too")
     terms = [t.replace("...", dots[len(dots) - w :]) for t, w in zip(terms, widths)]
-    return ",".join(terms) + "->" + output.replace("...", dots), arrays
+    return tuple(terms), output.replace("...", dots), *arrays
 
 
 @implements(np.linalg.norm)
 def norm(x, ord=None, axis=None, keepdims=False):
     over = x.ndim if axis is None else np.size(axis)
-    vector, matrix = over == 1, over == 2
-    if ord is None or (ord == "fro" and matrix) or (ord == 2 and vector):
-        return np.sqrt(sum_(x * x, axis, keepdims=keepdims))
+    vector = over == 1
     if vector and ord == 1:
         return sum_(np.abs(x), axis, keepdims=keepdims)
     if vector and ord in (np.inf, -np.inf):
-        return (max_ if ord > 0 else min_)(np.abs(x), axis, keepdims=keepdims)
-    if vector and isinstance(ord, (int, float)) and ord != 0:
-        return sum_(np.abs(x) ** ord, axis, keepdims=keepdims) ** (1.0 / ord)
+        initial = 0.0 if ord > 0 and x.size == 0 else None
+        return (max_ if ord > 0 else min_)(np.abs(x), axis, keepdims=keepdims, initial=initial)
+    p = vector and isinstance(ord, (int, float)) and ord != 0
+    if ord is None or p or (ord == "fro" and over == 2):
+        return record(rules.norm, x, ord, axis, keepdims)
     raise TypeError(f"np.linalg.norm with ord={ord!r} has no derivative rule for these axes")
+
+
+@implements(np.linalg.vector_norm)
+def vector_norm(x, /, *, axis=None, keepdims=False, ord=2):
+    x, axes = _lines(x, axis)
+    y = norm(x, ord, 0)
+    return np.expand_dims(y, axes) if keepdims else y
+
+
+@implements(np.linalg.matrix_norm)
+def matrix_norm(x, /, *, keepdims=False, ord="fro"):
+    return norm(x, ord, (-2, -1), keepdims)
 
 
 @implements(np.linalg.inv)
@@ -576,7 +956,9 @@ def solve(a, b):
 
 
 @implements(np.linalg.cholesky)
-def cholesky(a, /):
+def cholesky(a, /, *, upper=False):
+    if upper:
+        return matrix_transpose(cholesky(matrix_transpose(a)))
     return record(rules.cholesky, a)
 
 

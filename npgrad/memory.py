@@ -1,9 +1,15 @@
-"""Helpers for speed: aligned arrays, slices that fit the cache, removal of denormal numbers."""
+"""Helpers for speed: aligned arrays, minima of small arrays, removal of denormal numbers."""
+
+import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
+
+from npgrad.types import Array
 
 
-def aligned(shape, dtype):
+def aligned(shape: int | tuple[int, ...], dtype: DTypeLike) -> Array:
     """Return np.empty(shape, dtype) that begins at a cache line (64 bytes).
 
     Two-input ufuncs are up to 1.9x faster on such arrays.
@@ -15,24 +21,25 @@ def aligned(shape, dtype):
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
-def aligned_copy(x, dtype=None):
+def aligned_copy(x: Array, dtype: DTypeLike | None = None) -> Array:
     """Return a copy of x that begins at a cache line."""
     copy = aligned(x.shape, dtype or x.dtype)
     copy[...] = x
     return copy
 
 
-def parts(x, size=2**15):
-    """Return slices of x, each short enough for the processor's cache."""
-    return (slice(i, i + size) for i in range(0, x.size, size))
+def smallest(x: Array) -> Any:
+    """Return x.min() as a Python number, inf if x is empty; nan if x has one. Up to four times as
+    fast for small arrays."""
+    return x.item(x.argmin()) if x.size else math.inf
 
 
-def flush(x, least=None):
+def flush(x: Array, least: float | None = None) -> None:
     """Set entries of x whose magnitude is below `least` to 0.
 
     Otherwise they may decay into denormal numbers, with which processors are up to 20 times slower.
     The default of `least` is 1e8 times the smallest normal number.
     """
     if least is None:
-        least = 1e8 * np.finfo(x.dtype).tiny
+        least = 1e8 * float(np.finfo(x.dtype).tiny)
     x[np.abs(x) < least] = 0.0

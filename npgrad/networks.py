@@ -17,54 +17,84 @@ At parameters θ it is a network that remembers its inputs, in memory that is se
     net.backward(g)        d_theta = Σ_i (∂y_i/∂θ)ᵀ g_i, summed over rows 0, ..., k − 1 of g (k, m);
                            or (∂y_0/∂θ)ᵀ g of one g (m,)
 
-Later changes of θ in place are seen; between `forward` and `backward` θ must not change. What
-`forward` returns is overwritten when the same rows are written again, and d_theta by the next
-`backward`. The memory grows with the rows. Arrays of other shapes raise ValueError.
+Later changes of θ in place are seen; between `forward` and `backward` θ must not change. x may
+change: it is copied. What `forward` returns is overwritten when the same rows are written again,
+and d_theta by the next `backward`. d_theta has θ's precision, and so has all that an mlp computes.
+The memory grows with the rows. Arguments that do not fit raise ValueError, TypeError or, for the
+index of a one-hot input, IndexError. A copied or pickled network is one at a copy of θ, without
+rows.
 
 `mlp`, `linear` and `linear_preferences` have backward passes by hand. A model of your own has one
 if its attribute `network` is a class like `Mlp`. `from_function` makes a model of any NumPy
 function, whose backward pass is the tape's.
 """
 
+# NumPy's ufuncs are declared to return Any.
+# mypy: disable-error-code="no-any-return"
+
+from collections.abc import Callable, Iterable
 from types import MappingProxyType
+from typing import Any, ClassVar
 
 import numpy as np
 
 from npgrad.autodiff import vjp
 from npgrad.memory import aligned
-from npgrad.parameters import Layout
+from npgrad.parameters import Layout, whole_numbers
+from npgrad.types import Array
 
 EPSILON = 1e-5  # of batch normalisation (Ioffe & Szegedy 2015 leave it open; frameworks' value)
 MOST_VIEWS = 1000  # sets of views that a network keeps
+REAL = "fiubO"  # kinds of dtypes; objects may be real numbers of the user's own
 
 
-def softplus(x):
+def softplus(x: Array) -> Array:
     """ln(1 + eˣ), without overflow, analytic on both sides of 0."""
     positive = x > 0
     return np.where(positive, x, 0.0) + np.log1p(np.exp(np.where(positive, -x, x)))
 
 
-def _elu(x):
+def _elu(x: Array) -> Array:
     return np.where(x > 0, x, np.expm1(np.where(x > 0, 0.0, x)))
 
 
-# name: (f, f' in terms of y = f(x))
-ACTIVATIONS = MappingProxyType(
+def _sech2(z: Array) -> Array:
+    """tanh'(z) = 4t/(1 + t)², t = e^{−2|z|}."""
+    t = np.exp(-2.0 * np.abs(z))
+    return 4.0 * t / (1.0 + t) ** 2
+
+
+# name: (f, f' in terms of y = f(z), and in terms of z if that is better where f' is small). `one`
+# is 1 as an array of y's precision: Python's 1.0 makes a ufunc take twice as long
+ACTIVATIONS: MappingProxyType[str, tuple[Any, Any, Any]] = MappingProxyType(
     {
-        "tanh": (np.tanh, lambda y: 1.0 - y * y),
-        "relu": (lambda x: np.maximum(x, 0.0), lambda y: y > 0),
-        "softplus": (softplus, lambda y: -np.expm1(-y)),
-        "elu": (_elu, lambda y: np.minimum(y, 0.0) + 1.0),
-        "identity": (lambda x: x, lambda y: 1.0),
+        "tanh": (np.tanh, lambda y, one: one - y * y, _sech2),
+        "relu": (lambda z: np.maximum(z, 0.0), lambda y, one: y > 0, None),
+        "softplus": (softplus, lambda y, one: -np.expm1(-y), None),
+        "elu": (_elu, lambda y, one: np.minimum(y, 0.0) + one, np.exp),
+        "identity": (lambda z: z, lambda y, one: one, None),
     }
 )
 
 
-def at(model, theta, d_theta=None):
+def at(model: Any, theta: Array, d_theta: Array | None = None) -> Any:
     """The network of `model` at the flat array θ; its gradients go into d_theta, if there is one.
     Only `track` writes into θ."""
+    _check_vector("theta", theta, model.layout.size)
     d_theta = np.empty_like(theta) if d_theta is None else d_theta
+    _check_vector("d_theta", d_theta, theta.size, theta.dtype)
+    if np.may_share_memory(theta, d_theta):
+        raise ValueError("d_theta shares memory with theta: must be an array of its own")
     return getattr(model, "network", AnyNetwork)(model, theta, d_theta)
+
+
+def _check_vector(name: str, x: Any, size: int, dtype: Any = None) -> None:
+    """Raise TypeError or ValueError unless x is a vector of so many floats (of this dtype)."""
+    if not isinstance(x, np.ndarray) or x.dtype.kind not in "fO" or x.dtype != (dtype or x.dtype):
+        kind = getattr(x, "dtype", type(x).__name__)
+        raise TypeError(f"{name} of {kind}: must be an array of {dtype or 'floats'}")
+    if x.shape != (size,):
+        raise ValueError(f"{name} of shape {x.shape}: must be ({size},)")
 
 
 class mlp:
@@ -93,29 +123,31 @@ class mlp:
     and b 0.
     """
 
-    def __init__(self, sizes, activation="tanh", *, output="identity", bias=True, one_hot=False,
-                 second=0, at=1, batch_norm=False, last=None):  # fmt: skip
-        self.sizes = tuple(int(n) for n in sizes)
+    network: ClassVar[Any]
+
+    def __init__(self, sizes: Iterable[int], activation: str = "tanh", *, output: str = "identity",
+                 bias: bool = True, one_hot: bool = False, second: int = 0, at: int = 1,
+                 batch_norm: bool = False, last: float | None = None) -> None:  # fmt: skip
+        self.sizes = whole_numbers("sizes", sizes, 1)
         self.depth = len(self.sizes) - 1
-        if self.depth < 1 or min(self.sizes) < 1:
-            raise ValueError(f"sizes = {sizes}: must be two or more positive integers")
+        if self.depth < 1:
+            raise ValueError(f"sizes = {self.sizes}: must be two or more positive integers")
         if activation not in ACTIVATIONS:
             allowed = ", ".join(ACTIVATIONS)
             raise ValueError(f"activation = {activation!r}: must be one of {allowed}")
         if output not in ("identity", "tanh"):
             raise ValueError(f"output = {output!r}: must be one of identity, tanh")
-        if not 1 <= at <= self.depth:
+        (at,), (second,) = whole_numbers("at", at, 1), whole_numbers("second", second, 0)
+        if at > self.depth:
             raise ValueError(f"at = {at}: must be a layer from 1 to {self.depth}")
         if one_hot and second and at == 1:
             raise ValueError("at = 1: must be 2 or more where x is one-hot")
-        if second < 0:
-            raise ValueError(f"second = {second}: must be at least 0")
         self.activation, self.output, self.one_hot, self.last = activation, output, one_hot, last
         self.axes = 0 if one_hot else 1  # of one input
         self.second, self.at = second, at
         first = 1 if one_hot else 0
         self.normed = range(first, at if second else self.depth) if batch_norm else range(0)
-        shapes = {}
+        shapes: dict[str, tuple[int, ...]] = {}
         for k in range(1, self.depth + 1):
             shapes[f"W{k}"] = (self.fan_in(k), self.sizes[k])
             if bias and k not in self.normed:
@@ -124,20 +156,20 @@ class mlp:
             shapes |= {f"{name}{k}": (self.sizes[k],) for k in self.normed for name in names}
         self.layout = Layout(**shapes)
 
-    def fan_in(self, k):
+    def fan_in(self, k: int) -> int:
         return self.sizes[k - 1] + (self.second if k == self.at else 0)
 
-    def layers(self, theta):
+    def layers(self, theta: Array) -> list[list[Any]]:
         """[(W, b, gain, mean, var) of k = 0, ..., L] as views, None for what a layer lacks."""
         views, names = self.layout.views(theta), ("W", "b", "gain", "mean", "var")
         return [[getattr(views, f"{name}{k}", None) for name in names]
                 for k in range(len(self.sizes))]  # fmt: skip
 
-    def weights(self, theta):
+    def weights(self, theta: Array) -> list[Array]:
         """The matrices W¹, ..., W^L as views of θ: what weight decay pulls at."""
         return [W for W, *_ in self.layers(theta)[1:]]
 
-    def init(self, rng):
+    def init(self, rng: np.random.Generator) -> Array:
         theta = np.empty(self.layout.size)
         for k, (W, b, gain, mean, var) in enumerate(self.layers(theta)):
             if W is not None:
@@ -150,9 +182,11 @@ class mlp:
                 b[:] = rng.uniform(-bound, bound, b.shape)
         return theta
 
-    def __call__(self, theta, x, u=None, minibatch=False):
+    def __call__(self, theta: Array, x: Any, u: Any = None, minibatch: bool = False) -> Array:
         """y (..., m) of x (..., n), or (...) if one-hot, and u (..., d); with minibatch (N, m)."""
-        f, _ = ACTIVATIONS[self.activation]
+        x = x if hasattr(x, "shape") else np.asarray(x)
+        self._check(x, u, minibatch)
+        f, *_ = ACTIVATIONS[self.activation]
         for k, (W, b, gain, mean, var) in enumerate(self.layers(theta)):
             if k == self.at and self.second:
                 x = np.concatenate([x, u], -1)
@@ -169,11 +203,25 @@ class mlp:
                 x = f(x)
         return np.tanh(x) if self.output == "tanh" else x
 
-    def _indices(self, x):
-        return self.one_hot and np.asarray(x).dtype.kind in "iu"
+    def _check(self, x: Array, u: Any, minibatch: bool) -> None:
+        """Raise ValueError or IndexError unless the inputs fit. None of them is broadcast."""
+        n, rows = self.sizes[0], x.shape
+        if self._indices(x):
+            _check_indices(x, n)
+        elif x.shape[-1:] != (n,):
+            raise ValueError(f"input of shape {x.shape}: must be (..., {n})")
+        else:
+            rows = x.shape[:-1]
+        if (u is not None or self.second) and np.shape(u) != (*rows, self.second):
+            raise ValueError(f"second input of shape {np.shape(u)}: must be {(*rows, self.second)}")
+        if minibatch and self.normed and len(rows) != 1:
+            raise ValueError(f"input of shape {x.shape}: a minibatch has several rows")
+
+    def _indices(self, x: Array) -> bool:
+        return self.one_hot and x.dtype.kind in "iu"
 
 
-def linear(n, m, *, bias=True, one_hot=False):
+def linear(n: int, m: int, *, bias: bool = True, one_hot: bool = False) -> mlp:
     """y = x W + b, starting at zero as Sutton & Barto's linear methods do."""
     return mlp((n, m), "identity", bias=bias, one_hot=one_hot, last=0.0)
 
@@ -182,29 +230,34 @@ class linear_preferences:
     """h_a = θᵀ x(s, a): features x (..., A, d) -> preferences (..., A). The linear softmax of
     Sutton & Barto (13.3), whose score is x(s,a) − Σ_b π(b|s) x(s,b) (13.9). Starts at zero."""
 
+    network: ClassVar[Any]
     axes = 2
 
-    def __init__(self, d):
-        self.layout = Layout(theta=(d,))
+    def __init__(self, d: int) -> None:
+        self.layout = Layout(theta=d)
 
-    def init(self, rng):
+    def init(self, rng: np.random.Generator) -> Array:
         return np.zeros(self.layout.size)
 
-    def __call__(self, theta, x):
-        return np.dot(x, theta)
+    def __call__(self, theta: Array, x: Array) -> Array:
+        if np.ndim(x) < 2:
+            raise ValueError(f"features of shape {np.shape(x)}: must be (..., A, d)")
+        return np.dot(x, *self.layout.views(theta))
 
 
 class beside:
     """y = (y₁, y₂), θ = (θ₁, θ₂): two models of the same input, with nothing shared."""
 
-    def __init__(self, first, second):
+    def __init__(self, first: Any, second: Any) -> None:
         self.first, self.second, self.axes = first, second, getattr(first, "axes", 1)
-        self.layout = Layout(first=(first.layout.size,), second=(second.layout.size,))
+        if getattr(second, "axes", 1) != self.axes:
+            raise ValueError(f"first and second: inputs of both must have {self.axes} axes")
+        self.layout = Layout(first=first.layout.size, second=second.layout.size)
 
-    def init(self, rng):
+    def init(self, rng: np.random.Generator) -> Array:
         return np.concatenate([self.first.init(rng), self.second.init(rng)])
 
-    def __call__(self, theta, x):
+    def __call__(self, theta: Array, x: Array) -> Array:
         one, two = self.layout.views(theta)
         return np.concatenate([self.first(one, x), self.second(two, x)], axis=-1)
 
@@ -217,45 +270,53 @@ class from_function:
     axes     those of one input x: 1 for a vector
     """
 
-    def __init__(self, f, layout, init=None, axes=1):
-        self.f, self.axes = f, axes
-        self.layout = layout if isinstance(layout, Layout) else Layout(theta=(layout,))
-        self.init = init or (lambda rng: np.zeros(self.layout.size))
+    def __init__(self, f: Callable[[Array, Array], Array], layout: Layout | int,
+                 init: Callable[[np.random.Generator], Array] | None = None,
+                 axes: int = 1) -> None:  # fmt: skip
+        self.f, self.start = f, init
+        (self.axes,) = whole_numbers("axes", axes, 0)
+        self.layout = layout if isinstance(layout, Layout) else Layout(theta=layout)
 
-    def __call__(self, theta, x):
+    def init(self, rng: np.random.Generator) -> Array:
+        return np.zeros(self.layout.size) if self.start is None else self.start(rng)
+
+    def __call__(self, theta: Array, x: Array) -> Array:
         return self.f(theta, x)
 
 
 class AnyNetwork:
     """Any model at θ: it keeps the inputs, and its backward pass is the tape's."""
 
-    def __init__(self, model, theta, d_theta):
+    def __init__(self, model: Any, theta: Array, d_theta: Array) -> None:
         self.axes = getattr(model, "axes", 1)
         self.model, self.theta, self.d_theta = model, theta, d_theta
-        self.x = self.y = None
+        self.x = self.y = np.empty(0)
         self.filled = 0
 
-    def forward(self, x, row=0):
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.model, self.theta, self.d_theta)
+
+    def forward(self, x: Any, row: int = 0) -> Array:
         x = np.asarray(x)
         rows = x.shape[: max(0, x.ndim - self.axes)]
         if x.ndim < self.axes or len(rows) > 1:
             raise ValueError(f"input of shape {x.shape}: must have {self.axes} axes, or one more")
-        y = np.asarray(self.model(self.theta, x))
+        y = _as_real("output", self.model(self.theta, x))
         if y.ndim == 0 or y.shape[:-1] != rows:
             raise ValueError(
                 f"the network gave outputs of shape {y.shape} for inputs of shape {x.shape}: must "
                 f"be {rows} and one more axis"
             )
-        end = _end(row, *rows or (1,), self.filled)
+        end = _end(row, rows[0] if rows else 1, self.filled)
         self.x = self._grown(self.x, x, end, len(rows))
         self.y = self._grown(self.y, y, end, len(rows))
         self.x[row:end], self.y[row:end] = x, y
         self.filled = max(self.filled, end)
-        return y
+        return self.y[row:end] if rows else self.y[row]
 
-    def _grown(self, memory, x, rows, batch):
+    def _grown(self, memory: Array, x: Array, rows: int, batch: int) -> Array:
         """`memory`, or a new one, with room for so many rows like x, of any dtype."""
-        old = np.empty((0, *x.shape[batch:]), x.dtype) if memory is None else memory
+        old = memory if self.filled else np.empty((0, *x.shape[batch:]), x.dtype)
         if old.shape[1:] != x.shape[batch:]:
             raise ValueError(f"rows of shape {x.shape[batch:]}: must be {old.shape[1:]}, as before")
         if rows <= len(old) and x.dtype == old.dtype:
@@ -264,40 +325,61 @@ class AnyNetwork:
         memory[: len(old)] = old
         return memory
 
-    def outputs(self, k):
-        return self.y[:k]
+    def outputs(self, k: int) -> Array:
+        return self.y[: _check_rows(k, self.filled)]
 
-    def backward(self, g):
-        g, x = _rows_of(g, self), self.x
-        self.d_theta[:] = vjp(self.model, self.theta, x[: len(g)], argnums=0)[1](g)
+    def backward(self, g: Array) -> Array:
+        g = _rows_of(g, self)
+        self.d_theta[:] = vjp(self.model, self.theta, self.x[: len(g)], argnums=0)[1](g)
         return self.d_theta
 
 
 class Preferences(AnyNetwork):
     """linear_preferences at θ: ∂h_a/∂θ = x(s, a)."""
 
-    def backward(self, g):
+    def backward(self, g: Array) -> Array:
         g = _rows_of(g, self)
         self.d_theta[:] = np.dot(g.reshape(-1), self.x[: len(g)].reshape(-1, self.theta.size))
         return self.d_theta
 
 
-def _rows_of(g, network):
+def _rows_of(g: Any, network: AnyNetwork) -> Array:
     """g as (k, m) of θ's dtype. Raises ValueError unless there are k rows."""
-    g = np.asarray(g, network.theta.dtype)
+    g = _as_real("gradient", g, network.theta.dtype)
     g = g[None] if g.ndim == 1 else g
-    if len(g) > network.filled:
-        raise ValueError(f"gradient of shape {g.shape}: only {network.filled} rows went forward")
-    if g.shape[1:] != network.y.shape[1:]:
-        raise ValueError(f"gradient of shape {g.shape}: must be (k, {network.y.shape[1]})")
+    _check_rows(len(g) if g.ndim else 1, network.filled)
+    if g.ndim != 2 or g.shape[1:] != network.y.shape[1:]:
+        raise ValueError(f"gradient of shape {g.shape}: must be (k, {network.y.shape[-1]})")
     return g
 
 
-def _end(row, k, filled):
+def _end(row: int, k: int, filled: int) -> int:
     """row + k. Raises ValueError where rows before `row` have not gone forward."""
     if not 0 <= row <= filled:
         raise ValueError(f"row = {row}: must be from 0 to {filled}, the next one")
     return row + k
+
+
+def _check_rows(k: int, filled: int) -> int:
+    """k. Raises ValueError unless so many rows went forward."""
+    if not 0 <= k <= filled:
+        raise ValueError(f"{k} rows: only {filled} rows went forward")
+    return k
+
+
+def _as_real(name: str, x: Any, dtype: Any = None) -> Array:
+    """x as an array, of this dtype if one is given. Raises TypeError unless x is real."""
+    x = np.asarray(x)
+    if x.dtype.kind not in REAL:
+        raise TypeError(f"{name} of dtype {x.dtype}: must be real numbers")
+    return np.asarray(x, dtype)
+
+
+def _check_indices(x: Array, n: int) -> None:
+    """Raise IndexError unless all integers x are from 0 to n − 1: NumPy takes −1 for n − 1."""
+    low, high = (x.argmin(), x.argmax()) if x.ndim and x.size else (0, 0)
+    if x.size and not (0 <= x.item(low) and x.item(high) < n):
+        raise IndexError(f"input {x}: must be from 0 to {n - 1}")
 
 
 class Mlp:
@@ -305,21 +387,32 @@ class Mlp:
 
     A layer is one product: xᵏ⁻¹ has a last column of ones where the layer has a bias, and Wᵏ has bᵏ
     as its last row, just as they lie in θ. A normalised layer adds its b afterwards.
+
+    The rows of a minibatch go forward together, from row 0 on, and so they go back; another pass
+    forgets them.
     """
 
-    def __init__(self, model, theta, d_theta):
-        self.model, self.theta, self.d_theta = model, theta, d_theta
-        self.W, self.d_W = _products(model, theta), _products(model, self.d_theta)
-        f, self.slope = ACTIVATIONS[model.activation]
+    def __init__(self, model: mlp, theta: Array, d_theta: Array) -> None:
+        self.model, self.theta, self.d_theta, self.dtype = model, theta, d_theta, theta.dtype
+        self.W, self.d_W = _products(model, theta), _products(model, d_theta)
+        f, self.slope, self.exact_slope = ACTIVATIONS[model.activation]
         self.f = f if isinstance(f, np.ufunc) else lambda z, out: np.copyto(out, f(z))
-        layers = zip(model.layers(theta), model.layers(self.d_theta))
+        layers = zip(model.layers(theta), model.layers(d_theta))
         self.norms = [Norm(*pair) if k in model.normed else None for k, pair in enumerate(layers)]
+        self.one, self.normed = np.ones((), theta.dtype), bool(model.normed)
+        # where a slope is below eps^0.4, y is rounded by a relative eps^0.6 of it, or more
+        self.saturated = self.exact_slope and float(np.finfo(theta.dtype).eps) ** 0.4
         self.averages = theta.size - 2 * sum(model.sizes[k] for k in model.normed)  # from here on
-        self.index, self.x, self.z, self.scaled = np.empty(0, np.intp), [], [], []
-        self.rows = self.filled = 0
+        self.index = np.empty(0, np.intp)
+        self.x, self.z, self.scaled = (list[Array]() for _ in range(3))
+        self.classes = model.sizes[0] if model.one_hot else 0
+        self.rows = self.filled = self.minibatch = 0
         self._grow(1)
 
-    def _grow(self, rows):
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.model, self.theta, self.d_theta)
+
+    def _grow(self, rows: int) -> None:
         """Set memory aside for so many rows; what the old rows hold is kept."""
         sizes, dtype, old = self.model.sizes, self.theta.dtype, [self.index, *self.x, *self.z]
         old += self.scaled
@@ -327,24 +420,33 @@ class Mlp:
         wide = [rows] * len(self.W)
         wide[0] = 1 if self.model.one_hot else rows  # layer 1 of a one-hot x takes the index
         self.x = [aligned((k, len(W)), dtype) for k, W in zip(wide, self.W)]  # enters each layer
-        self.z = [aligned((rows, m), dtype) for m in sizes[1:]]  # what its product gives
+        self.z = [aligned((rows, m), dtype) for m in sizes[1:]]  # what its product gives; y is last
+        if self.model.output == "tanh":
+            self.z.append(aligned((rows, sizes[-1]), dtype))
         self.g = [aligned((k, m), dtype) for k, m in zip(wide, sizes)]  # gradients at the inputs
         self.scaled = [aligned((rows, m if n else 0), dtype) for m, n in zip(sizes, self.norms)]
         for x in self.x:
             x[:, -1] = 1.0  # for b; without b, forward overwrites it
         for memory, kept in zip([self.index, *self.x, *self.z, *self.scaled], old):
             memory[: len(kept)] = kept[: len(memory)]
-        self.rows, self.up, self.down = rows, {}, {}
+        self.rows, self.up, self.down = rows, dict[Any, Any](), dict[Any, Any]()
 
-    def _upward(self, row, k):
-        """Views of row `row` (k None) or of rows row, ..., row + k − 1, made once."""
-        end = _end(row, 1 if k is None else k, self.filled)
+    def _upward(self, row: int, shape: tuple[int, ...], dtype: Any) -> tuple[Any, ...]:
+        """Views of the rows that inputs of this shape are from row `row` on, made once."""
+        axes, sizes, second = self.model.axes, self.model.sizes, self.model.at - 1
+        one = shape[len(shape) - axes :]
+        if len(shape) not in (axes, axes + 1) or one != sizes[:axes]:
+            allowed = f"({sizes[0]},) or (k, {sizes[0]})" if axes else "() or (k,)"
+            raise ValueError(f"input of shape {shape}: must be {allowed}")
+        if dtype.kind not in ("iu" if self.model.one_hot else REAL):
+            kind = "integers" if self.model.one_hot else "real numbers"
+            raise TypeError(f"input of dtype {dtype}: must be {kind}")
+        end = _end(row, 1 if len(shape) == axes else shape[0], self.filled)
         if end > self.rows:
             self._grow(max(end, 2 * self.rows))
         if len(self.up) >= MOST_VIEWS:
             self.up.clear()
-        part, sizes, second = slice(row, end), self.model.sizes, self.model.at - 1
-        part = row if k is None else part
+        part: Any = row if len(shape) == axes else slice(row, end)
         x = [a[part] if len(a) == self.rows else a[0] for a in self.x]
         z = [a[part] for a in self.z]
         h = [a[..., :n] for a, n in zip(x, sizes)]
@@ -354,100 +456,136 @@ class Mlp:
             products[0] = lambda W, z: self._look_up(first, W, z)
         scaled = [a[part] for a in self.scaled]
         hidden = list(zip(products, self.W, z, self.norms[1:], scaled[1:], h[1:]))
-        u = x[second][..., sizes[second] :][..., : self.model.second]
-        self.up[row, k] = first, u, scaled[0], hidden, (products[-1], self.W[-1], z[-1]), end
-        return self.up[row, k]
+        u = x[second][..., sizes[second] :][..., : self.model.second] if self.model.second else None
+        last = products[-1], self.W[-1], z[self.model.depth - 1], z[-1]
+        self.up[row, shape, dtype] = first, u, scaled[0], hidden, last, end
+        return self.up[row, shape, dtype]
 
-    def _look_up(self, index, W, z):
+    def _look_up(self, index: Array, W: Array, z: Array) -> None:
         """z = x W + b of one-hot x."""
         n = self.model.sizes[0]
         W[:n].take(index, 0, z)
         if len(W) > n:
             z += W[-1]
 
-    def forward(self, x, row=0, u=None, minibatch=False):
+    def forward(self, x: Any, row: int = 0, u: Any = None, minibatch: bool = False) -> Array:
         """y; u (k, d) is the second input, if the model has one."""
-        rows = row, None if x.ndim == self.model.axes else len(x)
-        first, second, scaled, hidden, (dot, W, y), end = self.up.get(rows) or self._upward(*rows)
-        if x.shape != first.shape:
-            raise ValueError(f"input of shape {x.shape}: must be {first.shape}")
-        if second.size if u is None else np.shape(u) != second.shape:
-            raise ValueError(f"second input of shape {np.shape(u)}: must be {second.shape}")
-        if minibatch and rows[1] is None:
-            raise ValueError(f"input of shape {x.shape}: a minibatch has several rows")
+        x = np.asarray(x)
+        rows = row, x.shape, x.dtype
+        views = self.up.get(rows) or self._upward(*rows)
+        first, second, scaled, hidden, (dot, W, z, y), end = views
+        if self.classes:
+            _check_indices(x, self.classes)
+        if u is not second:
+            u = self._second(u, second)
+        if self.normed:
+            self._start(minibatch, row, end, x.shape)
         first[...] = x
-        if u is not None:
+        if second is not None:
             second[...] = u
         if end > self.filled:
             self.filled = end
         if self.norms[0] is not None:
             self.norms[0].forward(first, scaled, minibatch)
         f = self.f
-        for product, V, z, norm, scaled, h in hidden:
-            product(V, z)
+        for product, V, below, norm, scaled, h in hidden:
+            product(V, below)
             if norm is not None:
-                norm.forward(z, scaled, minibatch)
-            f(z, h)
-        dot(W, y)
-        return np.tanh(y, y) if self.model.output == "tanh" else y
+                norm.forward(below, scaled, minibatch)
+            f(below, h)
+        dot(W, z)
+        return y if y is z else np.tanh(z, y)
 
-    def outputs(self, k):
+    def _second(self, u: Any, second: Array | None) -> Array:
+        if second is None or np.shape(u) != second.shape:
+            allowed = "the model has none" if second is None else f"must be {second.shape}"
+            raise ValueError(f"second input of shape {np.shape(u)}: {allowed}")
+        return _as_real("second input", u, self.theta.dtype)
+
+    def _start(self, minibatch: bool, row: int, end: int, shape: tuple[int, ...]) -> None:
+        """Forget the rows before a minibatch, and its own after it."""
+        if minibatch and len(shape) == self.model.axes:
+            raise ValueError(f"input of shape {shape}: a minibatch has several rows")
+        filled = 0 if minibatch or self.minibatch else self.filled
+        _end(row, 0, filled)
+        self.filled, self.minibatch = filled, end if minibatch else 0
+
+    def outputs(self, k: int) -> Array:
         """y of the first k rows (k, m), as `forward` gave them."""
-        return self.z[-1][:k]
+        return self.z[-1][: _check_rows(k, self.filled)]
 
-    def backward(self, g):
+    def backward(self, g: Any) -> Array:
         """d_theta, summed over the rows of g."""
-        self.d_theta[self.averages :] = 0.0
         g = self._descend(g, 0, outer=True)
+        if self.normed:
+            self.d_theta[self.averages :] = 0.0
         if self.norms[0] is not None:
             n = self.model.sizes[0]
             self.norms[0].backward(g.dot(self.W[0][:n].T), self.scaled[0][: len(g)])
         return self.d_theta
 
-    def backward_u(self, g):
+    def backward_u(self, g: Any) -> Array:
         """(∂y_i/∂u_i)ᵀ g_i, a row for each of the first len(g) rows: (k, d). d_theta stays."""
         layer = self.model.at - 1
         n = self.model.sizes[layer]
-        return self._descend(g, layer).dot(self.W[layer][n : n + self.model.second].T)
+        d_u: Array = self._descend(g, layer).dot(self.W[layer][n : n + self.model.second].T)
+        return d_u
 
-    def _descend(self, g, last, outer=False):
+    def _descend(self, g: Any, last: int, outer: bool = False) -> Array:
         """The gradient at the product of layer last + 1, of g = ∂/∂y. With outer, every product on
         the way puts its xᵀ g into d_theta."""
-        g = np.asarray(g, self.theta.dtype)
+        g = np.asarray(g)
+        if g.dtype != self.dtype:
+            g = _as_real("gradient", g, self.dtype)
+        layers = self.down.get(g.shape) or self._downward(g.shape)
         g = g[None] if g.ndim == 1 else g
-        if g.shape[1:] != (self.model.sizes[-1],):
-            raise ValueError(f"gradient of shape {g.shape}: must be (k, {self.model.sizes[-1]})")
-        layers = self.down.get(len(g)) or self._downward(len(g))
-        if self.model.output == "tanh":
-            g = g * (1.0 - self.z[-1][: len(g)] ** 2)
-        slope = self.slope
-        for i, dot, d_W, W, below, h, norm, scaled in layers:
+        if self.normed:
+            self._check_minibatch(len(g))
+        if len(self.z) > len(self.W):
+            g = g * _sech2(self.z[-2][: len(g)])
+        slope, exact, one = self.slope, self.exact_slope, self.one
+        for i, dot, d_W, W, below, h, z, norm, scaled in layers:
             if outer:
                 dot(g, d_W)
             if i == last:
-                return g
+                break
             g = g.dot(W, below)
-            g *= slope(h)
+            s = slope(h, one)
+            if exact is not None and s.size and s.item(s.argmin()) < self.saturated:
+                saturated = s < self.saturated
+                s[saturated] = exact(z[saturated])
+            g *= s
             if norm is not None:
                 norm.backward(g, scaled)
+        return g
 
-    def _downward(self, k):
-        """Views for the backward pass over the first k rows, from the top layer down: made once."""
-        if k > self.filled:
-            raise ValueError(f"gradient of {k} rows: only {self.filled} rows went forward")
+    def _check_minibatch(self, k: int) -> None:
+        """Raise ValueError unless k rows can go back: those of a minibatch together."""
+        _check_rows(k, self.filled)
+        if self.minibatch not in (0, k):
+            raise ValueError(f"gradient of {k} rows: must be {self.minibatch}, the minibatch")
+
+    def _downward(self, shape: tuple[int, ...]) -> list[tuple[Any, ...]]:
+        """Views for the backward pass of a gradient of this shape, from the top layer down: made
+        once."""
+        sizes = self.model.sizes
+        if len(shape) not in (1, 2) or shape[-1] != sizes[-1]:
+            raise ValueError(f"gradient of shape {shape}: must be (k, {sizes[-1]})")
+        k = 1 if len(shape) == 1 else shape[0]
+        _check_rows(k, self.filled)
         if len(self.down) >= MOST_VIEWS:
             self.down.clear()
-        outer, sizes = [x[:k].T.dot for x in self.x], self.model.sizes
+        outer: list[Any] = [x[:k].T.dot for x in self.x]
         if self.model.one_hot:
             outer[0] = self._add_up
         transposed = [W[:n].T for W, n in zip(self.W, sizes)]
         gradients, h = [g[:k] for g in self.g], [x[:k, :n] for x, n in zip(self.x, sizes)]
-        scaled = [a[:k] for a in self.scaled]
-        layers = zip(outer, self.d_W, transposed, gradients, h, self.norms, scaled)
-        self.down[k] = [(i, *layer) for i, layer in enumerate(layers)][::-1]
-        return self.down[k]
+        z, scaled = [None, *(z[:k] for z in self.z)], [a[:k] for a in self.scaled]
+        layers = zip(outer, self.d_W, transposed, gradients, h, z, self.norms, scaled)
+        self.down[shape] = [(i, *layer) for i, layer in enumerate(layers)][::-1]
+        return self.down[shape]
 
-    def _add_up(self, g, d_W):
+    def _add_up(self, g: Array, d_W: Array) -> None:
         """d_W = xᵀ g of one-hot x: g is added to the rows that x names."""
         n = self.model.sizes[0]
         d_W[:n] = 0.0
@@ -455,7 +593,7 @@ class Mlp:
         if len(d_W) > n:
             np.add.reduce(g, 0, None, d_W[n])
 
-    def track(self, decay):
+    def track(self, decay: float) -> None:
         """mean, var ← decay (mean, var) + (1 − decay) (those of the latest minibatch), in θ."""
         for norm in self.norms:
             if norm is not None:
@@ -465,9 +603,10 @@ class Mlp:
 mlp.network, linear_preferences.network = Mlp, Preferences
 
 
-def _products(model, theta):
+def _products(model: mlp, theta: Array) -> list[Array]:
     """[W¹ with b¹ as its last row, ...]: views of θ, in which they lie like that."""
-    matrices, start = [], 0
+    matrices: list[Array] = []
+    start = 0
     for W, b, gain, *_ in model.layers(theta)[1:]:
         shape = len(W) + (b is not None and gain is None), W.shape[1]
         matrices.append(theta[start : start + shape[0] * shape[1]].reshape(shape))
@@ -481,12 +620,12 @@ class Norm:
     With minibatch, mean and var are those of the rows of z, otherwise the running averages.
     """
 
-    def __init__(self, views, d_views):
+    def __init__(self, views: list[Any], d_views: list[Any]) -> None:
         _, self.b, self.gain, self.mean, self.var = views
         _, self.d_b, self.d_gain, *_ = d_views
         self.seen = self.mean, self.var
 
-    def forward(self, z, scaled, minibatch):
+    def forward(self, z: Array, scaled: Array, minibatch: bool) -> None:
         mean, var = (z.mean(0), z.var(0)) if minibatch else (self.mean, self.var)
         self.minibatch, self.seen = minibatch, (mean, var) if minibatch else self.seen
         self.inverse = 1.0 / np.sqrt(var + z.dtype.type(EPSILON))
@@ -494,7 +633,7 @@ class Norm:
         np.multiply(scaled, self.gain, z)
         z += self.b
 
-    def backward(self, g, scaled):
+    def backward(self, g: Array, scaled: Array) -> None:
         """d_b = Σ g, d_gain = Σ g ẑ; g ← gain/√(var + ε) (g − mean g − ẑ mean(g ẑ)), where the two
         means belong to minibatches alone."""
         g.sum(0, out=self.d_b)
@@ -504,7 +643,7 @@ class Norm:
             g -= scaled * (self.d_gain / len(g))
         g *= self.gain * self.inverse
 
-    def track(self, decay):
+    def track(self, decay: float) -> None:
         mean, var = self.seen
         self.mean += (1.0 - decay) * (mean - self.mean)
         self.var += (1.0 - decay) * (var - self.var)
@@ -521,19 +660,25 @@ class ActorCritic:
     backward(g_h, g_v)   d_theta = Σ_i (∂h_i/∂θ)ᵀ g_h,i + (∂v_i/∂θ)ᵀ g_v,i over the first k rows
     """
 
-    def __init__(self, model, theta):
-        self.d_theta, self.separate = np.empty_like(theta), isinstance(model, beside)
+    def __init__(self, model: Any, theta: Array) -> None:
+        self.model, self.theta, self.d_theta = model, theta, np.empty_like(theta)
+        self.separate = isinstance(model, beside)
         if self.separate:
             (one, two), (d_one, d_two) = map(model.layout.views, (theta, self.d_theta))
             self.pi, self.v = at(model.first, one, d_one), at(model.second, two, d_two)
         else:
             self.pi = at(model, theta, self.d_theta)
 
-    def act(self, x, row=0):
-        y = self.pi.forward(x, row)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.model, self.theta)
+
+    def act(self, x: Any, row: int = 0) -> Array:
+        y: Array = self.pi.forward(x, row)
         return y if self.separate else y[..., :-1]
 
-    def evaluate(self, S, k):
+    def evaluate(self, S: Array, k: int) -> tuple[Array, Array]:
+        if not 0 <= k <= len(S):
+            raise ValueError(f"k = {k}: must be from 0 to {len(S)}, the rows of S")
         if self.separate:
             return self.pi.outputs(k), self.v.forward(S)[:, 0]
         if len(S) > k:
@@ -541,7 +686,9 @@ class ActorCritic:
         y = self.pi.outputs(len(S))
         return y[:k, :-1], y[:, -1]
 
-    def backward(self, g_h, g_v):
+    def backward(self, g_h: Array, g_v: Array) -> Array:
+        if g_h.ndim != 2 or g_h.shape[:1] != g_v.shape:
+            raise ValueError(f"gradients of shapes {g_h.shape}, {g_v.shape}: must be (k, m), (k,)")
         if self.separate:
             self.pi.backward(g_h)
             self.v.backward(g_v[:, None])

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Nodes, which replace arrays while a function is being differentiated, and their tapes.
 
 NumPy passes every ufunc and function that meets a `Node` to the Node (`__array_ufunc__`,
@@ -8,9 +9,10 @@ NumPy's functions, FUNCTIONS and CONSTANT.
 
 import inspect
 import math
-from copy import deepcopy
 from itertools import count
 from operator import getitem
+from operator import index as integer
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -20,6 +22,8 @@ CONSTANT = set()
 
 _NUMBERS = {float, int, bool, *(np.dtype(c).type for c in "efdg?bhilqBHILQ")}
 _levels = count()  # only the order matters: a derivative that begins later has a larger level
+_LARGE = 2**14  # bytes: to copy a smaller array is faster than to look for an equal copy
+_copies = WeakValueDictionary()  # {where an array lies: a copy}, while a tape holds the copy
 
 
 class Tape:
@@ -27,8 +31,8 @@ class Tape:
 
     entries   in the order of computation. values are args with the Nodes of this tape replaced by
               their values, and arrays by copies, because the function may change them later. In
-              args, an argument that is no such Node may be replaced by None. After the function
-              has returned, entries is None, and the Nodes of this tape are constants
+              args, None replaces arrays and the Nodes of other tapes. After the function has
+              returned, entries is None, and the Nodes of this tape are constants
     level     an inner derivative has a larger level than the enclosing ones; infinite at the end
     """
 
@@ -46,11 +50,13 @@ class Tape:
 class Node:
     """A value and the tape that records how it was computed.
 
-    The value is an array, or a Node of an enclosing derivative.
+    The value is an array, or a Node of an enclosing derivative. x.__class__ is the value's, so that
+    isinstance(x, ...) and np.isscalar(x) are as for the value; type(x) is Node.
     """
 
     __slots__ = ("tape", "value")
     __hash__ = object.__hash__
+    __class__ = property(lambda self: self.value.__class__)
 
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
         if method == "__call__" and not kwargs:
@@ -120,14 +126,21 @@ class Node:
         value = self.value
         tape = self.tape
         entries = tape.entries
+        if type(index) is slice:
+            if (
+                type(index.start) is not int
+                or type(index.stop) is not int
+                or index.step is not None
+            ):
+                index = _frozen(index)
+        elif type(index) is not int:
+            index = _frozen_index(index)
         if entries is None:
             return value[index]
-        if type(index) is not slice:
-            index = _frozen(index)
         node = Node()
         node.value = value[index]
         node.tape = tape
-        entries.append((node, getitem, (self, index), (value, index)))
+        entries.append((node, getitem, (self, None), (value, index)))
         return node
 
     def __bool__(self):
@@ -163,9 +176,15 @@ class Node:
         return np.transpose(self, (axes[0] if len(axes) == 1 else axes) or None)
 
     def astype(self, dtype):
-        if np.dtype(dtype).kind == "f":
-            return record(astype, self, np.dtype(dtype))
-        return self.value.astype(dtype)
+        dtype = np.dtype(dtype)
+        if dtype.kind == "f":
+            return record(astype, self, dtype)
+        if dtype.kind in "iub":
+            return self.value.astype(dtype)  # a constant
+        raise TypeError(
+            f"astype({dtype}) of a value that is being differentiated: must be a real float type, "
+            "or an integer type or bool for a constant; write a complex number as two real ones"
+        )
 
     def flatten(self):
         return np.ravel(self)
@@ -184,6 +203,7 @@ def record(function, *args):
     """Return function(*args), recorded if an arg is a Node; `function` must be in RULES."""
     tape = None
     values = []
+    arrays = False
     for arg in args:
         if type(arg) is Node:
             if type(arg.value) is Node or (tape is not None and arg.tape is not tape):
@@ -191,7 +211,8 @@ def record(function, *args):
             tape = arg.tape
             arg = arg.value
         elif type(arg) is np.ndarray:
-            arg = arg.copy("K")
+            arg = keep(arg)
+            arrays = True
         values.append(arg)
     value = function(*values)
     if tape is None or tape.entries is None:
@@ -201,23 +222,24 @@ def record(function, *args):
     node = Node()
     node.value = value
     node.tape = tape
-    tape.entries.append((node, function, args, values))
+    nodes = [arg if type(arg) is Node else None for arg in args] if arrays else args
+    tape.entries.append((node, function, nodes, values))
     return node
 
 
 def _record_nested(function, args):
     """Do what `record` does; the innermost derivative treats Nodes of the others as values."""
     tape = max((arg.tape for arg in args if type(arg) is Node), key=lambda tape: tape.level)
-    own = [arg if type(arg) is Node and arg.tape is tape else None for arg in args]
-    values = [arg.copy("K") if type(arg) is np.ndarray else arg for arg in args]
-    values = [arg if node is None else node.value for arg, node in zip(values, own)]
+    nodes = [arg if type(arg) is Node and arg.tape is tape else None for arg in args]
+    values = [keep(arg) if type(arg) is np.ndarray else arg for arg in args]
+    values = [arg if node is None else node.value for arg, node in zip(values, nodes)]
     value = record(function, *values)
     if tape.entries is None:
         return value
     node = Node()
     node.value = value
     node.tape = tape
-    tape.entries.append((node, function, own, values))
+    tape.entries.append((node, function, nodes, values))
     return node
 
 
@@ -246,10 +268,12 @@ def _binary(ufunc, x, y):
             b = y.value
         else:
             b = y if type(y) in _NUMBERS else constant(ufunc, y)
+            y = None
     else:
         tape = y.tape
         a = x if type(x) in _NUMBERS else constant(ufunc, x)
         b = y.value
+        x = None
     value = ufunc(a, b)
     entries = tape.entries
     if entries is None:
@@ -267,7 +291,7 @@ def constant(function, x):
     Raises TypeError unless x is real numbers in a plain array.
     """
     if type(x) is np.ndarray and x.dtype.kind in "fiub":
-        return x.copy("K")
+        return x.copy("K") if x.nbytes < _LARGE else keep(x)
     if type(x) in (list, tuple):
         return constant(function, np.asarray(x))
     if type(x) in _NUMBERS:
@@ -275,13 +299,52 @@ def constant(function, x):
     raise _refused(function, x)
 
 
-def _frozen(index):
-    """Return the index with copies of its arrays, which later changes cannot affect."""
-    if type(index) is np.ndarray:
-        return index.copy()
-    if type(index) is tuple:
-        return tuple([_frozen(i) for i in index])
-    return deepcopy(index) if type(index) is list else index
+def keep(x):
+    """Return a copy of the array x, for a tape to hold.
+
+    A large array is copied once: as long as a tape holds a copy and x has its bytes, that copy is
+    returned again. Its memory is a bytes object, which nothing can change, and which tells such a
+    copy, or a view of one, from other arrays: it is returned as it is.
+    """
+    if x.nbytes < _LARGE or x.dtype.hasobject:
+        return x.copy("K")
+    if bytes in (type(x.base), type(getattr(x.base, "base", None))):
+        return x
+    order = "F" if x.flags.fnc else "C"
+    flat = x.reshape(-1, order=order)
+    layout = None if x.flags.forc else (x.shape, x.strides)
+    key = x.__array_interface__["data"][0], x.size, x.dtype, layout
+    copy = _copies.get(key)
+    bits = f"{'u' if x.itemsize in (1, 2, 4, 8) else 'V'}{x.itemsize}"  # so that nan equals nan
+    if copy is None or not np.array_equal(copy.view(bits), flat.view(bits)):
+        copy = _copies[key] = np.ndarray(x.size, x.dtype, flat.tobytes())
+    return copy.reshape(x.shape, order=order)
+
+
+def _frozen_index(index):
+    """Return an index that later changes cannot affect; only its arrays of integers may repeat."""
+    if isinstance(index, tuple):
+        return tuple([_frozen(part) for part in index])
+    return _frozen(index)
+
+
+def _frozen(part):
+    """Return a part of an index as an int, a slice of ints, None, ... or a copy as an array."""
+    kind = type(part)
+    if kind is np.ndarray:
+        return keep(part)
+    if kind is int or part is None or part is Ellipsis:
+        return part
+    if kind is slice:
+        bounds = part.start, part.stop, part.step
+        return slice(*[n if n is None else integer(n) for n in bounds])
+    if kind is not bool:
+        try:
+            return integer(part)
+        except TypeError:  # no integer, so NumPy makes an array of it
+            pass
+    array = np.asarray(part)
+    return keep(array) if array.size else array.astype(int)  # an empty list has no integers
 
 
 def _refused(function, x):

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """The table of derivative rules.
 
 `RULES[f]` holds one pullback per positional argument of f: pullback(g, y, *args) is the gradient of
@@ -7,17 +8,34 @@ they run on arrays, or on Nodes when derivatives are nested. If an argument was 
 gradient is larger than the argument; `autodiff.py` then sums the gradient to the argument's shape
 (`unbroadcast`), so no rule handles broadcasting.
 
-At points where a function is not differentiable: ties of maximum, minimum, max and min share the
-gradient equally (the hand-written relu of npgrad.networks has slope 0 at 0); abs has slope 0 at 0.
-If an operand of maximum or minimum is nan, the value is nan and the gradient is 0.
+An f of any number of arrays takes them after two other arguments, and `RULES[f]` is one function:
+RULES[f](g, y, *args) returns the function i -> gradient of args[i].
+
+Where a function is not differentiable, the rules give
+
+    maximum, minimum, fmax, fmin, max, min, clip     operands that tie share the gradient equally
+    logaddexp and its reduce, of infinite operands   as max
+    abs, norm, hypot, arctan2, copysign at 0         0
+    std of constant data                             0 (np.sqrt(np.var(x)) gives nan there: inf · 0)
+    sqrt, cbrt, log, x**p with p < 1 at 0            ±inf, the one-sided limit
+    sort, partition, median, quantile                equal entries keep their order
+    sign, floor, ceil, trunc, rint, round, heaviside 0
+    det of a singular matrix                         its cofactors: det is differentiable everywhere
+    inv, solve, slogdet of a singular matrix         LinAlgError
+
+An operand that was not chosen gets 0, even if the gradient is infinite or nan: np.sqrt(np.maximum(
+x, 0)) has slope 0 at -1. A slope of 0 times an infinite gradient is nan: np.sqrt(np.abs(x)) at 0.
+So is np.where(x != 0, np.sin(x) / x, 1.0) at 0, where the slope of the division is infinite. Make
+the argument safe first: s = np.where(x != 0, x, 1.0), then np.where(x != 0, np.sin(s) / s, 1.0).
+If an operand of maximum, minimum, max or min is nan, the value is nan and the gradient is 0.
 """
 
 import math
-from operator import getitem
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
-from npgrad.node import RULES, Node, astype, record
+from npgrad.node import RULES, Node, astype, plain, record
 
 LN2, LN10 = math.log(2.0), math.log(10.0)
 
@@ -34,20 +52,90 @@ def unbroadcast(g, shape):
     return np.add.reduce(g, tuple(axes)).reshape(shape)
 
 
+def _masked(g, mask):
+    """Return g where the mask is set, else 0, even if g is infinite there."""
+    if type(g) is not Node and np.count_nonzero(np.isfinite(g)) == g.size:
+        return g * mask  # up to 5 times faster
+    return np.where(mask, g, 0.0)
+
+
 def _won(g, wins, ties):
     """Return an operand's share of the gradient of maximum or minimum: all, half if tied, or 0."""
-    return g * wins + (0.5 * g) * ties if np.count_nonzero(ties) else g * wins
+    if np.count_nonzero(ties):
+        return np.where(ties, 0.5 * g, _masked(g, wins))
+    return _masked(g, wins)
 
 
 def _power_x(g, z, x, y):
     if type(y) in (int, float):
-        return g * (y * np.power(x, y - 1)) if y else g * 0.0
+        return g * (y * np.power(x, y - 1)) if y else np.zeros_like(g)
     zero = y == 0  # 0·x⁻¹ would be nan at x = 0
-    return g * np.where(zero, 0.0, y * np.power(x, np.where(zero, 1.0, y - 1)))
+    return np.where(zero, 0.0, g * (y * np.power(x, np.where(zero, 1.0, y - 1))))
 
 
 def _power_y(g, z, x, y):
-    return g * z * np.log(np.where((x == 0) & (y > 0), 1.0, x))  # 0^y has slope 0
+    flat = (x == 0) & (y >= 0)  # 0^y has slope 0
+    return np.where(flat, 0.0, g * z * np.log(np.where(flat, 1.0, x)))
+
+
+def _ratio(x, z):
+    """Return x / z, and 0 where z is 0."""
+    zero = z == 0
+    if not np.count_nonzero(zero):
+        return x / z
+    return np.where(zero, 0.0, x / np.where(zero, 1.0, z))
+
+
+def _arctan_x(g, y, x):
+    if np.count_nonzero(np.abs(plain(x)) > 100.0):  # the square may overflow
+        norm = np.hypot(x, 1.0)
+        return g / norm / norm
+    return g / (1.0 + x * x)
+
+
+def _arctan2_x(g, z, x, y):
+    norm = np.hypot(x, y)
+    return g * _ratio(_ratio(y, norm), norm)
+
+
+def _tanh_x(g, y, x):
+    """Return g / cosh² x; the common 1 - y² loses its digits where y is near ±1."""
+    if type(x) is Node:
+        return g * record(sech_squared, x)
+    if not x.shape:
+        moderate = -40.0 < x < 40.0
+    else:  # argmin is NumPy's fastest reduction
+        moderate = x.size and -40.0 < x.item(x.argmin()) and x.item(x.argmax()) < 40.0
+    if not moderate:  # cosh may overflow
+        return g * sech_squared(x)
+    cosh = np.cosh(x)
+    cosh *= cosh
+    return g / cosh
+
+
+def _one_less_square(x):
+    """Return 1 - x²; the product is accurate near ±1, but at ±1 its derivative is nan (0 · inf)."""
+    return np.where(np.abs(plain(x)) == 1.0, 1.0 - x * x, (1.0 - x) * (1.0 + x))
+
+
+def _lead(x, y):
+    """Return x - y, which is 0 for equal infinite numbers."""
+    even = (x == y) & np.isinf(x)
+    if np.count_nonzero(even):
+        x, y = np.where(even, 0.0, x), np.where(even, 0.0, y)
+    return x - y
+
+
+def _sinc_x(g, y, x):
+    """Return g (cos πx - sinc x) / x; near 0, where this cancels, its power series."""
+    t = np.pi * x
+    near = np.abs(plain(t)) < 1.0
+    t = np.where(near, t, 0.0)
+    series = 1.0
+    for k in range(8, 0, -1):
+        series = 1.0 - t * t * series / (2 * k * (2 * k + 3))
+    far = (np.cos(np.pi * x) - y) / np.where(near, 1.0, x)
+    return g * np.where(near, -np.pi / 3.0 * t * series, far)
 
 
 RULES |= {
@@ -69,28 +157,28 @@ RULES |= {
     np.exp2: [lambda g, y, x: g * (LN2 * y)],
     np.expm1: [lambda g, y, x: g * np.exp(x)],
     np.log: [lambda g, y, x: g / x],
-    np.log2: [lambda g, y, x: g / (LN2 * x)],
-    np.log10: [lambda g, y, x: g / (LN10 * x)],
+    np.log2: [lambda g, y, x: g / LN2 / x],
+    np.log10: [lambda g, y, x: g / LN10 / x],
     np.log1p: [lambda g, y, x: g / (1.0 + x)],
     np.sin: [lambda g, y, x: g * np.cos(x)],
     np.cos: [lambda g, y, x: -g * np.sin(x)],
     np.tan: [lambda g, y, x: g * (1.0 + y * y)],
-    np.arcsin: [lambda g, y, x: g / np.sqrt((1.0 - x) * (1.0 + x))],
-    np.arccos: [lambda g, y, x: -g / np.sqrt((1.0 - x) * (1.0 + x))],
-    np.arctan: [lambda g, y, x: g / (1.0 + x * x)],
+    np.arcsin: [lambda g, y, x: g / np.sqrt(_one_less_square(x))],
+    np.arccos: [lambda g, y, x: -g / np.sqrt(_one_less_square(x))],
+    np.arctan: [_arctan_x],
     np.sinh: [lambda g, y, x: g * np.cosh(x)],
     np.cosh: [lambda g, y, x: g * np.sinh(x)],
-    np.tanh: [lambda g, y, x: g - g * y * y],
+    np.tanh: [_tanh_x],
     np.arcsinh: [lambda g, y, x: g / np.hypot(x, 1.0)],
-    np.arccosh: [lambda g, y, x: g / np.sqrt((x - 1.0) * (x + 1.0))],
-    np.arctanh: [lambda g, y, x: g / ((1.0 - x) * (1.0 + x))],
+    np.arccosh: [lambda g, y, x: g / np.sqrt(x - 1.0) / np.sqrt(x + 1.0)],
+    np.arctanh: [lambda g, y, x: g / _one_less_square(x)],
     # elementwise, two arguments
     np.add: [lambda g, z, x, y: g, lambda g, z, x, y: g],
     np.subtract: [lambda g, z, x, y: g, lambda g, z, x, y: -g],
     np.multiply: [lambda g, z, x, y: g * y, lambda g, z, x, y: g * x],
     np.divide: [lambda g, z, x, y: g / y, lambda g, z, x, y: -g * z / y],
     np.remainder: [lambda g, z, x, y: g, lambda g, z, x, y: -g * np.floor_divide(x, y)],
-    np.fmod: [lambda g, z, x, y: g, lambda g, z, x, y: -g * np.trunc(x / y)],
+    np.fmod: [lambda g, z, x, y: g, lambda g, z, x, y: -g * np.rint((x - z) / y)],
     np.power: [_power_x, _power_y],
     np.float_power: [_power_x, _power_y],
     np.maximum: [
@@ -101,13 +189,32 @@ RULES |= {
         lambda g, z, x, y: _won(g, x < y, x == y),
         lambda g, z, x, y: _won(g, y < x, x == y),
     ],
-    np.logaddexp: [lambda g, z, x, y: g * np.exp(x - z), lambda g, z, x, y: g * np.exp(y - z)],
-    np.logaddexp2: [lambda g, z, x, y: g * np.exp2(x - z), lambda g, z, x, y: g * np.exp2(y - z)],
-    np.hypot: [lambda g, z, x, y: g * (x / z), lambda g, z, x, y: g * (y / z)],
-    np.arctan2: [
-        lambda g, z, x, y: g * (y / (x * x + y * y)),
-        lambda g, z, x, y: -g * (x / (x * x + y * y)),
+    np.fmax: [
+        lambda g, z, x, y: _won(g, (x == x) & ~(x <= y), x == y),
+        lambda g, z, x, y: _won(g, (y == y) & ~(y <= x), x == y),
     ],
+    np.fmin: [
+        lambda g, z, x, y: _won(g, (x == x) & ~(x >= y), x == y),
+        lambda g, z, x, y: _won(g, (y == y) & ~(y >= x), x == y),
+    ],
+    np.heaviside: [
+        lambda g, z, x, y: np.zeros_like(g),
+        lambda g, z, x, y: np.where(x == 0, g, 0.0),
+    ],
+    np.copysign: [
+        lambda g, z, x, y: g * (np.sign(x) * np.sign(z)),
+        lambda g, z, x, y: np.zeros_like(g),
+    ],
+    np.logaddexp: [
+        lambda g, z, x, y: g * record(sigmoid, _lead(x, y)),
+        lambda g, z, x, y: g * record(sigmoid, _lead(y, x)),
+    ],
+    np.logaddexp2: [
+        lambda g, z, x, y: g * record(sigmoid, LN2 * _lead(x, y)),
+        lambda g, z, x, y: g * record(sigmoid, LN2 * _lead(y, x)),
+    ],
+    np.hypot: [lambda g, z, x, y: g * _ratio(x, z), lambda g, z, x, y: g * _ratio(y, z)],
+    np.arctan2: [_arctan2_x, lambda g, z, x, y: -_arctan2_x(g, z, y, x)],
 }
 
 
@@ -119,6 +226,24 @@ def primitive(*pullbacks):
         return f
 
     return enter
+
+
+@primitive(lambda g, y, x: g * (y * record(sigmoid, -x)))
+def sigmoid(x):
+    """Return 1 / (1 + e⁻ˣ), to full relative precision in both tails."""
+    t = np.exp(-np.abs(x))
+    return np.where(x < 0, t, 1.0) / (1.0 + t)
+
+
+@primitive(lambda g, y, x: g * (-2.0 * y * np.tanh(x)))
+def sech_squared(x):
+    t = np.exp(-2.0 * np.abs(x))
+    return 4.0 * t / np.square(1.0 + t)
+
+
+@primitive(_sinc_x)
+def sinc(x):
+    return np.sinc(x)
 
 
 RULES[astype] = [lambda g, y, x, dtype: g.astype(x.dtype), None]
@@ -145,27 +270,12 @@ def broadcast_to(x, shape):
     return y
 
 
-class _Piece:
-    """The pullbacks of a function of any number of arrays, after `first` other arguments."""
-
-    def __init__(self, first, pullback):
-        self.first, self.pullback = first, pullback
-
-    def __getitem__(self, i):
-        return lambda g, y, *args: self.pullback(i - self.first, g, *args)
-
-
-def _concatenate_piece(k, g, axis, *arrays):
-    start = sum(a.shape[axis] for a in arrays[:k])
-    return g[(slice(None),) * axis + (slice(start, start + arrays[k].shape[axis]),)]
-
-
-@primitive()
-def concatenate(axis, *arrays):
+def concatenate(indices, axis, *arrays):
+    """Return np.concatenate(arrays, axis), in which each array is found at its index."""
     return np.concatenate(arrays, axis)
 
 
-RULES[concatenate] = _Piece(1, _concatenate_piece)
+RULES[concatenate] = lambda g, y, indices, axis, *arrays: lambda i: g[indices[i - 2]]
 
 
 @primitive(lambda g, y, x, shift, axis: np.roll(g, np.negative(shift), axis), None, None)
@@ -183,16 +293,8 @@ def triu(x, k):
     return np.triu(x, k)
 
 
-# Indexing: x[index] and its transpose, scatter, are each other's derivative.
-
-
-RULES[getitem] = [lambda g, y, x, index: record(scatter, g, index, x.shape), None]
-
-
-@primitive(lambda g, y, x, where, shape: record(scatter, g.reshape(-1), where, x.shape), None, None)
-def part(x, where, shape):
-    """Return x[where] of a vector x, reshaped to `shape`; where is a slice."""
-    return x[where].reshape(shape)
+# Indexing: the gradient of x[index] is a scatter of one piece; `autodiff.py` collects the pieces of
+# one x. An index holds integers, slices, None, ... and arrays of integers or booleans.
 
 
 @primitive(lambda g, y, x, index, shape: g[index], None, None)
@@ -206,23 +308,35 @@ def scatter(x, index, shape):
     return y
 
 
+def scatter_all(indices, shape, *pieces):
+    """Return an array of zeros to which each piece is added at its index."""
+    y = np.zeros(shape, np.result_type(*{piece.dtype for piece in pieces}))
+    for index, piece in zip(indices, pieces):
+        add_at(y, index, piece)
+    return y
+
+
+RULES[scatter_all] = lambda g, y, indices, shape, *pieces: lambda i: g[indices[i - 2]]
+
+
 def add_at(y, index, x):
     """Add x to y[index] in place; repeated positions add up."""
     if type(index) is slice:  # a parameter's slice of θ: fast path for the common case
         part = y[index]
         part += x
-    elif _may_repeat(index):
-        np.add.at(y, index, x)
-    else:
+    elif x.size == 1 or not _may_repeat(index):
         y[index] += x
+    else:
+        np.add.at(y, index, x)
 
 
 def _may_repeat(index):
-    """Return whether the index may select a position twice; only arrays of integers may."""
-    if type(index) is slice:
-        return False
-    parts = index if type(index) is tuple else (index,)
-    return any(isinstance(i, (list, np.ndarray)) and np.asarray(i).dtype.kind != "b" for i in parts)
+    """Return whether the index may select a position twice; only an array of integers may."""
+    for i in index if type(index) is tuple else (index,):
+        mask = type(i) is np.ndarray and i.dtype.kind == "b"
+        if not (mask or type(i) in (int, slice) or i is None or i is Ellipsis):
+            return True
+    return False
 
 
 @primitive(
@@ -261,33 +375,111 @@ def sum_(x, axis, keepdims):
     return np.add.reduce(x, axis, None, None, keepdims)
 
 
-def _mean_x(g, y, x, axis, keepdims):
-    return _sum_x(g / (x.size // g.size), y, x, axis, keepdims)
+def _mean_x(g, y, x, axis, keepdims, where):
+    if where is True:
+        return _sum_x(g / max(1, x.size // max(1, g.size)), y, x, axis, keepdims)
+    n = np.add.reduce(np.broadcast_to(where, x.shape), axis, x.dtype, None, keepdims)
+    return np.where(where, _sum_x(g / n, y, x, axis, keepdims), 0.0)
 
 
-@primitive(_mean_x, None, None)
-def mean(x, axis, keepdims):
+@primitive(_mean_x, None, None, None)
+def mean(x, axis, keepdims, where):
+    if where is not True or x.size == 0 or x.itemsize == 2:  # in the last case in float32
+        return np.mean(x, axis, keepdims=keepdims, where=where)
     y = np.add.reduce(x, axis, None, None, keepdims)
     return y / (x.size // y.size)
 
 
+def _deviation(x, axis, where):
+    """Return x - its mean, and the number of entries averaged.
+
+    An entry is subtracted first, so that the deviations of constant data are exactly 0.
+    """
+    x = x - np.minimum.reduce(plain(x), axis, None, None, True, np.inf, where)
+    total = np.add.reduce(x, axis, keepdims=True, where=where)
+    if where is True:
+        n = x.dtype.type(max(1, x.size // max(1, total.size)))
+        return x - total / n, n
+    n = np.add.reduce(np.broadcast_to(where, x.shape), axis, x.dtype, None, True)
+    return np.where(where, x - total / np.maximum(n, 1.0), 0.0), n
+
+
+def _unit(x, axis):
+    """Return x / ‖x‖₂, and 0 for x = 0; scale x first where squares overflow or underflow."""
+    square = np.add.reduce(x * x, axis, keepdims=True)
+    if np.count_nonzero((square > 1e-30) & np.isfinite(square)) == square.size:
+        return x / np.sqrt(square)
+    scale = np.maximum.reduce(np.abs(plain(x)), axis, None, None, True, 0.0)
+    zero = scale == 0
+    x = x / np.where(zero, 1.0, scale)
+    square = np.where(zero, 1.0, np.add.reduce(x * x, axis, keepdims=True))
+    return np.where(zero, 0.0, x / np.sqrt(square))
+
+
+def _var_x(g, y, x, axis, ddof, keepdims, where):
+    d, n = _deviation(x, axis, where)
+    d = _expand(g, x, axis, keepdims) * (d * np.divide(2.0, np.maximum(n - ddof, 0.0)))
+    return d if where is True else np.where(where, d, 0.0)
+
+
+def _std_x(g, y, x, axis, ddof, keepdims, where):
+    d, n = _deviation(x, axis, where)
+    d = _expand(g, x, axis, keepdims) * (_unit(d, axis) / np.sqrt(np.maximum(n - ddof, 0.0)))
+    return d if where is True else np.where(where, d, 0.0)
+
+
+@primitive(_var_x, None, None, None, None)
+def var(x, axis, ddof, keepdims, where):
+    return np.var(x, axis, ddof=ddof, keepdims=keepdims, where=where)
+
+
+@primitive(_std_x, None, None, None, None)
+def std(x, axis, ddof, keepdims, where):
+    return np.std(x, axis, ddof=ddof, keepdims=keepdims, where=where)
+
+
+def _norm_x(g, y, x, ord, axis, keepdims):
+    """Return g ∂‖x‖/∂x; for ord p, ∂‖x‖/∂x_i = sign x_i (|x_i|^p / Σ_j |x_j|^p)^(1 - 1/p)."""
+    g = _expand(g, x, axis, keepdims)
+    if ord in (None, 2, "fro"):
+        return g * _unit(x, axis)
+    scale = np.maximum.reduce(np.abs(plain(x)), axis, None, None, True, 0.0)
+    u = np.abs(x) / np.where(scale == 0, 1.0, scale)
+    zero = (u == 0) & (not 1 < ord < 2)  # orders from 1 to 2 have infinite second derivatives there
+    power = np.where(zero, 1.0, u) ** ord
+    total = np.sum(np.where(zero, 0.0 if ord > 0 else np.inf, power), axis, keepdims=True)
+    share = power / np.where(total == 0, 1.0, total)
+    return g * np.where(zero, 0.0, np.sign(x) * share ** (1.0 - 1.0 / ord))
+
+
+@primitive(_norm_x, None, None, None)
+def norm(x, ord, axis, keepdims):
+    """Return np.linalg.norm of vectors for ord None, 2, "fro" or p."""
+    return np.linalg.norm(x, ord, axis, keepdims)
+
+
 def _extremum_x(g, y, x, axis, keepdims):
     ties = x == _expand(y, x, axis, keepdims)
-    return _expand(g, x, axis, keepdims) * ties / np.add.reduce(ties, axis, g.dtype, None, True)
+    count = np.add.reduce(ties, axis, g.dtype, None, True)
+    return _masked(_expand(g, x, axis, keepdims) / np.maximum(count, 1.0), ties)
 
 
-@primitive(_extremum_x, None, None)
-def max_(x, axis, keepdims):
-    return np.maximum.reduce(x, axis, None, None, keepdims)
+def _extremum(ufunc):
+    return primitive(_extremum_x, None, None)(
+        lambda x, axis, keepdims: ufunc.reduce(x, axis, None, None, keepdims)
+    )
 
 
-@primitive(_extremum_x, None, None)
-def min_(x, axis, keepdims):
-    return np.minimum.reduce(x, axis, None, None, keepdims)
+max_, min_, nanmax, nanmin = map(_extremum, (np.maximum, np.minimum, np.fmax, np.fmin))
 
 
 def _logsumexp_x(g, y, x, axis, keepdims):
-    return _expand(g, x, axis, keepdims) * np.exp(x - _expand(y, x, axis, keepdims))
+    g, y = _expand(g, x, axis, keepdims), _expand(y, x, axis, keepdims)
+    if not np.count_nonzero(np.isinf(y)):
+        return g * np.exp(x - y)
+    even = (x == y) & np.isinf(y)  # equal infinite operands share, as for max
+    share = np.exp(np.where(even, 0.0, x) - np.where(even, 0.0, y))
+    return g * (share / np.sum(share, axis, keepdims=True))
 
 
 @primitive(_logsumexp_x, None, None)
@@ -298,6 +490,48 @@ def logsumexp(x, axis, keepdims):
 @primitive(lambda g, y, x, axis: np.flip(np.cumsum(np.flip(g, axis), axis), axis), None)
 def cumsum(x, axis):
     return np.cumsum(x, axis)
+
+
+def _prod_x(g, y, x, axis, keepdims):
+    """Return g times the product of the other factors, which may be zero."""
+    if x.size == 0:
+        return np.zeros(x.shape, x.dtype)
+    whole = axis is None or not x.ndim
+    axes = tuple(range(x.ndim)) if whole else normalize_axis_tuple(axis, x.ndim)
+    front = range(len(axes))
+    a = np.moveaxis(x, axes, front)
+    shape, kept = a.shape, a.shape[len(axes) :]
+    a = np.reshape(a, (-1, *kept))
+    one = np.ones((1, *kept), x.dtype)
+    before = np.cumprod(np.concatenate([one, a[:-1]]), 0)
+    after = np.cumprod(np.concatenate([one, a[:0:-1]]), 0)[::-1]
+    others = np.moveaxis(np.reshape(before * after, shape), front, axes)
+    return _expand(g, x, axis, keepdims) * others
+
+
+@primitive(_prod_x, None, None)
+def prod(x, axis, keepdims):
+    return np.multiply.reduce(x, axis, None, None, keepdims)
+
+
+def _cumprod_x(g, y, x, axis):
+    """Return (Π_{j<i} x_j) s_i with s_i = g_i + x_{i+1} s_{i+1}, in log₂ n steps of doubled length.
+
+    After each step s_i is the sum of the first k terms, and a_i = x_{i+1} ... x_{i+k}.
+    """
+    s, y, x = (np.moveaxis(a, axis, 0) for a in (g, y, x))
+    a, k = np.concatenate([x[1:], np.zeros_like(x[:1])]), 1
+    while k < len(x):
+        pad = np.zeros_like(a[:k])
+        s = s + a * np.concatenate([s[k:], pad])
+        a = a * np.concatenate([a[k:], pad])
+        k *= 2
+    return np.moveaxis(np.concatenate([np.ones_like(y[:1]), y[:-1]]) * s, 0, axis)
+
+
+@primitive(_cumprod_x, None)
+def cumprod(x, axis):
+    return np.cumprod(x, axis)
 
 
 # Linear algebra
@@ -339,19 +573,17 @@ def _matmul_b(g, y, a, b):
 RULES[np.matmul] = [_matmul_a, _matmul_b]
 
 
-def _einsum_operand(k, g, subscripts, *operands):
+def _einsum_operand(k, g, inputs, output, *operands):
     """Return the gradient of operand k: an einsum of g with the other operands.
 
     If an index has its full size in operand k only, an operand of ones restores it. If an index
     occurs twice in operand k, an identity matrix restores its second position.
     """
-    inputs, output = subscripts.split("->")
-    inputs = inputs.split(",")
     sizes = {}
     for letters, operand in zip(inputs, operands):
         for c, n in zip(letters, operand.shape):
             sizes[c] = n if sizes.get(c, 1) == 1 else sizes[c]
-    terms = [output] + inputs[:k] + inputs[k + 1 :]
+    terms = [output, *inputs[:k], *inputs[k + 1 :]]
     factors = [g, *operands[:k], *operands[k + 1 :]]
     unused = iter(set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") - set(sizes))
     wanted = ""
@@ -371,13 +603,12 @@ def _einsum_operand(k, g, subscripts, *operands):
     return np.einsum(",".join(terms) + "->" + wanted, *factors)
 
 
-@primitive()
-def einsum(subscripts, *operands):
-    """Return np.einsum of explicit subscripts, without ellipses."""
-    return np.einsum(subscripts, *operands)
+def einsum(inputs, output, *operands):
+    """Return np.einsum of explicit subscripts, one for each operand, without ellipses."""
+    return np.einsum(",".join(inputs) + "->" + output, *operands)
 
 
-RULES[einsum] = _Piece(1, _einsum_operand)
+RULES[einsum] = lambda g, y, *args: lambda i: _einsum_operand(i - 2, g, *args)
 
 
 def _transposed(a):
@@ -389,9 +620,19 @@ def inv(a):
     return np.linalg.inv(a)
 
 
+def _transposed_solve(a, g):
+    """Return a⁻ᵀ g for the derivative of solve."""
+    try:
+        return np.linalg.solve(_transposed(a), g)
+    except np.linalg.LinAlgError:
+        raise np.linalg.LinAlgError(
+            "np.linalg.solve has no derivative here: the matrix is singular to rounding"
+        ) from None
+
+
 @primitive(
-    lambda g, y, a, b: -(np.linalg.solve(_transposed(a), g) @ _transposed(y)),
-    lambda g, y, a, b: np.linalg.solve(_transposed(a), g),
+    lambda g, y, a, b: -(_transposed_solve(a, g) @ _transposed(y)),
+    lambda g, y, a, b: _transposed_solve(a, g),
 )
 def solve(a, b):
     """Return a⁻¹ b for matrices b, or stacks of them."""
@@ -420,11 +661,44 @@ def _as_matrices(g):
     return np.expand_dims(g, (-1, -2))
 
 
-@primitive(lambda g, y, a: _as_matrices(g * y) * _transposed(np.linalg.inv(a)))
+def _minors(a):
+    """Return (-1)^(i+j) times the determinant of a without row i and column j."""
+    n = range(a.shape[-1])
+    others = np.array([[j for j in n if j != i] for i in n], int)
+    rows = [a[..., others[i, None, :, None], others[:, None, :]] for i in n]
+    rows = [row[..., 0, 0] if len(n) == 2 else np.linalg.det(row) for row in rows]
+    return np.stack(rows, -2) * (-1.0) ** np.add.outer(n, n).astype(a.dtype)
+
+
+def _cofactors(y, a):
+    """Return ∂(det a)/∂a: det(a) a⁻ᵀ, or from the minors where that is not accurate.
+
+    It is not if a is singular. If a is small, only the minors give each entry its own digits.
+    """
+    if a.shape[-1] <= 4:
+        return _minors(a) if a.size else a
+    size = np.abs(plain(y))
+    bad = ~((size >= np.finfo(a.dtype).tiny) & (size < np.inf))
+    safe = np.where(_as_matrices(bad), np.eye(a.shape[-1], dtype=a.dtype), a)
+    regular = _as_matrices(np.where(bad, 0.0, y)) * _transposed(np.linalg.inv(safe))
+    if not np.count_nonzero(bad):
+        return regular
+    return np.where(_as_matrices(bad), record(scatter, _minors(a[bad]), bad, a.shape), regular)
+
+
+@primitive(lambda g, y, a: _as_matrices(g) * _cofactors(y, a))
 def det(a):
     return np.linalg.det(a)
 
 
-@primitive(lambda g, y, a: _as_matrices(g) * _transposed(np.linalg.inv(a)))
+def _logabsdet_a(g, y, a):
+    if np.any(np.isinf(plain(y))):
+        raise np.linalg.LinAlgError(
+            "np.linalg.slogdet of a singular matrix is -inf and has no derivative"
+        )
+    return _as_matrices(g) * _transposed(np.linalg.inv(a))
+
+
+@primitive(_logabsdet_a)
 def logabsdet(a):
     return np.linalg.slogdet(a)[1]

@@ -9,55 +9,15 @@ from worlds import SEEDS
 
 from algorithms.exact.lqr import LQR
 from algorithms.exact.mdp import FiniteMDP
-
-KINDS = ("continuing", "unsure", "proper", "layered")
-WEIGHTS = st.sampled_from((0.0, 1e-9, 1e-3, 1.0)) | st.floats(0, 1)
+from npgrad.testing import distributions, finite_mdps
 
 
 @st.composite
-def distributions(draw, shape):
-    """An array whose last axis holds distributions: spread, nearly or wholly deterministic."""
-    weights = draw(arrays(float, shape, elements=WEIGHTS))
-    sure = draw(arrays(int, shape[:-1], elements=st.integers(0, shape[-1] - 1)))
-    np.put_along_axis(weights, sure[..., None], 1.0, axis=-1)
-    return weights / weights.sum(-1, keepdims=True)
-
-
-@st.composite
-def mdps(draw, kinds=KINDS):
-    """A FiniteMDP of 1-5 nonterminal states in any order among 0-2 terminal ones, 1-4 actions.
-
-    continuing  no terminal state                             0 <= γ <= 0.99
-    unsure      0-2 terminal states, which may never come     0 <= γ <= 0.99
-    proper      every step ends the episode with Pr >= 0.1    γ = 1 too
-    layered     states come in one order: at most 5 steps     γ = 1 too
-    """
-    kind = draw(st.sampled_from(kinds))
-    N, A = draw(st.integers(1, 5)), draw(st.integers(1, 4))
-    ended = draw(st.integers(*{"continuing": (0, 0), "unsure": (0, 2)}.get(kind, (1, 2))))
-    S = N + ended
-    P = draw(distributions((S, A, S)))
-    if kind == "proper":
-        P = 0.9 * P + 0.1 * np.eye(S)[S - 1]
-    if kind == "layered":
-        P = np.where(np.triu(np.ones((S, S)), 1)[:, None] > 0, P, 0)
-        P[..., S - 1] += P.sum(-1) == 0
-        P /= P.sum(-1, keepdims=True)
-    r = draw(arrays(float, draw(st.sampled_from(((S, A), (S, A, S)))), elements=st.floats(-5, 5)))
-    p0 = np.append(draw(distributions((N,))), np.zeros(ended))
-    gamma = draw(
-        st.just(0.0) | st.floats(0, 0.99) | st.just(1.0 if kind in ("proper", "layered") else 0.9)
-    )
-    order = np.array(draw(st.permutations(range(S))))
-    observation = draw(st.none() | arrays(int, S, elements=st.integers(0, S)))
-    return FiniteMDP(
-        P[np.ix_(order, range(A), order)],
-        r[np.ix_(order, range(A), order)] if r.ndim == 3 else r[order],
-        p0[order],
-        gamma,
-        (np.arange(S) >= N)[order],
-        observation,
-    )
+def mdps(draw, **options):
+    """Draw a FiniteMDP, also with observations that several states share."""
+    data = draw(finite_mdps(**options))
+    observation = st.none() | arrays(int, len(data.p0), elements=st.integers(0, len(data.p0)))
+    return FiniteMDP(*data, draw(observation))
 
 
 def policies(mdp):

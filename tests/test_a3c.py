@@ -167,7 +167,8 @@ def test_train__segments_of_one_step_are_the_one_step_actor_critic(network, d, g
         dv = times(v_hat, np.ones(1))
         dlogpi = times(pi, actor_critic.gradient(h, policy.head, drawn[-1]))
         one = SimpleNamespace(I=1.0, theta=theta, w=w, optimizer_steps=0,
-                              theta_statistics=np.empty(0), w_statistics=np.empty(0))  # fmt: skip
+                              theta_statistics=np.empty((0, n)),
+                              w_statistics=np.empty((0, len(w))))  # fmt: skip
         actor_critic.one_step(box, one, r, v[0], 0.0 if terminated else v2[0], dv, dlogpi)
         np.testing.assert_allclose(state.theta, np.append(theta, w), rtol=1e-9, atol=1e-10)
 

@@ -1,8 +1,12 @@
 """Distributions at h: explicit = tape = numbers, and the laws of a distribution."""
 
+import copy
 import itertools
+import math
+import pickle
 import re
 from decimal import Decimal, localcontext
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +17,7 @@ from hypothesis.extra.numpy import arrays
 from npgrad import (
     Gaussian,
     Head,
+    Product,
     Softmax,
     check_gradient,
     complex_step,
@@ -138,10 +143,105 @@ def test_distributions__refuse_other_shapes_of_actions(kind, data):
                     method(np.zeros(other, int))
 
 
+@ALL
+@given(data=st.data())
+def test_distributions__refuse_other_shapes_of_h_and_of_noise(kind, data):
+    """Nothing is broadcast: noise of one number would be the same for all."""
+    head, h, _ = data.draw(drawn(HEADS[kind]))
+    for shape in ((), (head.size + 1,), (3, head.size - 1), (*h.shape, 1), (*h.shape, 1, 2)):
+        if shape[-1:] != (head.size,):
+            with pytest.raises(ValueError, match=re.escape(f"h of shape {shape}: must ")):
+                head(np.zeros(shape))
+    noise, pi = head.noise(np.random.default_rng(0), 2), head(h)
+    for shape in ((1,), (), (2, *h.shape), h.shape[1:], (*noise.shape[1:], 1)):
+        if np.zeros(shape).shape != (*h.shape[:-1], *noise.shape[1:]):
+            with pytest.raises(ValueError, match=re.escape(f"noise of shape {shape}: must be")):
+                pi.sample(np.zeros(shape))
+
+
+def test_distributions__refuse_an_h_that_is_none_of_theirs():
+    """Without a head, too."""
+    for shape in ((), (2, 3, 4)):
+        with pytest.raises(ValueError, match=r"must be \(n,\) or \(k, n\)"):
+            Softmax(np.zeros(shape))
+    wrong = [(Gaussian, dict(), 1), (Gaussian, dict(), 3), (Gaussian, dict(spherical=True), 1)]
+    wrong += [(Product, dict(sizes=(2, 3)), n) for n in (4, 6)]
+    for distribution, options, n in wrong:
+        with pytest.raises(ValueError, match=r"h of shape \(2, .\): must hold"):
+            distribution(np.zeros((2, n)), **options)
+    with pytest.raises(ValueError, match="sigma = 'tanh'"):
+        Gaussian(np.zeros(4), "tanh")
+    with pytest.raises(ValueError, match="q of shape"):
+        Softmax(np.zeros((2, 3))).mean_gradient(np.zeros(3))
+
+
+WRONG = st.sampled_from((-1, 1.0, True, np.True_, None, "a", 1j)) | st.integers(-5, -2)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "product"])
+@given(data=st.data(), wrong=WRONG | st.none(), beyond=st.integers(0, 3))
+def test_softmaxes__refuse_a_number_of_no_action(kind, data, wrong, beyond):
+    """Alone or among others: negative ones are not counted from the end."""
+    head, h, a = data.draw(drawn(HEADS[kind]))
+    actions = np.array(a, object)
+    wrong = head.size + beyond if wrong is None else wrong
+    actions[data.draw(st.sampled_from(list(np.ndindex(actions.shape))))] = wrong
+    actions = np.array(actions.tolist()) if actions.ndim else wrong
+    if isinstance(wrong, (bool, np.bool)) and np.ndim(actions):
+        actions = actions.astype(bool)
+    for method in (head(h).log_prob, head(h).score):
+        with pytest.raises((TypeError, IndexError), match=r"must be|out of bounds"):
+            method(actions)
+
+
+@ALL
+@given(data=st.data(), dtype=st.sampled_from((np.int8, np.uint8, np.int64, bool)))
+def test_distributions__of_integers_are_those_of_floats(kind, data, dtype):
+    head, h, a = data.draw(drawn(HEADS[kind], scale=3.0))
+    h = np.abs(h).astype(dtype)
+    for found, expected in zip(values(head, h, a), values(head, h.astype(float), a)):
+        assert np.array_equal(found, expected) and np.asarray(found).dtype == expected.dtype
+
+
+@ALL
+@given(data=st.data(), h_dtype=st.sampled_from((np.float32, float)))
+def test_distributions__compute_in_the_precision_of_h(kind, data, h_dtype):
+    """Whatever the precision of actions and of noise is."""
+    head, h, a = data.draw(drawn(HEADS[kind]))
+    noise = head.noise(np.random.default_rng(0), len(h) if h.ndim == 2 else 1)
+    noise, h = noise if h.ndim == 2 else noise[0], h.astype(h_dtype)
+    for dtype in (np.float32, float):
+        other = a.astype(dtype) if head.action and kind != "product" else a
+        for found in values(head, h, other)[:4]:
+            assert found.dtype == h_dtype
+        sample = head(h).sample(noise.astype(dtype))
+        assert sample.dtype == (h_dtype if other.dtype == dtype else int)
+        close(sample, head(h.astype(float)).sample(noise), np.float32)
+
+
+@ALL
+@given(data=st.data(), copied=st.sampled_from((copy.deepcopy, pickle.dumps)), seed=SEEDS)
+def test_heads__can_be_copied_and_pickled(kind, data, copied, seed):
+    head, h, a = data.draw(drawn(HEADS[kind]))
+    other = copied(head)
+    other = pickle.loads(other) if isinstance(other, bytes) else other
+    for found, expected in zip(values(other, h, a), values(head, h, a)):
+        assert np.array_equal(found, expected)
+    noise = [each.noise(np.random.default_rng(seed), 2) for each in (head, other)]
+    assert np.array_equal(*noise) and other.action == head.action
+
+
+@pytest.mark.parametrize("make", [softmax, gaussian, product])
+@given(size=st.sampled_from((0, -1, 2.0, True, None, "2", [0], [2, -1], [2.0], [])))
+def test_heads__are_of_whole_numbers(make, size):
+    with pytest.raises(ValueError):
+        make(size)
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @ALL
 @given(bad=st.sampled_from((np.nan, INF, None)), data=st.data())
-def test_sample__refuses_where_h_gives_no_action(kind, bad, data):
+def test_distributions__have_neither_sample_nor_mode_where_h_gives_no_action(kind, bad, data):
     """One entry that is not finite, in any state; or a state in which no action exists (None)."""
     head, h, _ = data.draw(drawn(HEADS[kind]))
     noise = head.noise(np.random.default_rng(0), len(h) if h.ndim == 2 else 1)
@@ -150,8 +250,10 @@ def test_sample__refuses_where_h_gives_no_action(kind, bad, data):
         h[at] = -INF
     else:
         (h[at] if h.ndim == 2 else h)[data.draw(st.integers(0, head.size - 1))] = bad
-    with pytest.raises(FloatingPointError, match="theta has diverged"):
-        head(h).sample(noise if h.ndim == 2 else noise[0])
+    pi = head(h)
+    for method in (pi.mode, lambda: pi.sample(noise if h.ndim == 2 else noise[0])):
+        with pytest.raises(FloatingPointError, match="theta has diverged"):
+            method()
 
 
 @ALL
@@ -168,6 +270,9 @@ def test_head__refuses_a_distribution_that_lacks_a_method():
     lacking = type("Lacking", (), {name: None for name in ("log_prob", "score", "entropy")})
     with pytest.raises(TypeError, match="Lacking: must have a method entropy_gradient"):
         Head(lacking, 2, None)
+    for other in (lambda h: lacking(), partial(lambda h, made: made, made=lacking())):
+        with pytest.raises(TypeError, match="Lacking: must have a method entropy_gradient"):
+            Head(other, 2, None)
     assert isinstance(Head(lambda h: Softmax(h), 2, None)(np.zeros(2)), Softmax)
 
 
@@ -377,25 +482,47 @@ def test_gaussian__density_is_the_normal_density(case):
     np.testing.assert_allclose(np.exp(head(h).log_prob(a)), density, rtol=1e-10)
 
 
-@given(st.booleans(), st.floats(-1e3, 1e3), st.floats(-3, 3))
-def test_gaussian__is_exact_for_extreme_omega(spherical, omega, z):
-    """Softplus: ln σ = ½ ln ln(1 + e^ω) and its slope, against 500 digits."""
-    pi = Gaussian(np.array([0.25, omega]), "softplus", spherical)
+OMEGAS = st.floats(-1e3, 1e3) | st.sampled_from((710.0, -710.0, -746.0, -1420.0, 1e6, -1e6))
+OFFSETS = st.sampled_from((0.0, 1.0)) | st.builds(
+    lambda x, k: x * 10.0**k, st.floats(-9, 9), st.integers(-307, 300)
+)
+
+
+@pytest.mark.parametrize("sigma", ["exp", "softplus"])
+@given(OMEGAS, OFFSETS, st.booleans(), st.sampled_from((float, np.float32)))
+def test_gaussian__is_exact_at_extreme_omega(sigma, omega, a, spherical, dtype):
+    """And any distance from the mean, 0 too: against Decimals. What is too large for dtype is inf;
+    ln σ of softplus is rounded, and z by as much."""
+    info, h = np.finfo(dtype), np.array([0.0, omega], dtype)
+    a = np.clip([a], 0.1 * float(info.min), 0.1 * float(info.max)).astype(dtype)
     with localcontext() as context:
-        context.prec = 500
-        e = Decimal(omega).exp()
-        softplus = (1 + e).ln()
-        log_sigma = float(softplus.ln() / 2)
-        slope = float(e / (1 + e) / softplus / 2)
-    np.testing.assert_allclose(pi.entropy_gradient(), [0.0, slope], rtol=1e-11)
-    H = log_sigma + 0.5 * np.log(2 * np.pi * np.e)
-    assert abs(pi.entropy() - H) <= 1e-11 * (1 + abs(log_sigma))
-    a = pi.sample(np.array([z]))
-    log_prob = -0.5 * z * z - log_sigma - 0.5 * np.log(2 * np.pi)
-    rounding = EPS * 0.25 * np.exp(-log_sigma) * (1 + abs(z))  # of a = μ + σz, in units of σ
-    if rounding < 1e-6:
-        error = 1e-11 * (1 + abs(log_sigma)) + 8 * rounding * (1 + abs(z))
-        assert abs(pi.log_prob(a) - log_prob) <= error
+        context.prec = 60
+        e = Decimal(float(h[1])).exp()
+        log_sigma, slope = Decimal(float(h[1])), Decimal(1)
+        if sigma == "softplus":
+            softplus = (1 + e).ln() if omega > -100 else e
+            log_sigma, slope = softplus.ln() / 2, e / (1 + e) / softplus / 2
+        z = Decimal(float(a[0])) * (-log_sigma).exp()
+        log_prob = -z * z / 2 - log_sigma - Decimal(math.log(2 * math.pi) / 2)
+        exact = [log_prob, z * (-log_sigma).exp(), (z * z - 1) * slope, log_sigma, slope]
+        terms = [z * z + abs(log_sigma) + 1, abs(exact[1]), (z * z + 1) * slope,
+                 abs(log_sigma) + 2, slope]  # fmt: skip
+        relative = 32 * info.eps * (1 + abs(float(log_sigma)) * (sigma == "softplus"))
+    pi = Gaussian(h, sigma, spherical)
+    with np.errstate(over="ignore"):
+        found = [pi.log_prob(a), *pi.score(a), pi.entropy() - dtype(0.5 * np.log(2 * np.pi * np.e)),
+                 pi.entropy_gradient()[1]]  # fmt: skip
+        tape = (
+            grad(lambda h: Gaussian(h, sigma, spherical).log_prob(a))(h) if a == 0 else found[1:3]
+        )
+    for got, expected, size in zip((*found, *tape), exact + exact[1:3], terms + terms[1:3]):
+        assert got.dtype == dtype and not np.isnan(got)
+        if abs(expected) < Decimal(0.4 * float(info.max)):  # else z² may be inf
+            off = abs(float(got) - float(expected))
+            assert off <= relative * float(size) + 4 * float(info.tiny)
+        else:
+            assert abs(got) > 0.3 * float(info.max) and (got > 0) == (expected > 0)
+    assert not pi.entropy_gradient()[0]
 
 
 def test_gaussian__has_one_omega_per_dimension_or_one_in_all():

@@ -1,11 +1,11 @@
-"""Alignment, parts, small numbers."""
+"""Alignment, minima, small numbers."""
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
+from hypothesis.extra.numpy import array_shapes, arrays
 
-from npgrad.memory import aligned, aligned_copy, flush, parts
+from npgrad.memory import aligned, aligned_copy, flush, smallest
 
 
 @given(st.integers(1, 50), st.sampled_from((np.float32, np.float64)))
@@ -24,12 +24,11 @@ def test_aligned_copy__is_a_copy_that_begins_at_a_cache_line(x, dtype):
     assert not np.shares_memory(copy, x) and (x.size == 0 or copy.ctypes.data % 64 == 0)
 
 
-@given(st.integers(0, 40), st.integers(1, 9))
-def test_parts__are_every_entry_once(n, size):
-    theta = np.arange(n)
-    pieces = [theta[part] for part in parts(theta, size)]
-    assert np.array_equal(np.concatenate([[], *pieces]), theta)
-    assert all(len(piece) <= size for piece in pieces)
+@given(
+    arrays(st.sampled_from((float, np.float32, int, bool)), array_shapes(min_dims=0, min_side=0))
+)
+def test_smallest__is_the_minimum(x):
+    assert np.array_equal(smallest(x), x.min() if x.size else np.inf, equal_nan=x.dtype.kind == "f")
 
 
 @given(st.sampled_from((np.float32, np.float64)))

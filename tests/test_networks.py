@@ -1,5 +1,8 @@
 """Models are their formulas; networks are their models, and backward is the derivative."""
 
+import copy
+import pickle
+from decimal import Decimal, localcontext
 from typing import NamedTuple
 from unittest import mock
 
@@ -207,8 +210,8 @@ def close_gradients(net, case, rows=slice(None)):
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
 def test_network__backward_is_the_tapes(kind, data):
-    """At parameters changed in place, after other passes, also where the inputs were changed since:
-    nothing but d_theta is written."""
+    """At parameters changed in place, after other passes, also where the inputs and what `forward`
+    returned were changed since: nothing but d_theta is written."""
     case = data.draw(cases(kind))
     dtype, d_theta = case.theta.dtype, np.full_like(case.theta, np.nan)
     theta = np.abs(case.theta[::-1]) + dtype.type(0.1)
@@ -217,7 +220,9 @@ def test_network__backward_is_the_tapes(kind, data):
     net.backward(case.g + 1)[:] = np.nan
     theta[:] = case.theta
     inputs = case.inputs()
-    close(net.forward(**inputs), case.y(case.theta), dtype)
+    y = net.forward(**inputs)
+    close(y, case.y(case.theta), dtype)
+    y[...] = np.nan
     for name in {"x", "u"} & inputs.keys():
         inputs[name][...] = 0
     close_gradients(net, case)
@@ -276,11 +281,19 @@ def test_network__refuses_rows_and_shapes_that_do_not_fit(kind, data):
         d = case.model.second
         wrong += [{"u": None}] * bool(d)
         wrong += [{"u": np.ones(shape)} for shape in ((k, d + 1), (k + 1, d), (d + 1,))]
-    bad = np.concatenate([g, g[:1]]), np.concatenate([g, g[:, :1]], 1), g[:, 1:], g[..., None]
+    bad = [np.concatenate([g, g[:1]]), np.concatenate([g, g[:, :1]], 1), g[:, 1:], g[..., None]]
+    bad += (
+        [g.ravel()] * (k > 1)
+        + [g.T] * (k != len(g.T))
+        + [g[:-1]] * (case.minibatch and bool(case.model.normed))
+    )
+    bad += [g + 0j, g.astype(str), np.array(1.0)]
+    wrong += [{"x": x + 0j}, {"x": x.astype(str)}]
+    wrong += [] if case.u is None else [{"u": case.u + 0j}]
 
     def refuses():
         for other in wrong:
-            with pytest.raises(ValueError):
+            with pytest.raises((ValueError, TypeError), match=r"must |only|none|several|shape"):
                 net.forward(**inputs | other)
 
     refuses()
@@ -290,18 +303,142 @@ def test_network__refuses_rows_and_shapes_that_do_not_fit(kind, data):
     before = net.backward(g).copy()
     refuses()
     for other in bad:
-        with pytest.raises(ValueError):
+        with pytest.raises((ValueError, TypeError), match=r"must|only"):
             net.backward(other)
+    for j in (-1, k + 1):
+        with pytest.raises(ValueError, match="rows went forward"):
+            net.outputs(j)
     assert np.array_equal(net.backward(g), before)
 
 
-@given(st.integers(1, 3), st.integers(1, 3), st.booleans())
-def test_network__refuses_an_index_beyond_the_last(n, m, bias):
-    model = linear(n, m, bias=bias, one_hot=True)
-    net = at(model, np.zeros(model.layout.size))
-    for x in (np.intp(n), np.array([0, n])):
-        with pytest.raises(IndexError):
-            net.forward(x)
+@given(mlps("one_hot"), st.integers(0, 3), SEEDS)
+def test_one_hot__refuses_an_index_of_no_input(model, beyond, seed):
+    """Negative ones are not counted from the end, numbers with a point are not cut off."""
+    rng, n = np.random.default_rng(seed), model.sizes[0]
+    theta, g = parameters(rng, model), rng.normal(size=(2, model.sizes[-1]))
+    net, u = at(model, theta), np.zeros((2, model.second)) if model.second else None
+    net.forward(rng.integers(n, size=2), u=u)
+    before = net.backward(g).copy()
+    for wrong in (-1 - beyond, n + beyond):
+        for x, v in ((np.array([0, wrong]), u), (wrong, u if u is None else u[0])):
+            for f in (net.forward, lambda x, u: model(theta, x, u)):
+                with pytest.raises(IndexError, match=f"must be from 0 to {n - 1}"):
+                    f(x, u=v)
+    for x in (np.zeros(2), np.zeros(2, bool), 0.0):
+        with pytest.raises(TypeError, match="must be integers"):
+            net.forward(x, u=u)
+    assert np.array_equal(net.backward(g), before)
+
+
+@pytest.mark.parametrize("kind", KINDS[:4])
+@given(data=st.data())
+def test_mlp__broadcasts_none_of_its_inputs(kind, data):
+    case = data.draw(cases(kind, dtypes=st.just(np.float64)))
+    model, inputs, x, k = case.model, case.inputs(), case.x, len(case.x)
+    x = np.eye(model.sizes[0])[x] if model.one_hot else x
+    wrong = [{"x": x[..., :0]}, {"x": 1.0}, {"x": np.concatenate([x, x[:, :1]], 1)}]
+    wrong += [{"x": x[..., :1]}] * (model.sizes[0] > 1) + [{"u": np.zeros((k, model.second + 1))}]
+    if model.second:
+        wrong += [{"u": None}, {"u": case.u[0]}, {"u": case.u[:, :1].T}] * (k > 1)
+    wrong += [{"x": inputs["x"][0]}] * (case.minibatch and bool(model.normed))
+    for other in wrong:
+        with pytest.raises(ValueError, match="input of shape"):
+            model(case.theta, **inputs | other)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data(), dtypes=st.permutations((np.float32, np.float64, np.int8)))
+def test_network__mixes_precisions_as_the_tape_does(kind, data, dtypes):
+    """θ of one, inputs and gradients of another, or integers: gradients have θ's."""
+    case = data.draw(cases(kind, dtypes=st.just(np.float32)))
+    theta_dtype, x_dtype, g_dtype = dtypes
+    if theta_dtype is np.int8:
+        with pytest.raises(TypeError, match="theta of int8: must be an array of float"):
+            at(case.model, case.theta.astype(np.int8))
+        return
+    assume(not case.minibatch)  # integers might have no variance
+    cast = lambda x, dtype: x if x.dtype.kind == "i" else (2 * x).astype(dtype)
+    inputs = {name: cast(x, x_dtype) for name, x in case.inputs().items()}
+    theta, g = case.theta.astype(theta_dtype), cast(case.g, g_dtype)
+    net = at(case.model, theta)
+    net.forward(**inputs)
+    back = {name: x.astype(getattr(case, name).dtype) for name, x in inputs.items()}
+    case = case._replace(theta=theta, g=g.astype(float), **back)
+    d_theta, *d_u = case.gradients()
+    close(net.backward(g), d_theta, np.float32)
+    assert net.d_theta.dtype == theta_dtype
+    for d in d_u:
+        close(net.backward_u(g), d, np.float32)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+def test_at__refuses_other_parameters(kind, data):
+    case = data.draw(cases(kind))
+    model, theta = case.model, case.theta
+    other = np.float32 if theta.dtype == float else np.float64
+    for wrong in (theta.astype(int), theta + 0j, theta.tolist()):
+        with pytest.raises(TypeError, match=r"^theta of .*: must be an array of floats$"):
+            at(model, wrong)
+    for wrong in (theta[:-1], theta[None], np.append(theta, theta[:1])):
+        with pytest.raises(ValueError, match=r"^theta of shape .*: must be "):
+            at(model, wrong)
+    for wrong in (theta.astype(other), theta.astype(int), theta.tolist()):
+        with pytest.raises(TypeError, match=r"^d_theta of .*: must be an array of float"):
+            at(model, theta, wrong)
+    for wrong in (theta, theta[::-1], theta[:-1].copy(), theta[None].copy()):
+        with pytest.raises(ValueError, match=r"^d_theta "):
+            at(model, theta, wrong)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data(), copied=st.sampled_from((copy.deepcopy, pickle.dumps)))
+def test_network__a_copy_is_at_a_copy_of_theta(kind, data, copied):
+    """Without rows. Neither sees what happens to the other."""
+    case = data.draw(cases(kind))
+    net = at(case.model, case.theta)
+    net.forward(**case.inputs())
+    before = net.backward(case.g).copy()
+    other = copied((net, net.theta, case.model))
+    other, theta, model = pickle.loads(other) if isinstance(other, bytes) else other
+    with pytest.raises(ValueError, match="only 0 rows went forward"):
+        other.backward(case.g)
+    assert other.theta is theta and model.layout == case.model.layout
+    theta *= 0.5
+    halved = case._replace(theta=theta)
+    close(other.forward(**case.inputs()), halved.y(theta), theta.dtype)
+    close(other.backward(case.g), halved.gradients()[0], theta.dtype)
+    close(net.backward(case.g), before, theta.dtype)
+    assert np.array_equal(case.theta, 2 * theta)
+
+
+SLOPES = {
+    "tanh": lambda z: 4 * (-2 * abs(z)).exp() / (1 + (-2 * abs(z)).exp()) ** 2,
+    "softplus": lambda z: 1 / (1 + (-z).exp()),
+    "elu": lambda z: min(z, Decimal(0)).exp(),
+}
+
+
+@pytest.mark.parametrize("activation", [*SLOPES, "output"])
+@given(st.lists(st.floats(-360, 360), min_size=1, max_size=3), DTYPES)
+def test_slopes__are_exact_where_their_function_is_saturated(activation, z, dtype):
+    """∂y/∂W¹ of x = 1 is f'(W¹), to a relative eps^0.6 at least: near its limit y says nothing of
+    f'. Below the normal numbers, to the least of them."""
+    info, z = np.finfo(dtype), np.array(z, dtype)
+    if activation == "output":
+        model = mlp((1, len(z)), output="tanh", bias=False)
+        theta = z
+    else:
+        model = mlp((1, len(z), 1), activation, bias=False)
+        theta = np.append(z, np.ones_like(z))
+    net = at(model, theta)
+    net.forward(np.ones((2, 1), dtype))
+    d = net.backward(np.ones((2, model.sizes[-1]), dtype))[: len(z)] / 2
+    with localcontext() as context:
+        context.prec = 60
+        f = SLOPES["tanh" if activation == "output" else activation]
+        expected = [float(f(Decimal(float(each)))) for each in z]
+    np.testing.assert_allclose(d, expected, rtol=4 * float(info.eps) ** 0.6, atol=float(info.tiny))
 
 
 @given(st.permutations([np.intp, np.float32, np.float64]), SEEDS)
@@ -352,6 +489,25 @@ def test_actor_critic__is_its_model_along_a_rollout(trunk, data):
         given_g = g.copy()
         close(net.backward(g[:, :m], g[:, m]), pullback(wide(g)), dtype)
         assert np.array_equal(g, given_g)
+
+
+@pytest.mark.parametrize("trunk", ("shared", "separate"))
+@given(st.integers(1, 3), st.integers(1, 2), st.integers(1, 3), DTYPES)
+def test_actor_critic__refuses_gradients_and_rows_that_do_not_fit(trunk, n, m, k, dtype):
+    model = mlp((n, m + 1)) if trunk == "shared" else beside(mlp((n, m)), mlp((n, 1)))
+    net = ActorCritic(model, np.ones(model.layout.size, dtype))
+    S, g_h, g_v = np.ones((k + 1, n)), np.ones((k, m)), np.ones(k)
+    net.act(S[:k])
+    for rows, j in ((S[:-2], k), (S, -1), (S, k + 2), (S[:0], k)):
+        with pytest.raises(ValueError, match=r"must be|rows"):
+            net.evaluate(rows, j)
+    net.evaluate(S, k)
+    for wrong in ((g_h, np.ones(k + 1)), (g_h, g_v[:, None]), (g_h[0], g_v[0]), (g_h[:, :0], g_v)):
+        with pytest.raises(ValueError, match="must be"):
+            net.backward(*wrong)
+    other = pickle.loads(pickle.dumps(net))
+    other.theta[:] = 0.0
+    assert not other.act(S).any() and net.act(S).all()
 
 
 # the models
@@ -482,6 +638,18 @@ def test_beside__is_two_models_of_one_input(one, seed):
     close(nets[0].backward(g), np.concatenate(parts))
 
 
+def test_beside__refuses_models_of_different_inputs():
+    with pytest.raises(ValueError, match="inputs of both must have 0 axes"):
+        beside(linear(2, 1, one_hot=True), linear(2, 1))
+
+
+def test_linear_preferences__refuse_features_that_are_none():
+    model = linear_preferences(3)
+    for theta, x in ((np.ones(3), 2.0), (np.ones(3), np.ones(3)), (np.ones(1), np.ones((4, 3)))):
+        with pytest.raises(ValueError, match=r"must be|needs"):
+            model(theta, x)
+
+
 def test_beside__takes_models_that_do_not_state_their_axes():
     one = Own(mlp((2, 3)))
     assert at(beside(one, one), np.zeros(18)).forward(np.zeros((4, 2))).shape == (4, 6)
@@ -503,6 +671,8 @@ def test_softplus__is_exact_on_both_sides(x):
 @pytest.mark.parametrize(
     "options, match",
     [(dict(sizes=(3,)), "sizes"), (dict(sizes=(3, 0, 1)), "sizes"), (dict(at=3), "at = 3"),
+     (dict(sizes=(2.5, 1)), "sizes = "), (dict(sizes=(3, True)), "sizes = "),
+     (dict(sizes=3), "sizes = "), (dict(at=1.0), "at = 1.0"), (dict(second=1.5), "second = 1.5"),
      (dict(at=0), "at = 0"), (dict(activation="sin"), "activation = 'sin'"),
      (dict(output="relu"), "output = 'relu'"), (dict(second=-1), "second = -1"),
      (dict(one_hot=True, second=1, at=1), "at = 1")],
@@ -592,5 +762,36 @@ def test_minibatch__rows_share_no_second_input(case):
 
 def test_minibatch__is_not_one_input_alone():
     model = mlp((3, 1), batch_norm=True)
-    with pytest.raises(ValueError, match="minibatch"):
-        at(model, model.init(np.random.default_rng(0))).forward(np.zeros(3), minibatch=True)
+    theta = model.init(np.random.default_rng(0))
+    for x in (np.zeros(3), np.zeros((2, 4, 3))):
+        with pytest.raises(ValueError, match=r"minibatch|must be"):
+            at(model, theta).forward(x, minibatch=True)
+        with pytest.raises(ValueError, match="minibatch"):
+            model(theta, x, minibatch=True)
+
+
+@given(MINIBATCHES, st.integers(0, 2), st.integers(1, 3))
+def test_minibatch__goes_back_as_it_went_forward(case, more, fewer):
+    """All its rows, and no others: rows before it and, once others follow, its own are gone."""
+    model, k = case.model, len(case.x)
+    assume(model.normed)
+    net, inputs = at(model, case.theta), case.inputs() | {"minibatch": False}
+    net.forward(**inputs)
+    with pytest.raises(ValueError, match="row = "):
+        net.forward(**case.inputs(), row=k)
+    for _ in range(more):
+        net.forward(**inputs, row=net.filled)
+    net.forward(**case.inputs())
+    for g in (case.g[: max(1, k - fewer)], np.concatenate([case.g, case.g[:fewer]])):
+        with pytest.raises(ValueError, match="rows"):
+            net.backward(g)
+    close(net.backward(case.g), case.gradients()[0])
+    with pytest.raises(ValueError, match="row = "):
+        net.forward(**inputs, row=k)
+    rest = case._replace(minibatch=False)
+    net.forward(**rest.inputs(slice(1)))
+    with pytest.raises(ValueError, match="only 1 rows"):
+        net.backward(case.g)
+    with pytest.raises(ValueError, match="row = "):
+        net.forward(**inputs, row=2)
+    close(net.backward(case.g[:1]), rest.gradients(slice(1))[0])

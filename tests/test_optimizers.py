@@ -16,6 +16,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 RATES = st.floats(0.0, 1.0)
 DECAYS = st.floats(0.0, 0.99)
 EPSILONS = st.floats(1e-8, 1.0)
+INF = float("inf")
 
 
 def steps_of(optimizer, D, slots, step_size, **options):
@@ -111,7 +112,7 @@ def test_optimizers__change_their_statistics_in_place_only(name, D):
     m = optimizer.statistics(D[0])
     assert m.shape == (optimizer.slots, 3) and not m.any() and m.dtype == D.dtype
     shared = m.view()
-    step = optimizer.step(D[0] + 1.0, m, 1, 0.1)
+    step = optimizer.step(np.abs(D[0]) + 1.0, m, 1, 0.1)
     assert step.shape == (3,) and not np.shares_memory(step, m)
     assert np.array_equal(m, shared)
     assert optimizer.slots == 0 or shared.any()
@@ -169,21 +170,132 @@ def test_optimizers__statistics_do_not_decay_into_denormal_numbers(name, dtype):
     assert (m[:, 0] == 0.0).all() and (m[:, 1] > 0.0).all()
 
 
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+@given(D=VECTORS, data=st.data())
+def test_optimizers__refuse_memory_that_is_used_twice(name, D, data):
+    """Overlapping views too; nothing has changed then. Views that only interleave are right."""
+    optimizer, memory = OPTIMIZERS[name], np.arange(9.0)
+    d, m = memory[3:6], optimizer.statistics(memory[:3])
+    start = data.draw(st.integers(1, 5))
+    for out in (d, d[::-1], memory[start : start + 3], *m[:1]):
+        with pytest.raises(ValueError, match="out shares memory with"):
+            optimizer.step(d, m, 1, 0.1, out=out)
+    for shared in m[:1]:
+        with pytest.raises(ValueError, match="d shares memory with m"):
+            optimizer.step(shared, m, 1, 0.1)
+    with pytest.raises(ValueError, match="out shares memory with step_size"):
+        optimizer.step(D[0], m, 1, d, out=d)
+    assert np.array_equal(memory, np.arange(9.0)) and not m.any()
+    memory[:6:2] = D[0]
+    step = optimizer.step(D[0], m.copy(), 1, 0.1)
+    assert np.array_equal(optimizer.step(memory[:6:2], m, 1, 0.1, out=memory[1:7:2]), step)
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+@given(arrays(np.int8, 3), st.sampled_from((np.float32, np.float64)), RATES)
+def test_optimizers__compute_in_the_precision_of_the_statistics(name, d, dtype, step_size):
+    """Whatever d and the step size are: integers, single, double, lists."""
+    step, theta = OPTIMIZERS[name].step, np.zeros(3, dtype)
+    statistics, rate = OPTIMIZERS[name].statistics, dtype(step_size)
+    expected = step(d.astype(dtype), statistics(theta), 1, float(rate))
+    for given_d in (d, d.astype(np.float32), d.astype(float), d.tolist()):
+        for eta in (rate, float(rate), np.full(3, rate), np.full(3, float(rate)), [rate] * 3):
+            found = step(given_d, statistics(theta), 1, eta)
+            assert found.dtype == dtype
+            np.testing.assert_allclose(found, expected, rtol=4 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_optimizers__refuse_what_does_not_fit(name):
+    """Before the statistics change."""
+    optimizer, d = OPTIMIZERS[name], np.ones(3)
+    m = optimizer.statistics(d)
+    n, single, whole = optimizer.slots, np.zeros(3, np.float32), np.zeros(3, int)
+    values = [(d, m, t, 0.1) for t in (0, -1, float("nan"))]
+    values += [(x, m, 1, 0.1) for x in (d[:1], d[:2], d[None], d[0], np.ones((3, 1)))]
+    values += [(d, x, 1, 0.1) for x in (m[:, :1], np.ones((n + 1, 3)), np.ones(3))]
+    values += [(d, m, 1, eta) for eta in (d[:1], d[:2], d[None])]
+    values += [(d, m, 1, 0.1, out) for out in (d[:1].copy(), np.ones((1, 3)), single, whole)]
+    kinds = [(d, m.astype(int), 1, 0.1), (whole, m.astype(int), 1, 0.1), (d + 1j, m, 1, 0.1)]
+    kinds += [(d, m, 1, 1j), (d, m, 1, None), (np.array(["a"] * 3), m, 1, 0.1)]
+    for error, wrong in ((ValueError, values), (TypeError, kinds)):
+        for arguments in wrong:
+            out = {"out": arguments[4]} if len(arguments) == 5 else {}
+            with pytest.raises(error, match="must be"):
+                optimizer.step(*arguments[:4], **out)
+    assert not m.any()
+
+
+@pytest.mark.parametrize("step", [momentum, rmsprop, rmsprop_outside, adam])
+@given(st.sampled_from((-0.1, 1.0, 1.5, float("nan"))), st.sampled_from((0.0, -1.0, float("nan"))))
+def test_optimizers__refuse_settings_that_define_no_step(step, decay, eps):
+    names = ("beta1", "beta2") if step is adam else ("decay",)
+    wrong = [{name: decay} for name in names] + [{"eps": eps}] * (step is not momentum)
+    for options in wrong:
+        with pytest.raises(ValueError, match="must be"):
+            step(np.ones(3), np.zeros((1 + (step is adam), 3)), 1, 0.1, **options)
+
+
 @given(VECTORS, st.floats(0.0, 1.0), st.integers(1, 6))
 def test_soft_update__closed_form(D, tau, k):
     """k updates towards a fixed θ leave (1−τ)ᵏ of the distance; τ = 1 copies exactly."""
     target, theta = D[0].copy(), D[1].copy()
-    for i in range(k):
-        soft_update(target, theta, tau, np.empty(3) if i % 2 else None)
+    for _ in range(k):
+        soft_update(target, theta, tau)
     np.testing.assert_allclose(target, D[1] + (1 - tau) ** k * (D[0] - D[1]), atol=1e-12)
     assert np.array_equal(theta, D[1])
     soft_update(target, theta, 1.0)
     assert np.array_equal(target, theta)
 
 
-@given(VECTORS, st.floats(0.1, 20.0))
-def test_clip_norm__shortens_and_keeps_the_direction(D, limit):
-    d = D[0].copy()
-    norm = clip_norm(d, limit)
-    assert abs(norm - math.hypot(*D[0])) <= 1e-12 * (1 + norm)
-    np.testing.assert_allclose(d, D[0] * min(1.0, limit / max(norm, 1e-300)), rtol=1e-12)
+@given(arrays(np.int8, (2, 3)), st.floats(0.0, 1.0), st.permutations((np.float32, float, int)))
+def test_soft_update__is_right_in_any_precision_or_refuses(x, tau, dtypes):
+    target, theta = x[0].astype(dtypes[0]), x[1].astype(dtypes[1])
+    if dtypes[0] is int:
+        with pytest.raises(TypeError, match="theta_target of dtype int64: must be floating-point"):
+            soft_update(target, theta, tau)
+        return
+    soft_update(target, theta, tau)
+    assert target.dtype == dtypes[0]
+    eps = np.finfo(target.dtype).eps
+    np.testing.assert_allclose(target, x[0] + tau * (x[1] - x[0].astype(float)), atol=512 * eps)
+
+
+@given(st.sampled_from((-0.1, 1.1, float("nan"), float("inf"))))
+def test_soft_update__refuses_other_taus_and_shapes(tau):
+    with pytest.raises(ValueError, match="must be from 0 to 1"):
+        soft_update(np.zeros(3), np.zeros(3), tau)
+    for theta in (np.zeros(1), np.zeros((1, 3)), np.zeros(())):
+        with pytest.raises(ValueError, match="theta of shape"):
+            soft_update(np.zeros(3), theta, 1.0)
+
+
+EXPONENTS = {np.float32: st.integers(-37, 38), np.float64: st.integers(-307, 307)}
+
+
+@pytest.mark.parametrize("dtype", EXPONENTS)
+@given(data=st.data(), d=arrays(float, 3, elements=st.floats(-3, 3)))
+def test_clip_norm__shortens_and_keeps_the_direction(dtype, data, d):
+    """Also where squares overflow or underflow; a denormal number is off by a few of the least."""
+    info, least = np.finfo(dtype), 16 * float(np.finfo(dtype).smallest_subnormal)
+    d = (d * 10.0 ** data.draw(EXPONENTS[dtype])).astype(dtype)
+    limit = float(dtype(data.draw(st.floats(0.1, 3.0)) * 10.0 ** data.draw(EXPONENTS[dtype])))
+    clipped, exact = d.copy(), math.hypot(*d.tolist())
+    norm = clip_norm(clipped, limit)
+    assert abs(norm - exact) <= 8 * float(info.eps) * exact + least
+    expected = d.astype(float) / exact * limit if exact > limit else d
+    np.testing.assert_allclose(clipped, expected, rtol=16 * info.eps, atol=least)
+    assert clipped.dtype == dtype
+
+
+@given(st.sampled_from((0.0, -1.0, float("nan"))), st.sampled_from((INF, -INF, float("nan"))))
+def test_clip_norm__refuses_what_has_no_norm(limit, bad):
+    with pytest.raises(ValueError, match="limit = "):
+        clip_norm(np.ones(2), limit)
+    for d in (np.ones((2, 2)), np.ones(2, int), np.ones(2) + 0j, np.ones(())):
+        with pytest.raises(ValueError, match=r"must be floating-point and one vector"):
+            clip_norm(d, 1.0)
+    for d in (np.array([1.0, bad]), np.array([bad, 1e200]), np.array([1e30, bad], np.float32)):
+        with pytest.raises(FloatingPointError, match="the gradient is not finite"):
+            clip_norm(d, 1.0)
+    assert clip_norm(np.zeros(0), 1.0) == 0.0 and clip_norm(np.zeros(3), 1.0) == 0.0

@@ -1,6 +1,9 @@
 """Flat vectors and their named views."""
 
+import copy
+import keyword
 import math
+import pickle
 from multiprocessing.shared_memory import SharedMemory
 
 import numpy as np
@@ -97,3 +100,41 @@ def test_layout__refuses_vectors_that_do_not_fit():
         layout.flatten(W=0.0)
     with pytest.raises(IndexError, match="entry 9"):
         layout.name_of(9)
+    with pytest.raises(TypeError, match="parameters of type list"):
+        layout.views([0.0] * 9)
+    for name, wrong in (("W", np.zeros(3)), ("W", np.zeros((3, 2))), ("b", np.zeros((1, 3)))):
+        with pytest.raises(ValueError, match=f"{name} of shape .*: must be"):
+            layout.flatten(**{"W": 0.0, "b": 0.0, name: wrong})
+
+
+@given(st.integers(0, 5), st.sampled_from((int, np.int64, np.uint8)), st.booleans())
+def test_layout__takes_a_number_for_a_vector_and_any_integers(n, kind, several):
+    shape = [kind(n), kind(2)] if several else kind(n)
+    assert Layout(self=shape) == Layout(self=(n, 2) if several else (n,))
+    assert Layout(self=np.array(shape)).size == (2 * n if several else n)
+    assert Layout().size == 0 and Layout().views(np.zeros(0)) == ()
+
+
+@given(st.sampled_from((-1, (2, -1), 2.0, (2.0, 3), True, (True, 3), None, "23", ((2, 3),), 1j)))
+def test_layout__names_a_shape_that_is_none(shape):
+    with pytest.raises(ValueError, match=r"^W = .*: must be integers of at least 0$"):
+        Layout(b=2, W=shape)
+
+
+@given(st.sampled_from(keyword.kwlist) | st.sampled_from(("_x", "a b", "", "1a", "x.y")))
+def test_layout__names_a_name_that_is_none(name):
+    with pytest.raises(ValueError, match=f"'{name}'"):
+        Layout(**{name: 2})
+
+
+@given(SHAPES, st.sampled_from((copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x)))))
+def test_layout__a_copy_is_equal_and_has_views_of_its_own(shapes, copied):
+    """Also if θ, whose views are known, is copied beside it."""
+    layout = layout_of(shapes)
+    theta = np.zeros(layout.size)
+    views = layout.views(theta)
+    other, other_theta = copied((layout, theta))
+    assert other == layout and repr(other) == repr(layout)
+    for view in other.views(other_theta):
+        view += 1.0
+    assert (other_theta == 1.0).all() and not theta.any() and layout.views(theta) is views

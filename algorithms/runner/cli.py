@@ -1,6 +1,7 @@
 """The command `npgrad`: the common part of its sub-commands, which imports nothing slow."""
 
 import contextlib
+import importlib
 import json
 import math
 import os
@@ -21,6 +22,7 @@ usage: npgrad COMMAND ...   (npgrad COMMAND --help explains its flags)
   npgrad evaluate RUN                       play episodes with the learned policy
   npgrad plot RUN [RUN ...]                 draw learning curves
   npgrad laboratory --env ID                exact bias and variance of estimators of ∇J
+  npgrad check FILE:f [--gradient FILE:g]   judge a gradient of your own at drawn inputs
   npgrad list                               name the methods
 
 Every command takes --json (the last line of stdout is one JSON object) and --debug (tracebacks).
@@ -28,7 +30,8 @@ Every command takes --json (the last line of stdout is one JSON object) and --de
 
 
 def main(argv=None, methods=METHODS) -> int:
-    """Run one command line; return its exit status: 0, 1 failure, 2 usage, 128 + signal.
+    """Run one command line; return its exit status: 0, 1 failure, 2 usage, 128 + signal;
+    `check` has statuses of its own.
 
     Results go to stdout, everything else to stderr. An error is one line, unless --debug is given.
     """
@@ -57,13 +60,14 @@ def _dispatch(argv, methods) -> Outcome:
     if argv and argv[0] in ("-h", "--help"):
         print(HELP, end="")
         raise SystemExit(0)
-    names = ("train", "evaluate", "plot", "laboratory", "list")
+    names = ("train", "evaluate", "plot", "laboratory", "check", "list")
     if not argv or argv[0] not in names:
         given = f"COMMAND = {argv[0]}" if argv else "COMMAND is missing"
         raise UsageError(f"{given}: must be one of {', '.join(names)} (npgrad --help)")
-    require("tyro")
-    if argv[0] == "laboratory":
-        from algorithms.runner import laboratory as commands
+    if argv[0] != "check":
+        require("tyro")
+    if argv[0] in ("laboratory", "check"):
+        commands = importlib.import_module(f"algorithms.runner.{argv[0]}")
     else:
         from algorithms.runner import commands
 

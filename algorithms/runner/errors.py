@@ -33,9 +33,9 @@ def one_line(error) -> str:
     return ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
 
 
-def require(module: str):
-    """Import a module of the `app` extra. Raises Failure that says what to install."""
+def require(module: str, package: str = "npgrad[app]"):
+    """Import a module of an optional package. Raises Failure that says what to install."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise Failure(f"{error.name} is not installed: pip install 'npgrad[app]'") from error
+        raise Failure(f"{error.name} is not installed: pip install '{package}'") from error
