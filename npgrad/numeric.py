@@ -251,17 +251,18 @@ class Slopes:
         return smooth
 
     def _drifts(self, v: Array, size: float, constant: Array) -> Array:
-        """Return which outputs, constant so far, begin to move by no more than rounding at larger
-        steps: then they may have moved all the time, unseen."""
-        drifts = np.zeros(self.y.shape, bool)
-        for step in size * RATIO ** np.arange(1, 16):
-            if not constant.any():
-                break
-            sides = [np.abs(self.value(self.x + side * step * v) - self.y) for side in (1, -1)]
-            moved = np.fmax(*sides)
-            drifts |= constant & (moved > 0) & (moved < 64.0 * self.eps * np.abs(self.y))
-            constant = constant & (moved == 0)
-        return drifts
+        """Return which outputs, constant so far, move more and more at larger steps, from no more
+        than rounding on: then they may have moved all the time, unseen."""
+        if not constant.any():
+            return constant
+        ends = [
+            [self.value(self.x + side * step * v) for side in (1, -1)]
+            for step in size * RATIO ** np.arange(1, 16)
+        ]
+        moved = np.nan_to_num(np.max(np.abs(np.array(ends) - self.y), 1))
+        rounding = 64.0 * self.eps * np.abs(self.y)
+        small = (moved > 0) & (moved < rounding)
+        return constant & small.any(0) & (moved[-1] >= rounding)
 
     def _ladder(self, v: Array, size: float, entry: float | None) -> Ladder:
         """Return the Ladder from the steps where noise hides f up to the largest entry of x, as far
