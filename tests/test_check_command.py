@@ -10,6 +10,7 @@ import pytest
 
 from algorithms.runner import check
 from algorithms.runner.cli import main
+from npgrad import testing
 
 CODE = """
 import sys
@@ -30,7 +31,9 @@ def gradient(h, a):
 def mean(h, a): return gradient(h, a) / len(a)
 def square(x: float): return x * x
 def slope(x): return 2 * x
+def nearly(x): return 2.002 * x
 def two(x): return 2 * x, 2 * x
+alias = square
 def nothing(x): return None
 def column(x): return np.array([2 * x])
 def fails(x): raise KeyError("here")
@@ -55,7 +58,7 @@ def endless(x: float):
 def stubborn(x: float):
     while True:
         try:
-            while True: pass
+            while True: abs(x)
         except: pass
 def endless_slope(x):
     while True: pass
@@ -83,7 +86,9 @@ def decorated_wrong(x: float): return 3 * x
 def run(tmp_path, capfd, monkeypatch):
     """(exit status, stdout's lines, stderr's lines) of a command line, beside the file code.py."""
     (tmp_path / "code_.py").write_text(CODE)
+    (tmp_path / "other.py").write_text("def only_here(x): return 2 * x")
     monkeypatch.chdir(tmp_path)
+    before = sys.path.copy()
 
     def run(line):
         status = main(["check", *line.split()])
@@ -91,6 +96,7 @@ def run(tmp_path, capfd, monkeypatch):
         return status, out.splitlines(), err.splitlines()
 
     yield run
+    assert sys.path == before
     sys.modules.pop("checked_code_", None)
     sys.modules.pop("code_", None)
 
@@ -99,6 +105,10 @@ ANSWERS = {
     "loss": (0, "agrees: npgrad agrees with the derivative of loss by h at "),
     "loss --gradient code_.py:gradient": (0, "agrees: gradient agrees"),
     "loss --gradient mean": (1, "wrong: loss, differentiated with respect to argument 0 (h) at"),
+    "square --gradient other.py:only_here": (0, "agrees: only_here"),
+    "alias": (0, "agrees: npgrad agrees with the derivative of alias by x"),
+    "square --gradient nearly --rtol 0.01": (0, "agrees: nearly"),
+    "square --gradient nearly --rtol 0.0001": (1, "wrong: square"),
     "square --gradient two": (1, "wrong: two gives 2 arrays: must be 1, for x"),
     "square --gradient nothing": (1, "wrong: nothing gives NoneType for x"),
     "square --gradient column": (1, "wrong: column gives shape (1,) for x: must be ()"),
@@ -157,7 +167,8 @@ def test_check__same_seed_same_answer_and_files_are_read_again(run):
     path.write_text(code)
     assert run("code_.py:square --gradient slope")[0] == 1
     assert run("code_:square --gradient code_:slope")[0] == 1  # a module, by its name
-    assert [p.name for p in Path().iterdir() if p.name != "__pycache__"] == ["code_.py"]
+    made = {path.name for path in Path().iterdir()} - {"__pycache__", "code_.py", "other.py"}
+    assert not made
 
 
 BAD = {
@@ -208,13 +219,22 @@ def test_check__bad_input_is_one_line(run, line):
     assert status == BAD[line][0] and len(out) == 1 and json.loads(out[0])["error"]
 
 
-def test_check__ends_code_that_catches_everything(run):
+def as_a_process(*line):
     code = "import sys; from algorithms.runner.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", code, "check", "code_.py:stubborn", "--timeout", "0.1"]
     env = {"PYTHONPATH": str(Path(check.__file__).parents[2])}
-    done = subprocess.run(command, capture_output=True, text=True, env=env)
-    assert done.returncode == 3
-    assert done.stderr.startswith("npgrad: stubborn does not end within 0.1 s")
+    command = [sys.executable, "-c", code, "check", *line]
+    return subprocess.run(command, capture_output=True, text=True, env=env)
+
+
+def test_check__ends_code_that_catches_everything(run):
+    done = as_a_process("code_.py:stubborn", "--timeout", "0.05")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == "npgrad: stubborn does not end within 0.05 s\n"
+
+
+def test_check__leaves_nothing_behind(run):
+    assert as_a_process("code_.py:square", "--examples", "5").returncode == 0
+    assert {path.name for path in Path().iterdir()} == {"code_.py", "other.py"}
 
 
 @pytest.mark.parametrize("module, line", [("hypothesis", ""), ("torch", " --framework torch")])
@@ -242,23 +262,19 @@ class Numbers(np.ndarray):
     """The arrays of a library that does not accept NumPy's."""
 
 
-def theirs(f):
-    """Return f, which takes only Numbers."""
-
-    def g(x):
-        assert isinstance(x, Numbers)
-        return f(x)
-
-    return g
-
-
 def test_framework__judges_the_derivative_of_another_library():
-    J = lambda factor: lambda f, positions, values: (factor * 2 * values[0],)
-    from npgrad.testing import Float, examine
+    def square(x):
+        assert isinstance(x, Numbers)
+        return x * x
 
-    for factor, answer in ((1.0, "agrees"), (1.01, "wrong")):
-        library = check.Framework(Numbers, lambda x: x.view(Numbers), np.asarray, J(factor))
-        f = theirs(lambda x: np.sum(x * x))
-        f.__annotations__ = {"x": Float["N"]}
-        trial = examine(library.adapted(f), jacobian=library.jacobian, who="it", examples=30)
+    for factor, answer in ((2.0, "agrees"), (2.01, "wrong")):
+
+        def J(f, positions, values, factor=factor):
+            assert positions == (0,) and isinstance(f(*values), Numbers)
+            return (np.diag(factor * values[0]),)
+
+        library = check.Framework(Numbers, lambda x: x.view(Numbers), np.asarray, J)
+        f = library.adapted(square)
+        x = {"x": testing.reals(2)}
+        trial = testing.examine(f, jacobian=library.jacobian, who="it", examples=20, inputs=x)
         assert trial.answer == answer and "it " in trial.line
