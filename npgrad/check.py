@@ -212,7 +212,7 @@ def _judge(
     if directions is None:
         directions = DIRECTIONS if x.size > EVERY else 0
     if directions:
-        table = _along_directions(slopes, G, directions, rtol, atol)
+        table = _along_directions(slopes, G, directions, rtol, atol, beside)
     else:
         table = _entry_by_entry(slopes, G, rtol, atol, beside)
     excuses = {} if directions else _excuses(slopes, gradient, table)
@@ -242,7 +242,9 @@ def _judge(
     )  # fmt: skip
 
 
-def _along_directions(slopes: Slopes, G: Array, k: int, rtol: float, atol: float) -> _Table:
+def _along_directions(
+    slopes: Slopes, G: Array, k: int, rtol: float, atol: float, beside: float
+) -> _Table:
     """Compare along k random directions, in which every entry moves by about its own size. The
     error of a sum G·v is relative to Σ |G_j v_j|."""
     rng, shape = np.random.default_rng(0), slopes.x.shape
@@ -250,7 +252,9 @@ def _along_directions(slopes: Slopes, G: Array, k: int, rtol: float, atol: float
     vs = list(slopes.sizes * rng.uniform(0.5, 1.5, (k, *shape)) * signs)
     found, v = [slopes.along(v) for v in vs], np.array([v.reshape(-1) for v in vs]).T
     relative = np.array([10 * ROUNDING if d.method == "complex step" else rtol for d in found])
-    return _compared(slopes, found, G @ v, relative * (np.abs(G) @ np.abs(v)) + atol)
+    tolerance = relative * (np.abs(G) @ np.abs(v)) + atol
+    tolerance += max(beside, ROUNDING) * np.abs(slopes.y)[:, None]
+    return _compared(slopes, found, G @ v, tolerance)
 
 
 def _entry_by_entry(slopes: Slopes, G: Array, rtol: float, atol: float, beside: float) -> _Table:

@@ -59,6 +59,7 @@ class Ladder:
         self.bend = (self.above + self.below - 2.0 * self.y) / self.h[:, None]
         moved = np.fmax(np.abs(self.above - self.y), np.abs(self.below - self.y))
         self.still = np.logical_and.accumulate(moved == 0, axis=0).sum(0)
+        self.constant = (self.still > 0) & np.all((moved == 0) | np.isnan(moved), 0)
         # f does not move up to the step `length`, and then by `unit`
         self.length = np.where(self.still, self.h[np.maximum(self.still - 1, 0)], 0.0)
         first = np.minimum(self.still, len(self.h) - 1)[None]
@@ -69,9 +70,11 @@ class Ladder:
     def best(self) -> Array:
         """Return (5, m): number, error bar, step, and the parts of the bar: kink and noise."""
         unit = np.where(self.short & (self.still > 0), 2.0 * self.unit, 0.0)
+        rounding = 160.0 * self.eps * np.nanmax(np.abs(self.above + self.below), 0)
+        near = np.maximum(self.near, np.minimum(self.noise, rounding))
         noise, near = (
             noise_of(self.h[:, None], self.above, self.below, self.y, bound + unit, self.eps)
-            for bound in (self.noise, np.where(self.wide, self.noise, self.near))
+            for bound in (self.noise, np.where(self.wide, self.noise, near))
         )
         noise = np.where(np.isfinite(self.central), noise, np.inf)
         moves = ~(self.wide & (self.h[:, None] <= self.length))
@@ -92,9 +95,8 @@ class Ladder:
         rivalled = np.abs(rival[0] - best[0]) > rival[1] + best[1]
         rivalled &= rival[2] > best[2]
         best[1] = np.where(rivalled | self._is_hair(best[0]), np.inf, best[1])
-        best[1] += np.where(
-            self.short & ~self.stairs, 0.0, 2.0 * np.nanmax(np.abs(self.central), 0)
-        )
+        best[1] += np.where(self.wide, 1.01 * np.abs(best[0]), 0.0)  # 0 is not excluded
+        best[1, np.isnan(best[1])] = np.inf
         return best
 
     def _bends(self, error: Array, order: int, noise: Array) -> Array:

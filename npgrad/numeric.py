@@ -215,14 +215,14 @@ class Slopes:
             error += NOISE * self.loss / size
         step, none = np.full(number.shape, TINY * size), np.zeros(number.shape)
         error = np.where(np.isfinite(error), error, np.inf)
-        zero = np.abs(found[1]) < 1e-3 * np.abs(found[0])  # it vanishes with h, as in x³ at 0
+        zero = np.abs(found[1]) < 2e-3 * np.abs(found[0])  # it vanishes with h, as in x³ at 0
         zero &= np.abs(found[0]) * (TINY * size) > 1e18 * TINIEST
         zero |= np.all(found == 0, 0) & (self.y == 0)
         return Derivative(number, error, step, none, error, zero, "complex step")
 
     def _differences(self, v: Array, size: float, entry: float | None) -> Derivative:
         ladder = self._ladder(v, size, entry)
-        best, constant = ladder.best(), ladder.still == len(ladder.h)
+        best, constant = ladder.best(), ladder.constant
         even = ladder.is_even(best[1])
         flat = ~ladder.short & (
             self._leaves_smoothly(v, ladder, ~constant)

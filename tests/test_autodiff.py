@@ -9,6 +9,7 @@ from fractions import Fraction
 from functools import partial, reduce
 from itertools import chain
 from operator import getitem
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -910,17 +911,19 @@ def label(function):
 
 
 def check(f, args, seed=0):
-    """Both derivatives of f, in every float argument; value as without npgrad; args unchanged."""
+    """The derivative of f in every float argument, and for one input in four the second; value as
+    without npgrad; args unchanged."""
     before = copy.deepcopy(args)
     trace = _Trace(f, args, {}, range(len(args)))
     plain = f(*args)
     assert np.shape(trace.value) == np.shape(plain)
     assert np.result_type(trace.value) == np.result_type(plain)
     np.testing.assert_allclose(trace.value, plain, rtol=8 * EPS, atol=8 * EPS)
-    check_grads(f, *args)
+    options = {"atol": 1e-12, "directions": 1}  # of numbers of order 1; their terms may cancel
+    check_grads(f, *args, atol=1e-12)
     weights = np.random.default_rng(seed).uniform(0.5, 1.5, np.shape(plain))
     square = lambda *args: np.sum(weights * np.square(f(*args)))
-    check_grads(square, *args, order=2, directions=1)
+    check_grads(square, *args, order=2 if crc32(repr(args).encode()) % 4 == 0 else 1, **options)
     assert all(np.array_equal(a, b) for a, b in zip(before, args))
     return {function for _, function, _, _ in trace.entries}
 
