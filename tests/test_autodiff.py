@@ -13,10 +13,10 @@ from zlib import crc32
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 
-from npgrad import check_grads, grad, jacobian, rules, value_and_grad, vjp
+from npgrad import CannotTell, check_grads, grad, jacobian, rules, value_and_grad, vjp
 from npgrad.autodiff import _Trace
 from npgrad.node import CONSTANT, FUNCTIONS, RULES, Node, astype
 
@@ -926,11 +926,14 @@ def check(f, args, seed=0):
     assert np.shape(trace.value) == np.shape(plain)
     assert np.result_type(trace.value) == np.result_type(plain)
     np.testing.assert_allclose(trace.value, plain, rtol=8 * EPS, atol=8 * EPS)
-    options = {"atol": 1e-12, "directions": 1}  # of numbers of order 1; their terms may cancel
-    check_grads(f, *args, atol=1e-12)
     weights = np.random.default_rng(seed).uniform(0.5, 1.5, np.shape(plain))
     square = lambda *args: np.sum(weights * np.square(f(*args)))
-    check_grads(square, *args, order=2 if crc32(repr(args).encode()) % 4 == 0 else 1, **options)
+    order = 2 if crc32(repr(args).encode()) % 4 == 0 else 1
+    try:  # an input where it cannot be told is no test; if most are, Hypothesis complains
+        check_grads(f, *args, atol=1e-12)  # numbers of order 1, whose terms may cancel
+        check_grads(square, *args, order=order, directions=1, atol=1e-10)
+    except CannotTell:
+        reject()
     assert all(np.array_equal(a, b) for a, b in zip(before, args))
     return {function for _, function, _, _ in trace.entries}
 
@@ -1613,7 +1616,7 @@ def test_vjp__is_linear_in_a_traced_cotangent(seed):
         jacobian(lambda g: vjp(f, x)[1](g * g)[0])(g), J.T * 2 * g, rtol=1e-12, atol=1e-14
     )
     both = lambda x, g: np.sum(vjp(f, x)[1](g * x[0])[0] ** 2)
-    check_grads(both, x, g, order=2)
+    check_grads(both, x, g, order=2, directions=2, atol=1e-10)
 
 
 @given(SEEDS)

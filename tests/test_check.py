@@ -350,7 +350,7 @@ def test_complex_step__is_used_only_where_it_is_right(name, x):
     for j in range(3):
         if not slopes.doubt:
             exact, checked = slopes.entry((j,)), slopes.entry((j,), exact=False)
-            assert name == "ties" or checked.error < 1e-6
+            assert name == "ties" or checked.error < 1e-3
             assert not abs(exact.number - checked.number) > exact.error + checked.error
 
 
