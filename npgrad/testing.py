@@ -16,8 +16,13 @@ failing one is shrunk to the smallest. A parameter is drawn by the first of thes
 
 A name in Float["N A"] is one size, 1 to 4, in all of an input; `...` and `*batch` are up to two
 axes. Integers Int["N < A"] are below A; of Int["N"] below a size of another argument, or 4. Inputs
-at which f raises are discarded. (ruff takes "N A" for a type: ignore F722 and F821 there.)
+at which f raises are discarded. Type checkers accept Annotated[np.ndarray, Float["N A"]]; ruff
+takes "N A" for a type: ignore F722 and F821 there.
 """
+
+# Hypothesis's strategies are drawn inside functions that need no annotations.
+# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, allow-incomplete-defs
+# mypy: disable-error-code="no-any-return,arg-type,attr-defined,assignment,index,var-annotated"
 
 import contextlib
 import functools
@@ -27,13 +32,16 @@ import operator
 import re
 import typing
 from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
 from npgrad import autodiff
 from npgrad.check import CannotTell, Verdict, compare
 from npgrad.parameters import Layout
+from npgrad.types import Array
 
 try:
     from hypothesis import HealthCheck, Phase, given, reject, settings
@@ -44,6 +52,8 @@ try:
 except ModuleNotFoundError as error:
     what = f"{error.name} is not installed: pip install 'npgrad[testing]'"
     raise ModuleNotFoundError(what, name=error.name) from None
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 # Numbers
 
@@ -57,26 +67,26 @@ MOST_SHRINKS = 500
 WEIGHTS = st.sampled_from((0.0, 1e-9, 1e-3, 1.0)) | st.floats(0, 1)
 
 
-def reals(shape):
+def reals(shape: Any) -> st.SearchStrategy[Array]:
     """Draw an array of floats, many of them equal: within ±3, or some up to ±1e3."""
     kinds = MODERATE, MODERATE, EXTREME
     return st.one_of(*[arrays(float, shape, elements=kind) for kind in kinds])
 
 
 @st.composite
-def layouts(draw):
+def layouts(draw: st.DrawFn) -> Layout:
     """Draw a Layout of one to three arrays of at most two axes."""
     shapes = draw(st.lists(st.lists(SIZES, max_size=2).map(tuple), min_size=1, max_size=3))
     return Layout(**{f"{'bvW'[len(shape)]}{k}": shape for k, shape in enumerate(shapes, 1)})
 
 
-def thetas(model):
+def thetas(model: Any) -> st.SearchStrategy[Array]:
     """Draw parameters θ (size,) of a Layout, or of a model that has one."""
     return reals(getattr(model, "layout", model).size)
 
 
 @st.composite
-def batches(draw, shape, rows=5):
+def batches(draw: st.DrawFn, shape: int | tuple[int, ...], rows: int = 5) -> Array:
     """Draw N inputs of a shape, (N, *shape), N from 1 to `rows`; some are equal, zero or large."""
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
     some = draw(st.lists(st.just(np.zeros(shape)) | reals(shape), min_size=1, max_size=3))
@@ -85,7 +95,7 @@ def batches(draw, shape, rows=5):
 
 
 @st.composite
-def preferences(draw, shape, absent=False):
+def preferences(draw: st.DrawFn, shape: Any, absent: bool = False) -> Array:
     """Draw preferences (..., A): moderate, up to ±1e3, or tied.
 
     absent   some are −inf, for actions that do not exist; every row keeps one action
@@ -120,7 +130,9 @@ class Steps(typing.NamedTuple):
 
 
 @st.composite
-def segments(draw, features=2, actions=3, steps=5, environments=3):
+def segments(
+    draw: st.DrawFn, features: int = 2, actions: int = 3, steps: int = 5, environments: int = 3
+) -> Steps:
     """Draw up to `steps` Steps of up to `environments` environments, (T, N).
 
     Any step may terminate or truncate an episode, or both: the first, the last, all and none.
@@ -132,7 +144,7 @@ def segments(draw, features=2, actions=3, steps=5, environments=3):
 
 
 @st.composite
-def episodes(draw, features=2, actions=3, steps=5):
+def episodes(draw: st.DrawFn, features: int = 2, actions: int = 3, steps: int = 5) -> Steps:
     """Draw the Steps of one episode, (T,): it terminates, is truncated, both, or has not ended."""
     T = draw(st.integers(1, steps))
     terminated, truncated = ((np.arange(T) == T - 1) & draw(st.booleans()) for _ in range(2))
@@ -149,7 +161,7 @@ def _steps(draw, shape, features, actions, terminated, truncated):
 
 
 @st.composite
-def distributions(draw, shape):
+def distributions(draw: st.DrawFn, shape: tuple[int, ...]) -> Array:
     """Draw an array whose last axis holds distributions: spread, nearly or wholly deterministic."""
     weights = draw(arrays(float, shape, elements=WEIGHTS))
     sure = draw(arrays(int, shape[:-1], elements=st.integers(0, shape[-1] - 1)))
@@ -168,7 +180,9 @@ class MDP(typing.NamedTuple):
 
 
 @st.composite
-def finite_mdps(draw, kinds=("continuing", "unsure", "proper", "layered")):
+def finite_mdps(
+    draw: st.DrawFn, kinds: Sequence[str] = ("continuing", "unsure", "proper", "layered")
+) -> MDP:
     """Draw an MDP of 1-5 nonterminal states in any order among 0-2 terminal ones, 1-4 actions.
 
     continuing  no terminal state                             0 <= γ <= 0.99
@@ -211,7 +225,7 @@ class Shaped:
     dtypes: tuple[str, ...]
     dim_str: str | None = None
 
-    def __getitem__(self, dims):
+    def __getitem__(self, dims: Any) -> "Shaped":
         return replace(self, dim_str=dims if isinstance(dims, str) else dims[-1])
 
 
@@ -432,14 +446,14 @@ class Trial:
     answer: str = "cannot be told"
     line: str = ""
     verdict: Verdict | None = None
-    inputs: dict | None = None
+    inputs: dict[str, Any] | None = None
     precision: float = 0.0
     examples: int = 0
-    untold: Counter = field(default_factory=Counter)
-    discarded: Counter = field(default_factory=Counter)
-    notes: Counter = field(default_factory=Counter)
+    untold: Counter[str] = field(default_factory=Counter)
+    discarded: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [f"{self.answer}: {self.line}"]
         if self.inputs is not None:
             lines += ["smallest failing input:", paste(self.inputs)]
@@ -675,7 +689,7 @@ def _line(error):
     return ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
 
 
-def paste(inputs):
+def paste(inputs: dict[str, Any]) -> str:
     """Return {name: value} as lines of Python."""
     return "\n".join(f"{name} = {_code(x)}" for name, x in inputs.items())
 
@@ -691,7 +705,14 @@ def _code(x):
     return f"np.array({text}{dtype})" if x.size or x.ndim < 2 else f"np.zeros({x.shape}{dtype})"
 
 
-def gradient_of(f, *, argnums=None, rtol=1e-7, atol=0.0, **inputs):
+def gradient_of(
+    f: Callable[..., Any],
+    *,
+    argnums: Any = None,
+    rtol: float = 1e-7,
+    atol: float = 0.0,
+    **inputs: Any,
+) -> Callable[[F], F]:
     """Return a decorator that makes a test of a function that computes the gradient of f.
 
     The function stays as it is. pytest collects it, and its attribute check(examples=None,
