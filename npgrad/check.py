@@ -31,6 +31,7 @@ Layouts: TypeAlias = Layout | Mapping[int, Layout] | None
 
 ROUNDING = 1e-12  # relative; of sums whose terms cancel
 SECOND = 1e-8  # what differences of a gradient can tell from 0, beside its largest entry
+UNDERFLOW = 1e-250  # error bars below come from numbers that are rounded more coarsely
 EVERY = 1000  # arguments with more entries are checked along random directions
 DIRECTIONS = 16
 
@@ -266,6 +267,7 @@ def _entry_by_entry(slopes: Slopes, G: Array, rtol: float, atol: float, beside: 
     scale = np.maximum(largest, np.abs(slopes.y)[:, None] / slopes.sizes.reshape(-1))
     exact = np.array([d.method == "complex step" for d in found])
     unseen = exact & (np.abs(D) <= E) & (E <= ROUNDING * scale)
+    unseen &= (E > UNDERFLOW) | (G == 0)
     size = np.where(unseen, scale, np.abs(D))
     absolute = np.where(unseen, ROUNDING, beside) * scale + atol
     return _compared(slopes, found, G, rtol * np.abs(D) + absolute, size)
@@ -327,7 +329,7 @@ def _excuse(slopes: Slopes, gradient: Function, table: _Table, o: int, k: int) -
     if abs(checked.number[o] - number) > checked.error[o] + d.error[o]:
         return f"complex step and differences disagree ({checked.number[o]:.17g})"
     scale = max(np.abs(table.D[o]).max(), np.abs(slopes.y[o]) / slopes.sizes[j])
-    if not abs(given - number) <= max(64 * slopes.eps * scale, 1e-2 * abs(number)):
+    if not abs(given - number) <= max(64 * slopes.eps * scale, 1e-1 * abs(number)):
         return ""
     return _fluctuates(slopes, gradient, given - number, number, o, k)
 
@@ -346,7 +348,7 @@ def _fluctuates(
             given = float(np.asarray(gradient(x[()])).reshape(len(slopes.y), -1)[o, k])
         except Exception:  # outside the domain
             continue
-        if not np.isfinite(there + given):
+        if not np.isfinite(there + given + slopes.value(x)[o]):
             continue
         gradients.add(given)
         off = given - there

@@ -227,14 +227,15 @@ class Slopes:
         flat = ~ladder.short & (
             self._leaves_smoothly(v, ladder, ~constant)
             | ladder.is_step_function(np.maximum(np.abs(self.y), abs(entry or 0.0)))
-            | (constant & ~self._drifts(v, size, constant))
+            | constant
         )
+        zero = (flat & ~self._drifts(v, size, constant)) | even
         seen = 64.0 * (self.eps * np.abs(self.y) + TINIEST) / np.maximum(ladder.length, TINIEST)
-        zero = np.zeros(self.y.shape)
-        best = np.where(flat, [zero, seen, ladder.length, zero, seen], best)
+        none = np.zeros(self.y.shape)
+        best = np.where(flat, [none, seen, ladder.length, none, seen], best)
         number, error, step, kink, noise = best
         method = f"central differences (no complex step: {self.doubt})"
-        return Derivative(number, error, step, kink, noise, flat | even, method)
+        return Derivative(number, error, step, kink, noise, zero, method)
 
     def _leaves_smoothly(self, v: Array, ladder: Ladder, leaves: Array) -> Array:
         """Return which outputs, constant up to the step `length`, begin to move without a jump:
@@ -251,18 +252,17 @@ class Slopes:
         return smooth
 
     def _drifts(self, v: Array, size: float, constant: Array) -> Array:
-        """Return which outputs, constant so far, move more and more at larger steps, from no more
-        than rounding on: then they may have moved all the time, unseen."""
-        if not constant.any():
-            return constant
-        ends = [
-            [self.value(self.x + side * step * v) for side in (1, -1)]
-            for step in size * RATIO ** np.arange(1, 16)
-        ]
-        moved = np.nan_to_num(np.max(np.abs(np.array(ends) - self.y), 1))
-        rounding = 64.0 * self.eps * np.abs(self.y)
-        small = (moved > 0) & (moved < rounding)
-        return constant & small.any(0) & (moved[-1] >= rounding)
+        """Return which outputs, constant so far, begin to move by no more than rounding at larger
+        steps: then they may have moved all the time, unseen."""
+        drifts = np.zeros(self.y.shape, bool)
+        for step in size * RATIO ** np.arange(1, 16):
+            if not constant.any():
+                break
+            sides = [np.abs(self.value(self.x + side * step * v) - self.y) for side in (1, -1)]
+            moved = np.fmax(*sides)
+            drifts |= constant & (moved > 0) & (moved < 64.0 * self.eps * np.abs(self.y))
+            constant = constant & (moved == 0)
+        return drifts
 
     def _ladder(self, v: Array, size: float, entry: float | None) -> Ladder:
         """Return the Ladder from the steps where noise hides f up to the largest entry of x, as far
