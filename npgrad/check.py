@@ -270,7 +270,9 @@ def _entry_by_entry(slopes: Slopes, G: Array, rtol: float, atol: float, beside: 
     unseen &= (E > UNDERFLOW) | (G == 0)
     size = np.where(unseen, scale, np.abs(D))
     absolute = np.where(unseen, ROUNDING, beside) * scale + atol
-    return _compared(slopes, found, G, rtol * np.abs(D) + absolute, size)
+    table = _compared(slopes, found, G, rtol * np.abs(D) + absolute, size)
+    table.wrong[:, ~np.isfinite(slopes.x).reshape(-1)] = False  # no derivative at infinity
+    return table
 
 
 def _compared(

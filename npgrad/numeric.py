@@ -332,10 +332,11 @@ def _stacked(columns: list[Array], f: Callable[[Any], Any], x: Array) -> Array:
 
 
 def _sizes(x: Array) -> Array:
-    """Return the size of each entry: |x_j|; where x_j = 0, the largest; if all are 0, 1."""
-    sizes = np.where(x == 0, 0.0, np.maximum(np.abs(x), 1e-250))
-    largest = sizes[np.isfinite(sizes)].max(initial=0.0)
-    return np.where(sizes > 0, sizes, largest if largest > 0 else 1.0)
+    """Return the size of each entry: |x_j|; where x_j is 0 or infinite, the largest; or 1."""
+    known = np.isfinite(x) & (x != 0)
+    sizes = np.where(known, np.maximum(np.abs(x), 1e-250), 0.0)
+    largest = sizes.max(initial=0.0)
+    return np.where(known, sizes, largest if largest > 0 else 1.0)
 
 
 @contextlib.contextmanager
