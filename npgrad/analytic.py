@@ -207,7 +207,7 @@ def _power(x: Any, y: Any) -> None:
 
 
 def _no_ties(function: Any, args: Any, options: Any) -> None:
-    """Raise Doubt if two of the entries that `function` chooses from are equal, or nearly all."""
+    """Raise Doubt if two of the entries that `function` chooses between are equal."""
     x = np.real(args[0])
     axis = options.get("axis", args[1] if len(args) > 1 else (-1 if function in ORDERS else None))
     if axis is None:

@@ -262,7 +262,7 @@ def _entry_by_entry(slopes: Slopes, G: Array, rtol: float, atol: float, beside: 
     """Compare each entry by its own size; one that is 0, as far as rounding, not noise, lets anyone
     see, by the size that it might have: that of the largest, or of f/x."""
     found = [slopes.entry(j) for j in np.ndindex(slopes.x.shape)]
-    D, E = (np.array([d[k] for d in found]).T for k in (0, 1))
+    D, E = _columns(found)
     largest = np.abs(D).max(1, initial=0.0, where=np.isfinite(D))[:, None]
     scale = np.maximum(largest, np.abs(slopes.y)[:, None] / slopes.sizes.reshape(-1))
     exact = np.array([d.method == "complex step" for d in found])
@@ -278,7 +278,8 @@ def _entry_by_entry(slopes: Slopes, G: Array, rtol: float, atol: float, beside: 
 def _compared(
     slopes: Slopes, found: list[Derivative], G: Array, tolerance: Array, size: Array | None = None
 ) -> _Table:
-    D, E, zero = (np.array([d[k] for d in found]).T for k in (0, 1, 5))
+    D, E = _columns(found)
+    zero = np.array([d.zero for d in found]).T
     distance = np.abs(G - D)
     known = np.isfinite(slopes.y)[:, None] & (E < np.inf)
     agrees = known & ((distance + E <= tolerance) | (zero & (G == 0)))
@@ -286,6 +287,11 @@ def _compared(
     precision = (distance + E) / (np.abs(D) if size is None else size)
     precision = np.where(zero & (G == 0) | (distance + E == 0), 0.0, precision)
     return _Table(found, G, D, E, tolerance, agrees, wrong, precision)
+
+
+def _columns(found: list[Derivative]) -> tuple[Array, Array]:
+    """Return the numbers and their error bars, (outputs, columns)."""
+    return np.array([d.number for d in found]).T, np.array([d.error for d in found]).T
 
 
 def _excuses(slopes: Slopes, gradient: Function, table: _Table) -> dict[tuple[int, int], str]:

@@ -155,7 +155,7 @@ class Slopes:
         """Return a directional derivative of f at x by a complex step; NaN where f has no value."""
         v = self.sizes * np.random.default_rng(2).uniform(0.5, 1.0, self.x.shape)
         try:
-            y = np.asarray(self.f((x + 1j * TINY * v)[()])).imag.reshape(-1) / TINY
+            y = _step(self.f, x, v, TINY)
         except Exception:
             y = np.full(self.y.shape, np.nan)
         return np.where(np.abs(y) < 0.5 / TINY, y, np.nan)  # larger: the imaginary part is no step
@@ -172,8 +172,7 @@ class Slopes:
 
     def entry(self, j: tuple[int, ...], exact: bool = True) -> Derivative:
         """Return ∂f/∂x_j; exact=False: by differences."""
-        v = np.zeros(self.x.shape)
-        v[j] = 1.0
+        v = unit(self.x, j)
         with quiet():
             if exact and not self.doubt:
                 return self._complex(v, self.sizes[j])
@@ -181,17 +180,14 @@ class Slopes:
 
     def complex_entry(self, x: Array, j: tuple[int, ...]) -> Array:
         """Return ∂f/∂x_j of all outputs at another x, by one complex step."""
-        h, z = TINY * self.sizes[j], x.astype(complex)
-        z[j] += 1j * h
         with quiet():
-            return np.asarray(self.f(z[()])).imag.reshape(-1) / h
+            return _step(self.f, x, unit(x, j), TINY * self.sizes[j])
 
     def chord(self, j: tuple[int, ...]) -> Array:
         """Return the largest |f(x ± s e_j) − f(x)| / s, s the size of the largest entry of x."""
-        v, s = np.zeros(self.x.shape), self.sizes.max()
-        v[j] = s
+        v, s = unit(self.x, j), self.sizes.max()
         with quiet():
-            moved = [np.abs(self.value(self.x + side * v) - self.y) for side in (1, -1)]
+            moved = [np.abs(self.value(self.x + side * s * v) - self.y) for side in (1, -1)]
         return np.nan_to_num(np.fmax(*moved)) / s
 
     def along(self, v: Array) -> Derivative:
@@ -205,8 +201,7 @@ class Slopes:
         factors = np.array([1.0, 0.7130 * 2.0**-9, 1.3170 * 2.0**9])
         if not self.steady:
             factors = np.repeat(factors, 4)
-        steps = [(h, self.f((self.x + 1j * h * v)[()])) for h in TINY * size * factors]
-        found = np.array([np.asarray(y).imag.reshape(-1) / h for h, y in steps])
+        found = np.array([_step(self.f, self.x, v, h) for h in TINY * size * factors])
         number = found[0] if self.steady else found.mean(0)
         spread = found.max(0) - found.min(0)
         error = (8.0 if self.steady else 1.0) * spread + 1e-12 * np.abs(number)
@@ -294,6 +289,22 @@ class Slopes:
         return Ladder(steps, above, below, self.y, *noise, stairs, self.eps, size)
 
 
+def unit(x: Array, j: tuple[int, ...]) -> Array:
+    """Return the direction of entry j of x."""
+    v = np.zeros(x.shape)
+    v[j] = 1.0
+    return v
+
+
+def _step(f: Callable[[Any], Any], x: Array, v: Array, h: Any) -> Array:
+    """Return d f(x + t v)/dt of all outputs, by the complex step h. Raises TypeError if f(complex)
+    is not complex."""
+    y = np.asarray(f((x + 1j * h * v)[()]))
+    if y.dtype.kind != "c":
+        raise TypeError(f"f gave {y.dtype} values for a complex argument: it is not analytic")
+    return y.imag.reshape(-1) / h
+
+
 def complex_step(f: Callable[[Any], Any], x: Any) -> Array:
     """Return ∂f/∂x by complex steps, of shape f's shape + x's shape.
 
@@ -301,15 +312,8 @@ def complex_step(f: Callable[[Any], Any], x: Any) -> Array:
     does. Raises TypeError if f(complex) is not complex.
     """
     x = np.asarray(x, dtype=float)
-    sizes, columns = _sizes(x), []
-    for j in np.ndindex(x.shape):
-        h = TINY * sizes[j]
-        z = x.astype(complex)
-        z[j] += 1j * h
-        y = np.asarray(f(z[()]))
-        if y.dtype.kind != "c":
-            raise TypeError(f"f gave {y.dtype} values for a complex argument: it is not analytic")
-        columns.append(y.imag / h)
+    sizes = _sizes(x)
+    columns = [_step(f, x, unit(x, j), TINY * sizes[j]) for j in np.ndindex(x.shape)]
     return _stacked(columns, f, x)
 
 
@@ -321,14 +325,14 @@ def central_differences(f: Callable[[Any], Any], x: Any) -> Array:
     slopes = Slopes(f, x)
     slopes.doubt = "not asked for"
     found = [slopes.entry(j) for j in np.ndindex(slopes.x.shape)]
-    columns = [np.where(d.error < np.inf, d.number, np.nan).reshape(slopes.shape) for d in found]
+    columns = [np.where(d.error < np.inf, d.number, np.nan) for d in found]
     return _stacked(columns, f, slopes.x)
 
 
 def _stacked(columns: list[Array], f: Callable[[Any], Any], x: Array) -> Array:
-    if not columns:
-        return np.zeros(np.shape(f(x[()])) + x.shape)
-    return np.stack(columns, axis=-1).reshape(np.shape(columns[0]) + x.shape)
+    """Return the flat columns, one for each entry of x, in the shape of f's value + x's."""
+    shape = np.shape(f(x[()])) + x.shape
+    return np.stack(columns, axis=-1).reshape(shape) if columns else np.zeros(shape)
 
 
 def _sizes(x: Array) -> Array:
