@@ -41,6 +41,7 @@ from algorithms.exact.average_reward import solve
 from algorithms.exact.mdp import FiniteMDPEnv, expected_return, state_values, trajectories
 from algorithms.exact.worlds import chain, garnet
 from algorithms.runner import training
+from algorithms.runner.environments import Environment
 from algorithms.runner.errors import Failure
 from algorithms.runner.lookup import Method
 from npgrad import OPTIMIZERS, at, complex_step
@@ -455,7 +456,9 @@ def test_runner__saves_the_last_good_parameters_of_a_diverging_run(tmp_path):
     method = Method(OneStep, State, actor_critic.init, actor_critic.train, actor_critic.actor)
     config = OneStep(optimizer="sgd", step_size_w=3.0, network=Network(hidden=(4,),
                      activation="relu"))  # fmt: skip
-    session = training.begin("actor-critic", method, "CartPole-v1", config, 0, tmp_path / "run")
+    session = training.begin(
+        "actor-critic", method, Environment("CartPole-v1"), config, 0, tmp_path / "run"
+    )
     with pytest.raises(Failure, match=r"step \d+: w has diverged.*saved up to step \d+"):
         training.learn(session, 10_000)
     with np.load(tmp_path / "run" / "parameters.npz") as saved:

@@ -32,6 +32,7 @@ from algorithms.ddpg import (
 from algorithms.ddpg_noise import Noise
 from algorithms.exact.lqr import action_value, cost_matrix, occupancy, policy_gradient
 from algorithms.runner import cli, training
+from algorithms.runner.environments import Environment
 from algorithms.runner.lookup import Method
 from npgrad import at, grad, mlp
 from npgrad.optimizers import adam
@@ -537,8 +538,12 @@ def test_runner__takes_up_a_run_bit_for_bit(tmp_path):
     """Ring, targets, moments and noise go through the checkpoint; the ring has gone round."""
     method = Method(Config, State, ddpg.init, ddpg.train, ddpg.actor)
     config = replace(SMALL, replay=150, precision="single")
-    whole = training.begin("ddpg", method, "npgrad/LQR-v0", config, 3, tmp_path / "whole")
-    parts = training.begin("ddpg", method, "npgrad/LQR-v0", config, 3, tmp_path / "parts")
+    whole = training.begin(
+        "ddpg", method, Environment("npgrad/LQR-v0"), config, 3, tmp_path / "whole"
+    )
+    parts = training.begin(
+        "ddpg", method, Environment("npgrad/LQR-v0"), config, 3, tmp_path / "parts"
+    )
     training.learn(whole, 400)
     training.learn(parts, 200)
     resumed = training.resume(tmp_path / "parts", method, 400)

@@ -30,6 +30,7 @@ from algorithms.common.world import BLOCK
 from algorithms.runner import checkpoint, cli, folder, plot, training
 from algorithms.runner.checkpoint import Keeper, Tally
 from algorithms.runner.cli import main, strict_json
+from algorithms.runner.environments import Environment
 from algorithms.runner.errors import UsageError
 from algorithms.runner.lookup import METHODS, Page, load_method, summary
 from algorithms.runner.progress import Progress
@@ -200,7 +201,7 @@ def npgrad(capsys, line):
 
 def run(steps, seed=0, config=None, env=CARTPOLE, **kwargs):
     toy = load_method("toy", TOY)
-    session = training.begin("toy", toy, env, config or Config(), seed)
+    session = training.begin("toy", toy, Environment(env), config or Config(), seed)
     return session, training.learn(session, steps, **kwargs)
 
 
@@ -332,7 +333,7 @@ def test_replacing__all_or_nothing(old, new):
 @given(configs)
 def test_build__inverts_config_json(config):
     with scratch() as path:
-        folder.write_config(path, "toy", CARTPOLE, 3, config, [])
+        folder.write_config(path, "toy", Environment(CARTPOLE), 3, config, [])
         assert folder.build(Config, folder.read_config(path)["config"]) == config
 
 
@@ -512,7 +513,9 @@ def test_train__steps_are_the_end_of_a_method_that_has_one(here, capsys, name, d
 
 def test_learn__stops_short_of_a_later_end(here):
     method = load_method("a3c", METHODS)
-    session = training.begin("a3c", method, CARTPOLE, method.Config(workers=3, T_max=10**6), 0)
+    session = training.begin(
+        "a3c", method, Environment(CARTPOLE), method.Config(workers=3, T_max=10**6), 0
+    )
     assert 100 <= training.learn(session, 100)["steps"] == session.state.T.sum() < 100 + 5
 
 
@@ -561,9 +564,9 @@ def test_learn__stopped_inside_an_episode_is_resumed_to_the_bit(name, here):
     env, options = SMALL[name]
     method = load_method(name, METHODS)
     config = method.Config(**options)
-    whole = training.begin(name, method, env, config, 3)
+    whole = training.begin(name, method, Environment(env), config, 3)
     training.learn(whole, 400)
-    part = training.begin(name, method, env, config, 3)
+    part = training.begin(name, method, Environment(env), config, 3)
     for steps in (70, 190, 400):
         training.learn(part, steps)
         part = training.resume(part.path, method, 1000)
@@ -580,7 +583,7 @@ def test_learn__stopped_inside_an_episode_is_resumed_to_the_bit(name, here):
 @pytest.mark.parametrize("name", ["reinforce", "actor-critic", "td-lambda", "actor-critic-traces"])
 def test_learn__stops_at_the_steps_in_a_world_that_never_ends(name, here):
     method = load_method(name, METHODS)
-    session = training.begin(name, method, "npgrad/Garnet0-v0", method.Config(), 0)
+    session = training.begin(name, method, Environment("npgrad/Garnet0-v0"), method.Config(), 0)
     result = training.learn(session, 100)
     assert 100 <= result["steps"] < 100 + BLOCK and result["episodes"] == 0
 

@@ -28,6 +28,15 @@ usage: npgrad COMMAND ...   (npgrad COMMAND --help explains its flags)
 Every command takes --json (the last line of stdout is one JSON object) and --debug (tracebacks).
 """
 
+COMMANDS = {  # name: the module of algorithms.runner that has NAME_command(argv, methods)
+    "train": "commands",
+    "evaluate": "commands",
+    "plot": "commands",
+    "laboratory": "laboratory",
+    "check": "check",
+    "list": "commands",
+}
+
 
 def main(argv=None, methods=METHODS) -> int:
     """Run one command line; return its exit status: 0, 1 failure, 2 usage, 128 + signal;
@@ -60,18 +69,13 @@ def _dispatch(argv, methods) -> Outcome:
     if argv and argv[0] in ("-h", "--help"):
         print(HELP, end="")
         raise SystemExit(0)
-    names = ("train", "evaluate", "plot", "laboratory", "check", "list")
-    if not argv or argv[0] not in names:
+    if not argv or argv[0] not in COMMANDS:
         given = f"COMMAND = {argv[0]}" if argv else "COMMAND is missing"
-        raise UsageError(f"{given}: must be one of {', '.join(names)} (npgrad --help)")
+        raise UsageError(f"{given}: must be one of {', '.join(COMMANDS)} (npgrad --help)")
     if argv[0] != "check":
         require("tyro")
-    if argv[0] in ("laboratory", "check"):
-        commands = importlib.import_module(f"algorithms.runner.{argv[0]}")
-    else:
-        from algorithms.runner import commands
-
-    return getattr(commands, f"{argv[0]}_command")(argv[1:], methods)
+    module = importlib.import_module(f"algorithms.runner.{COMMANDS[argv[0]]}")
+    return getattr(module, f"{argv[0]}_command")(argv[1:], methods)
 
 
 def _failed(error, debug: bool) -> Outcome:

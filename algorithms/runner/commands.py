@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from algorithms.runner import arguments, folder, plot, training
+from algorithms.runner.environments import Environment
 from algorithms.runner.errors import Outcome, UsageError
 from algorithms.runner.evaluate import evaluate
 from algorithms.runner.lookup import load_method, summary
@@ -26,7 +27,8 @@ def train_command(argv, methods) -> Outcome:
         options, config = arguments.parse(flags, f"npgrad train {name}", about, **parts)
         config = training.ending(method, vars(config), options.steps)
         command = ["npgrad", "train", *argv]
-        given = (name, method, options.env, config, options.seed, options.run, command)
+        environment = Environment(options.env)
+        given = (name, method, environment, config, options.seed, options.run, command)
         session = training.begin(*given)
     print(f"run folder: {session.path}", file=sys.stderr)
     result = training.learn(session, options.steps, options.checkpoint_every)

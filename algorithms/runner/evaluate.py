@@ -9,6 +9,7 @@ import numpy as np
 from algorithms.common.world import Position, World
 from algorithms.runner import folder
 from algorithms.runner.checkpoint import check_fit, read_arrays
+from algorithms.runner.environments import Environment
 from algorithms.runner.errors import Failure, one_line
 from algorithms.runner.lookup import Method, prepare
 from algorithms.runner.progress import Progress
@@ -28,7 +29,7 @@ def evaluate(
     """
     record = folder.read_config(path)
     config = folder.build(method.Config, record["config"])
-    env, state = prepare(method, record["env"], config, record["seed"])
+    env, state = prepare(method, Environment.of(record), config, record["seed"])
     with closing(env):
         parameters = read_arrays(path / "parameters.npz")
         check_fit(parameters, state, path / "parameters.npz", record["env"])

@@ -63,7 +63,7 @@ def replacing(path: Path):
         temporary.unlink(missing_ok=True)
 
 
-def write_config(path: Path, method: str, env: str, seed: int, config, command: list[str]):
+def write_config(path: Path, method: str, environment, seed: int, config, command: list[str]):
     """Write everything that determines a run to config.json."""
     versions = {"python": platform.python_version()}
     for name in ("numpy", "gymnasium", "npgrad"):
@@ -71,7 +71,9 @@ def write_config(path: Path, method: str, env: str, seed: int, config, command: 
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             versions[name] = None
-    record = dict(method=method, env=env, seed=seed, config=dataclasses.asdict(config))
+    record = dict(
+        method=method, **environment.record(), seed=seed, config=dataclasses.asdict(config)
+    )
     record |= dict(versions=versions, command=command)
     with replacing(path / "config.json") as file:
         file.write((json.dumps(record, indent=2) + "\n").encode())

@@ -10,6 +10,7 @@ from algorithms import policy_gradient_theorem, reinforce
 from algorithms.exact import laboratory as exact
 from algorithms.referee.estimators import laboratory_table, open_study, sweeps
 from algorithms.runner import arguments, folder
+from algorithms.runner.environments import Environment
 from algorithms.runner.errors import Outcome, UsageError, one_line, require
 from algorithms.runner.lookup import prepare
 from algorithms.runner.plot import COLOURS, FAINT, INK
@@ -55,7 +56,7 @@ def laboratory_command(argv, methods) -> Outcome:
     about = "What every estimator of the policy gradient expects and how it varies, exactly."
     (options,) = arguments.parse(argv, "npgrad laboratory", about, run=Laboratory)
     config = policy_gradient_theorem.Config()
-    env, state = prepare(policy_gradient_theorem, options.env, config, options.seed)
+    env, state = prepare(policy_gradient_theorem, Environment(options.env), config, options.seed)
     policy, rng = reinforce.make_policy(env, config.network), np.random.default_rng(options.seed)
     theta = options.spread * rng.standard_normal(state.theta.size)
     try:

@@ -9,7 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from algorithms.runner.errors import UsageError, one_line
+from algorithms.runner.environments import Environment
+from algorithms.runner.errors import UsageError
 
 
 class Method(NamedTuple):
@@ -70,24 +71,14 @@ def summary(page: Page) -> str:
     return ast.get_docstring(ast.parse(source)).partition("\n")[0]
 
 
-def prepare(method: Method, env_id: str, config, seed: int):
+def prepare(method: Method, environment: Environment, config, seed: int):
     """Return (environment, new State). Raises UsageError if the id or the spaces are invalid."""
-    import gymnasium
-
-    import algorithms.exact.register  # noqa: F401  (registers this project's ids)
-
-    try:
-        env = gymnasium.make(env_id)
-    except gymnasium.error.UnregisteredEnv as error:
-        near = _near(env_id, gymnasium.registry)
-        raise UsageError(f"--env = {env_id}: not known to Gymnasium{near}") from error
-    except Exception as error:
-        raise UsageError(f"--env = {env_id}: cannot be made: {one_line(error)}") from error
+    env = environment.make()
     try:
         return env, method.init(env, config, seed)
     except ValueError as error:
         env.close()
-        raise UsageError(f"--env = {env_id}: {error}") from error
+        raise UsageError(f"--env = {environment.env}: {error}") from error
 
 
 def _near(name: str, known: Iterable[str]) -> str:

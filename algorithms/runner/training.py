@@ -12,6 +12,7 @@ import numpy as np
 
 from algorithms.runner import folder, plot
 from algorithms.runner.checkpoint import Keeper, Tally, restore
+from algorithms.runner.environments import Environment
 from algorithms.runner.errors import Failure, UsageError, one_line
 from algorithms.runner.lookup import Method, prepare
 from algorithms.runner.progress import Progress
@@ -34,16 +35,18 @@ def ending(method: Method, values: dict, steps: int):
     return method.Config(**values | end)
 
 
-def begin(name, method: Method, env_id: str, config, seed: int, run=None, command=()) -> Session:
+def begin(
+    name, method: Method, environment: Environment, config, seed: int, run=None, command=()
+) -> Session:
     """Set up a new run. Nothing is written before all arguments have been checked.
 
     Raises UsageError for an invalid environment, for spaces that the method cannot handle, and for
     an invalid run folder.
     """
-    env, state = prepare(method, env_id, config, seed)
-    default = f"{name}-{env_id}-seed{seed}".replace("/", "-").replace(":", "-")
+    env, state = prepare(method, environment, config, seed)
+    default = f"{name}-{environment.env}-seed{seed}".replace("/", "-").replace(":", "-")
     path = folder.create(run, default)
-    folder.write_config(path, name, env_id, seed, config, list(command))
+    folder.write_config(path, name, environment, seed, config, list(command))
     return Session(path, method, env, config, state, Tally())
 
 
@@ -54,7 +57,7 @@ def resume(path: Path, method: Method, steps: int) -> Session:
     """
     record = folder.read_config(path)
     config = ending(method, vars(folder.build(method.Config, record["config"])), steps)
-    env, state = prepare(method, record["env"], config, record["seed"])
+    env, state = prepare(method, Environment.of(record), config, record["seed"])
     tally = restore(path, state, record["env"])
     if steps <= tally.steps:
         raise UsageError(f"--steps = {steps}: must exceed the {tally.steps} steps of {path}")
