@@ -77,12 +77,14 @@ class Episode(NamedTuple):
 class World:
     """One environment; see the module. `position` changes in place. decode turns a method's action
     into the environment's, if it is not `algorithms.common.world.decoder` that does. keep=False
-    keeps no actions. world.observation is the latest observation as it was given."""
+    keeps no actions. number is said in errors. world.observation is the latest observation as it
+    was given."""
 
-    def __init__(self, env, position, record=False, decode=None, keep=True):
+    def __init__(self, env, position, record=False, decode=None, keep=True, number=None):
         if isinstance(env, VectorEnv):
             raise ValueError(f"env = {env}: must be one environment, no VectorEnv (a2c takes one)")
         self.env, self.position, self.record = env, position, record
+        self.name = name_of(env) if number is None else f"{name_of(env)}: environment {number}"
         self.n, self.encode = encoder(env.observation_space)
         self.decode, self.ones = decode or decoder(env.action_space), np.ones(self.n)
         self.space, self.shape = env.observation_space, env.observation_space.shape
@@ -94,7 +96,7 @@ class World:
             self._begin(env.reset(seed=position.seed), None)
         elif not self._replay(np.array(position.actions), position.s, position.G, position.t):
             self.resumed, self.ended, self.episode = False, (), None
-            text = f"{name_of(env)} does not repeat its episodes: a new one begins"
+            text = f"{self.name} does not repeat its episodes: a new one begins"
             warnings.warn(text, RuntimeWarning, stacklevel=2)
             if self.t > 0:
                 self._reset()
@@ -164,7 +166,7 @@ class World:
     def where(self, episode=None, t=None):
         """Environment, episode and step, by default the present ones."""
         episode, t = self.position.episode if t is None else episode, self.t if t is None else t
-        return f"{name_of(self.env)}: episode {episode}, step {t}"
+        return f"{self.name}: episode {episode}, step {t}"
 
     def step(self, a):
         """Take action a: (r, s2, terminated, truncated)."""
