@@ -1,0 +1,84 @@
+"""What wrappers remember of earlier episodes: the running moments of Gymnasium's normalisation.
+
+    memory = remembered(env)   {name: [dtype, ...]} of plain numbers, for JSON; {} if there are none
+    remind(env, memory)        makes env remember just that
+    freeze(env)                moments stay as they are from now on
+
+A name is "k.attribute", k being the number of wrappers below the one that remembers. So wrappers
+may be added on top. Moments are [dtype, mean, var, count].
+"""
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import VectorWrapper
+from gymnasium.wrappers import NormalizeReward
+from gymnasium.wrappers.utils import RunningMeanStd
+
+TRACE = "discounted_reward"  # of NormalizeReward: Σ_k γ^k r_{t−k}, which a truncation does not end
+
+
+def remembered(env) -> dict[str, list]:
+    """Return all that the wrappers of env remember."""
+    memory = {}
+    for name, wrapper, attribute in _places(env):
+        value = getattr(wrapper, attribute)
+        if attribute == TRACE:
+            memory[name] = [value.dtype.name, value.tolist()]
+        else:
+            mean, var = np.asarray(value.mean), np.asarray(value.var)
+            memory[name] = [mean.dtype.name, mean.tolist(), var.tolist(), float(value.count)]
+    return memory
+
+
+def remind(env, memory: dict[str, list]):
+    """Make the wrappers of env remember `memory`. Raises ValueError, before anything changes, if it
+    is not of such wrappers, of these shapes, or not finite."""
+    places = {name: place for name, *place in _places(env)}
+    if not isinstance(memory, dict) or places.keys() != memory.keys():
+        given = ", ".join(memory) if isinstance(memory, dict) else None
+        needed = ", ".join(places) or "nothing"
+        raise ValueError(f"memory of {given or 'nothing'}: must be of {needed}")
+    read = {name: _read(name, *places[name], memory[name]) for name in places}
+    for name, (wrapper, attribute) in places.items():
+        if attribute == TRACE:
+            (wrapper.discounted_reward,) = read[name]
+        else:
+            moments = getattr(wrapper, attribute)
+            moments.mean, moments.var, moments.count = read[name]
+
+
+def freeze(env):
+    """Let the wrappers of env use their moments, but not renew them."""
+    for _, wrapper, _ in _places(env):
+        if hasattr(wrapper, "update_running_mean"):
+            wrapper.update_running_mean = False
+
+
+def _places(env):
+    """Yield (name, wrapper, attribute) of all that is remembered, from the inside outwards."""
+    chain = [env]
+    while isinstance(chain[0], (gymnasium.Wrapper, VectorWrapper)):
+        chain.insert(0, chain[0].env)
+    for k, wrapper in enumerate(chain):
+        for attribute, value in vars(wrapper).items():
+            trace = attribute == TRACE and isinstance(wrapper, NormalizeReward)
+            if trace or isinstance(value, RunningMeanStd):
+                yield f"{k}.{attribute}", wrapper, attribute
+
+
+def _read(name, wrapper, attribute, entry):
+    """Return the arrays, and for moments the count, of an entry. Raises ValueError."""
+    old = getattr(wrapper, attribute)
+    shapes = [np.shape(old)] if attribute == TRACE else [np.shape(old.mean), np.shape(old.var), ()]
+    try:
+        dtype, *values = entry
+        kind = {"float32": np.float32, "float64": np.float64}[dtype]
+        arrays = [np.array(x, kind) for x in values[:2]] + [float(x) for x in values[2:]]
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
+        raise ValueError(f"memory of {name}: must be [dtype, numbers ...] ({error!r})") from error
+    found = [np.shape(x) for x in arrays]
+    if found != shapes:
+        raise ValueError(f"memory of {name}: shapes {found}: must be {shapes}")
+    if not all(np.isfinite(x).all() for x in arrays):
+        raise ValueError(f"memory of {name}: must be finite")
+    return arrays
