@@ -23,8 +23,7 @@ What it ascends: the expected dθ is not ∇J, J = E[Σ_t γ^t r_t], for three o
 taken at each visited state only; it ignores that an action also changes which states come later. No
 gradient is stale: all segments are computed at the same θ and enter one update.
 
-A vector environment is resumed by repeating all its steps; new episodes begin if they are more
-than 1e6 actions (1e7 of an environment with at most 128).
+A vector environment is resumed by repeating its steps, up to 1e6 actions (Discrete(128): 1e7).
 """
 
 from dataclasses import dataclass, field

@@ -20,9 +20,8 @@ n steps (Algorithm S2), with a copy θ' ← θ that acts for k ≤ t_max steps, 
 Descent, SUMMED over steps. A truncated step or segment bootstraps like one that goes on. The worker
 that first notices that T has passed a multiple of I_target copies θ⁻ ← θ; the others do not wait.
 Each worker draws its own final ε; its ε falls linearly from 1 to that while T grows to
-`epsilon_steps`.
-Optimisers (§4.5) and the annealing of η are A3C's (algorithms.a3c). `epsilon` is that of ε-greedy,
-`eps` that of RMSProp.
+`epsilon_steps`. Optimisers (§4.5) and the annealing of η are A3C's (algorithms.a3c). `epsilon` is
+that of ε-greedy, `eps` that of RMSProp.
 
 What they descend: Σ (y − Q)² with y held fixed (a semi-gradient), over the states that ε-greedy
 policies visit. For a table Q the fixed point is q* (one-step Q) or q of the ε-greedy policy (Sarsa,
@@ -32,8 +31,7 @@ other approximators it need not minimise any error.
 Departures: T counts a step only after the update that uses it; if a worker is killed, the steps
 since its last update are lost and not counted. θ⁻ is copied after that count. Each worker draws its
 final ε once; the paper's workers draw it again now and then. ε is that of a segment's first step.
-In threads and processes θ may move between Q(s, ·; θ) and its gradient, as in the box, and resuming
-a run starts new episodes.
+In threads and processes θ may move between Q(s, ·; θ) and its gradient; resumed, they cut episodes.
 """
 
 from dataclasses import dataclass
@@ -160,9 +158,7 @@ def discrete_policy(env, config):
 def actor(env, config):
     """act(parameters, observation, rng, greedy) -> argmax_a Q, for env.step; always greedy."""
     act = discrete_policy(env, config).act
-    return lambda parameters, observation, rng, greedy=False: act(
-        parameters, observation, rng, True
-    )
+    return lambda parameters, o, rng, greedy=False: act(parameters, o, rng, True)
 
 
 def train(env, config, state, gradient=gradient, schedule=None):
@@ -215,9 +211,8 @@ def one_step(i, env, config, state, gradient):
             me.d += Q.backward(gradient(q[None], np.array([a]), np.array([y])))
             me.k, me.ended = me.k + 1, world.ended
             t = state.T[i] + me.k  # the box's
-            due = world.ended or t % config.I_async_update == 0
-            me.next = PUSH if due else ACT
-            yield "computed" if due else "pulled", 1
+            me.next = PUSH if world.ended or t % config.I_async_update == 0 else ACT
+            yield "computed" if me.next == PUSH else "pulled", 1
         state.theta -= step(me.d)
         landed(state, i, me.k, me.seen)
         copy_target(config, state)

@@ -13,6 +13,7 @@ import pytest
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import batch_space
+from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import mdps
@@ -320,7 +321,8 @@ def repeating(draw):
         spaces = draw(OBSERVATIONS), draw(ACTIONS)
         return lambda: Any(*spaces, 0.1)
     d, truncate = draw(st.integers(0, 2)), draw(st.booleans())
-    return lambda: Wander(d) if kind == "wander" else Scripted(steps, d=d, truncate=truncate)
+    wrap = draw(st.sampled_from((lambda env: env, NormalizeObservation, NormalizeReward)))
+    return lambda: wrap(Wander(d) if kind == "wander" else Scripted(steps, d=d, truncate=truncate))
 
 
 def equal(one, two):
