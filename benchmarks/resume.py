@@ -138,7 +138,9 @@ def counted(method, config, env, seed, steps):
     """The number of yields of a run."""
     made = Environment(env).make()
     training = method.train(made, config, method.init(made, config, seed))
-    for count, metrics in enumerate(training, 1):
+    count = 0
+    for metrics in training:
+        count += 1
         if metrics.steps >= steps:
             break
     training.close()
