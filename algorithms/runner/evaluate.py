@@ -8,7 +8,7 @@ import numpy as np
 
 from algorithms.common.world import Position, World
 from algorithms.runner import folder
-from algorithms.runner.checkpoint import check_fit, read_arrays
+from algorithms.runner.checkpoint import read_parameters
 from algorithms.runner.environments import Environment
 from algorithms.runner.errors import Failure, one_line
 from algorithms.runner.lookup import Method, prepare
@@ -31,8 +31,7 @@ def evaluate(
     config = folder.build(method.Config, record["config"])
     env, state = prepare(method, Environment.of(record), config, record["seed"])
     with closing(env):
-        parameters = read_arrays(path / "parameters.npz")
-        check_fit(parameters, state, path / "parameters.npz", record["env"])
+        parameters = read_parameters(path / "parameters.npz", state, record["env"])
         act, rng = method.actor(env, config), np.random.default_rng(seed)
         played, cut, progress = [], 0, Progress(episodes, 0, "episodes")
         limited = gymnasium.wrappers.TimeLimit(env, longest)
