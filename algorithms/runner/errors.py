@@ -1,6 +1,8 @@
 """The end of a command: an Outcome, or an error with a message of one line for the user."""
 
+import difflib
 import importlib
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -31,6 +33,12 @@ class Failure(Exception):
 def one_line(error) -> str:
     """Return an exception as `Type: message`, without line breaks."""
     return ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean ...?" if a known name is like this one."""
+    found = difflib.get_close_matches(name, known)
+    return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
 def require(module: str, package: str = "npgrad[app]"):

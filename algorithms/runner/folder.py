@@ -16,6 +16,7 @@ import itertools
 import json
 import os
 import platform
+import sys
 import typing
 from contextlib import contextmanager
 from importlib import metadata
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from algorithms.runner.environments import Environment, own
 from algorithms.runner.errors import UsageError, one_line
 
 COLUMNS = ("step", "episode", "return", "length", "seconds")
@@ -71,12 +73,22 @@ def write_config(path: Path, method: str, environment, seed: int, config, comman
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             versions[name] = None
-    record = dict(
-        method=method, **environment.record(), seed=seed, config=dataclasses.asdict(config)
-    )
+    record = dict(method=method, **environment.record(), seed=seed, config=recorded(config))
     record |= dict(versions=versions, command=command)
     with replacing(path / "config.json") as file:
         file.write((json.dumps(record, indent=2) + "\n").encode())
+
+
+def recorded(config) -> dict:
+    """Return dataclasses.asdict, with the class of a nested dataclass that is not the annotated
+    one: {"class": "FILE.py:CLASS", ...}."""
+    values = dataclasses.asdict(config)
+    for name, hint in typing.get_type_hints(type(config)).items():
+        kind = type(getattr(config, name, None))
+        if dataclasses.is_dataclass(hint) and kind is not hint:
+            file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+            values[name] = {"class": f"{file}:{kind.__qualname__}"} | values[name]
+    return values
 
 
 def read_config(path: Path) -> dict:
@@ -86,7 +98,8 @@ def read_config(path: Path) -> dict:
         raise UsageError(f"RUN = {path}: {what}; must be a folder that npgrad train made")
     try:
         record = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        return {name: record[name] for name in ("method", "env", "seed", "config")}
+        needed = {name: record[name] for name in ("method", "env", "seed", "config")}
+        return needed | Environment.of(record).record()
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path / 'config.json'}: cannot be read: {one_line(error)}") from error
 
@@ -104,12 +117,20 @@ def build(cls: type, values: dict):
     built = {}
     for name, value in values.items():
         if dataclasses.is_dataclass(hints[name]):
-            value = build(hints[name], value)
+            value = build(*_own_class(hints[name], value))
         built[name] = tuple(value) if isinstance(value, list) else value
     try:
         return cls(**built)
     except (ValueError, TypeError) as error:
         raise UsageError(f"config.json: {error}") from error
+
+
+def _own_class(hint, values):
+    """Return (class, its values) of a nested dataclass as `recorded` gives it."""
+    if "class" not in values:
+        return hint, values
+    values = dict(values)
+    return own("config.json: class", values.pop("class"), None, hint), values
 
 
 class MetricsFile:
