@@ -20,48 +20,30 @@ Writes results/asynchronous.json after each run, .md and .png; --draw makes the 
 
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 
 import gymnasium
 import numpy as np
 
 from algorithms import a3c, async_q
-from algorithms.common.policy import Network
 from algorithms.runner.plot import COLOURS
+from algorithms.runner.presets import configured
 from benchmarks import study
 from benchmarks.pendulum import pendulum
 from benchmarks.record import RESULTS, save
 
-CARTPOLE = dict(T_max=200_000, t_max=20, beta=0.02, step_size=2e-3, eps=1e-5)
-VALUE = dict(workers=8, precision="single")
-ONE = dict(
-    T_max=600_000, I_target=500, I_async_update=20, epsilon_steps=50_000,
-    step_size=1.1e-3, eps=1e-3, max_norm=10.0,
-)  # fmt: skip
-MANY = dict(T_max=500_000, I_target=500, t_max=20, step_size=3e-3, eps=1e-2)
-PENDULUM = a3c.Config(
-    workers=8,
-    T_max=250_000,
-    gamma=0.95,
-    beta=3e-3,
-    step_size=5e-4,
-    eps=1e-4,
-    precision="single",
-    network=Network(activation="relu", sigma="softplus"),
-)
+CAR, PARALLEL = "CartPole-v1", configured("a3c", "CartPole-v1")
 SCALE = {"Pendulum-v1": 0.1}  # of the rewards learned from: v̂ need not become as large
 # name: (environment, threshold, page, config)
 PARTS = {
+    **{f"a3c-{n}": (CAR, 475, a3c, replace(PARALLEL, workers=n)) for n in (1, 2, 4)},
     **{
-        f"a3c-{n}": ("CartPole-v1", 475, a3c, a3c.Config(workers=n, driver="processes", **CARTPOLE))
-        for n in (1, 2, 4)
+        name: (CAR, 475, async_q, configured(name, CAR))
+        for name in ("async-q", "async-sarsa", "async-n-step-q")
     },
-    "async-q": ("CartPole-v1", 475, async_q, async_q.OneStepQ(**VALUE, **ONE)),
-    "async-sarsa": ("CartPole-v1", 475, async_q, async_q.OneStepSarsa(**VALUE, **ONE)),
-    "async-n-step-q": ("CartPole-v1", 475, async_q, async_q.NStepQ(**VALUE, **MANY)),
-    "acrobot": ("Acrobot-v1", -100, a3c, a3c.Config(workers=2, driver="processes", **CARTPOLE)),
-    "pendulum": ("Pendulum-v1", -300, a3c, PENDULUM),
+    "acrobot": ("Acrobot-v1", -100, a3c, configured("a3c", "Acrobot-v1")),
+    "pendulum": ("Pendulum-v1", -300, a3c, configured("a3c", "Pendulum-v1")),
 }
 
 

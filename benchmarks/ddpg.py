@@ -38,38 +38,19 @@ import numpy as np
 
 import algorithms.exact.register  # noqa: F401
 from algorithms import ddpg
-from algorithms.ddpg import Config, Networks
+from algorithms.ddpg import Config
 from algorithms.ddpg_noise import Noise
 from algorithms.exact.lqr import LQREnv, optimal_gain, performance, spring
 from algorithms.runner.plot import COLOURS, bootstrap_band
+from algorithms.runner.presets import configured
 from benchmarks import study
 from benchmarks.record import RESULTS, save
 
-SMALL = Config(
-    networks=Networks(hidden=(128, 128)),
-    step_size=3e-4,
-    step_size_w=1e-3,
-    tau=5e-3,
-    l2=0.0,
-    replay=100_000,
-)
-CAR = replace(
-    SMALL,
-    networks=Networks(hidden=(64, 64)),
-    step_size=1e-3,
-    noise=Noise(sigma=0.3, ou_theta=0.05),  # pushes long in one direction
-)
-SPRING = replace(SMALL, gamma=spring().gamma, step_size=1e-4)
-POLE = replace(SMALL, step_size=1e-4, step_size_w=3e-3)
-CHEETAH = replace(
-    SMALL,
-    networks=Networks(hidden=(256, 256), action_layer=1),
-    step_size=1e-3,
-    batch=100,
-    replay=1_000_000,
-    warmup=10_000,
-    noise=Noise("white", 0.1),
-)
+SMALL = configured("ddpg", "Pendulum-v1")
+CAR = configured("ddpg", "MountainCarContinuous-v0")
+SPRING = configured("ddpg", "npgrad/LQR-v0")
+POLE = configured("ddpg", "InvertedPendulum-v5")
+CHEETAH = configured("ddpg", "HalfCheetah-v5")
 PUBLISHED = {  # HalfCheetah at 1M steps, in earlier versions of the world
     "Tianshou": 11719,  # its examples/mujoco/README.md: v3, best evaluation, 10 seeds
     "CleanRL": 10374,  # its docs/rl-algorithms/ddpg.md: v4, returns in training, 3 seeds

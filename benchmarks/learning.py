@@ -34,12 +34,9 @@ import gymnasium
 import numpy as np
 
 import algorithms.exact.register  # noqa: F401
-from algorithms import a3c, actor_critic, async_q, reinforce
 from algorithms.runner.plot import COLOURS, at_steps
+from algorithms.runner.presets import configured
 from benchmarks import study
-from benchmarks.a2c import BASELINE
-from benchmarks.asynchronous import CARTPOLE, MANY, VALUE
-from benchmarks.ddpg import SMALL
 from benchmarks.record import RESULTS, save
 
 POINTS, AT_A_POINT, RESAMPLES = 15, 20, 2000
@@ -62,14 +59,14 @@ class Task(NamedTuple):
 
 
 CAR, BOTH = "CartPole-v1", (OURS, SB3) if TORCH else (OURS,)
-EARLY = replace(SMALL, networks=replace(SMALL.networks, action_layer=1))
+PARALLEL = configured("a3c", CAR)
 TASKS = {
-    "reinforce": Task("reinforce", reinforce.Config(), CAR, 100_000),
-    "actor_critic": Task("actor_critic", actor_critic.Traces(), CAR, 100_000),
-    "async_q": Task("async_q", async_q.NStepQ(**VALUE, **MANY), CAR, 500_000),
-    "a3c": Task("a3c", a3c.Config(workers=2, **CARTPOLE), CAR, CARTPOLE["T_max"]),
-    "a2c": Task("a2c", BASELINE, CAR, 120_000, BOTH),
-    "ddpg": Task("ddpg", EARLY, "Pendulum-v1", 6_000, BOTH),
+    "reinforce": Task("reinforce", configured("reinforce", CAR), CAR, 100_000),
+    "actor_critic": Task("actor_critic", configured("actor-critic-traces", CAR), CAR, 100_000),
+    "async_q": Task("async_q", configured("async-n-step-q", CAR), CAR, 500_000),
+    "a3c": Task("a3c", replace(PARALLEL, driver="round-robin"), CAR, PARALLEL.T_max),
+    "a2c": Task("a2c", configured("a2c", CAR, "sync"), CAR, 120_000, BOTH),
+    "ddpg": Task("ddpg", configured("ddpg", "Pendulum-v1", "early"), "Pendulum-v1", 6_000, BOTH),
 }
 
 

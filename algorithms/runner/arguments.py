@@ -169,6 +169,9 @@ PHRASES = {
         r"\1 = \2: must be a float"
     ),
     r"Error parsing (\S+): invalid literal for int\(\) .*?: '(.*?)' .*": r"\1 = \2: must be an int",
+    r"Error parsing (--\S+): no type matching \{None\}\|(\S+) could .*? from \['(.*?)'\].*": (
+        r"\1 = \3: must be \2"
+    ),
     r"Error parsing (--\S+): (.*) Argument helptext: --\S+ (.*)": r"\1: \2; must be \3",
     r"Error parsing [^-:][^:]*: (.*)": r"\1",
     r"invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*)\)\.": (

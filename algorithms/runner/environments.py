@@ -42,13 +42,26 @@ class Environment:
 
     @classmethod
     def of(cls, record: dict):
-        """Return the Environment that a config.json describes."""
+        """Return the Environment that a config.json describes.
+
+        Raises UsageError if it would import code from elsewhere than a command may (trusted).
+        """
         given = {name: record[name] for name in cls.__dataclass_fields__ if name in record}
         if isinstance(given.get("wrap"), list):
             given["wrap"] = tuple(given["wrap"])
-        return cls(**given)
+        described = cls(**given)
+        described._check_trusted()
+        return described
 
     record = asdict
+
+    def _check_trusted(self):
+        for text in (self.env, *(parse_wrap(wrap)[0] for wrap in self.wrap)):
+            file, colon, _ = text.rpartition(":")
+            if file.endswith(".py"):
+                trusted(Path(self.home or ".", file).parent)
+            elif colon:
+                trusted(Path(self.home or "."))
 
     def make(self):
         """Return a new environment. Raises UsageError if it cannot be made as described.
@@ -88,7 +101,7 @@ class Environment:
         from gymnasium.envs.registration import EnvSpec, load_env_creator
 
         where, _, name = self.env.rpartition(":")
-        if where.endswith(".py"):
+        if where.endswith(".py") or name.endswith(".py"):
             entry = own("--env", self.env, self.home, gymnasium.Env)
             return EnvSpec(f"{Path(where).name}:{name}", entry_point=entry), entry
         if where:
@@ -196,7 +209,7 @@ def own(flag: str, text: str, home: str | None, kind: type):
     module = _import(flag, text, path.stem, str(path.parent))
     if Path(getattr(module, "__file__", None) or ".").resolve() != path:
         where = getattr(module, "__file__", "Python itself")
-        raise UsageError(f"{flag} = {text}: {path.stem} is a module of {where}; rename the file")
+        raise UsageError(f"{flag} = {text}: {path.stem} is {where} already; rename the file")
     wanted = f"must be a subclass of {kind.__module__}.{kind.__qualname__}"
     found = {
         key: x for key, x in vars(module).items() if isinstance(x, type) and issubclass(x, kind)
@@ -204,9 +217,18 @@ def own(flag: str, text: str, home: str | None, kind: type):
     if name not in vars(module):
         raise UsageError(f"{flag} = {text}: {file} has no {name}{near(name, found)}; {wanted}")
     if name not in found:
-        kind_of = type(getattr(module, name)).__name__
-        raise UsageError(f"{flag} = {text}: is of type {kind_of}; {wanted}")
+        raise UsageError(f"{flag} = {text}: {wanted}")
     return found[name]
+
+
+def trusted(home: Path):
+    """Raise UsageError unless `home` is the working directory or a folder that Python searches.
+
+    A run folder may be a stranger's, and its config.json name any file.
+    """
+    if home.resolve() not in {Path(place).resolve() for place in (".", *sys.path)}:
+        may = "the working directory and PYTHONPATH"
+        raise UsageError(f"config.json: code in {home}: is imported from {may} only; cd there")
 
 
 def _import(flag, text, name, home):

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from algorithms.runner.environments import Environment, own
+from algorithms.runner.environments import Environment, own, trusted
 from algorithms.runner.errors import UsageError, one_line
 
 COLUMNS = ("step", "episode", "return", "length", "seconds")
@@ -130,7 +130,9 @@ def _own_class(hint, values):
     if "class" not in values:
         return hint, values
     values = dict(values)
-    return own("config.json: class", values.pop("class"), None, hint), values
+    text = str(values.pop("class"))
+    trusted(Path(text).parent)
+    return own("config.json: class", text, None, hint), values
 
 
 class MetricsFile:

@@ -141,6 +141,15 @@ def named(env: str, variant: str) -> str:
     return f"{env} ({variant})" if variant else env
 
 
+def configured(method: str, env: str, variant: str = ""):
+    """Return a preset's Config; its T_max, if there is one, is the preset's steps."""
+    from algorithms.runner.lookup import METHODS, load_method
+
+    found = preset(method, env, variant)
+    config = applied(load_method(method, METHODS).Config(), found.settings)
+    return replace(config, T_max=found.steps) if hasattr(config, "T_max") else config
+
+
 def applied(default, settings: Mapping):
     """Return a default Config, or a dataclass in it, with these settings."""
     changes = {
