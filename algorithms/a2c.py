@@ -23,7 +23,7 @@ What it ascends: the expected dθ is not ∇J, J = E[Σ_t γ^t r_t], for three o
 taken at each visited state only; it ignores that an action also changes which states come later. No
 gradient is stale: all segments are computed at the same θ and enter one update.
 
-Departure: resuming a run starts new episodes.
+A vector environment is resumed by repeating its steps, up to 1e6 actions (Discrete(128): 1e7).
 """
 
 from dataclasses import dataclass, field
@@ -47,8 +47,8 @@ from algorithms.common.config import (
 )
 from algorithms.common.metrics import Metrics
 from algorithms.common.policy import Network, make_actor_critic
-from algorithms.common.world import check_finite, encoder, one_hot, spaces
-from algorithms.common.worlds import Worlds, close, vectorized
+from algorithms.common.world import Position, check_finite, encoder, one_hot, spaces
+from algorithms.common.worlds import beside, close, positions, vectorized
 from npgrad import OPTIMIZERS, ActorCritic
 from npgrad.memory import aligned_copy
 from npgrad.optimizers import clip_norm
@@ -136,7 +136,9 @@ class State:
     seen: np.ndarray  # moments of the features, if they are normalised (algorithms.a2c_scaling)
     returned: np.ndarray  # moments of the discounted returns, if they are
     statistics: np.ndarray  # of the optimiser
+    trace: np.ndarray  # (N,) Σ_k γ^k r_{t−k} within each episode
     rng: np.random.Generator
+    worlds: list[Position]  # one for each environment; one of a vector
     T: int = 0  # environment steps
     updates: int = 0
     episodes: int = 0
@@ -146,12 +148,16 @@ def init(env, config, seed):
     """The State before learning. Raises ValueError for spaces that have no policy here, and for
     environments that cannot be vectorised as config says."""
     policy = policy_of(env, config)
-    close(vectorized(env, config.environments, config.vectorization), env)
+    envs = vectorized(env, config.environments, config.vectorization)
+    N = len(envs) if isinstance(envs, list) else envs.num_envs
     for_theta, rng = np.random.default_rng(seed).spawn(2)
+    places = positions(envs, int(rng.integers(2**31)))
+    close(envs, env)
     theta = aligned_copy(policy.model.init(for_theta), PRECISIONS[config.precision])
     statistics = aligned_copy(OPTIMIZERS[config.optimizer].statistics(theta))
     n, _ = encoder(spaces(env).observation)
-    return State(theta, np.zeros((3, n)), np.zeros((3, 1)), statistics, rng)
+    moments = np.zeros((3, n)), np.zeros((3, 1))
+    return State(theta, *moments, statistics, np.zeros(N), rng, places)
 
 
 def policy_of(env, config):
@@ -193,8 +199,9 @@ def train(env, config, state, gradient=gradient):
 
 def learn(envs, config, state, gradient):
     """`train` in environments that exist."""
-    policy = policy_of(envs, config)
-    worlds = Worlds(envs, seed=int(state.rng.integers(2**31)))
+    policy = policy_of(envs[0] if isinstance(envs, list) else envs, config)
+    worlds = beside(envs, state.worlds)
+    state.trace[~worlds.resumed] = 0.0
     if config.normalize_observations or config.normalize_returns:
         worlds = Scaled(worlds, config, state)
     n, N, dtype, head = config.n_steps, worlds.N, state.theta.dtype, policy.head

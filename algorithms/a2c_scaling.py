@@ -39,12 +39,11 @@ def normalise(moments, x):
 
 class Scaled:
     """Worlds whose features and rewards are normalised as config asks. state.seen and
-    state.returned, the moments of transitions so far, change in place at every step."""
+    state.returned, the moments of transitions so far, and state.trace change at every step."""
 
     def __init__(self, worlds, config, state):
         self.worlds, self.config, self.state = worlds, config, state
         self.N, self.take_ended = worlds.N, worlds.take_ended
-        self.trace = np.zeros(self.N)  # Σ_k γ^k r_{t−k} within each episode
 
     @property
     def s(self):
@@ -65,9 +64,10 @@ class Scaled:
         if self.config.normalize_observations:
             merge(self.state.seen, s, real)
         if self.config.normalize_returns:
-            self.trace = self.config.gamma * self.trace + r
-            merge(self.state.returned, self.trace[:, None], real)
-            self.trace[terminated | truncated] = 0.0
+            trace = self.state.trace
+            trace[:] = self.config.gamma * trace + r
+            merge(self.state.returned, trace[:, None], real)
+            trace[terminated | truncated] = 0.0
             count, _, squares = self.state.returned[:, 0]
             r = np.clip(r / np.sqrt(squares / count + LEAST), -FARTHEST, FARTHEST)
         return Step(r, self._scale(s2), terminated, truncated, real)

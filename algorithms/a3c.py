@@ -31,7 +31,8 @@ an action also changes which states come later. And dθ, computed at θ', is add
 workers have moved meanwhile (staleness).
 
 Departures: T counts a step only after the update that uses it; if a worker is killed, the steps
-since its last update are lost and not counted. Resuming a run starts new episodes.
+since its last update are lost and not counted. Resuming a run in threads or processes starts new
+episodes.
 """
 
 from dataclasses import dataclass
@@ -41,19 +42,23 @@ import numpy as np
 
 from algorithms.common import drivers
 from algorithms.common.asynchronous import (
+    ACT,
+    PULL,
+    PUSH,
     Asynchronous,
     Shared,
     begin,
+    enter,
     landed,
+    running,
     start,
     stepper,
     total,
 )
 from algorithms.common.config import Count, NonNegative
 from algorithms.common.policy import make_actor_critic
-from algorithms.common.world import Position, World, returns
+from algorithms.common.world import returns
 from npgrad import ActorCritic
-from npgrad.memory import aligned_copy
 
 
 @dataclass(frozen=True)
@@ -112,29 +117,33 @@ def train(env, config, state, gradient=gradient, schedule=None):
 
 def worker(i, env, config, state, gradient):
     """Actor-learner i: Algorithm S3 from "repeat" to "until"."""
-    policy, rng = make_actor_critic(env, config.network, config.trunk), begin(state, i)
-    world, ended = World(env, Position(int(rng.integers(2**31))), keep=False), ()
-    theta, head, step = aligned_copy(state.theta), policy.head, stepper(config, state, i)
-    net = ActorCritic(policy.model, theta)
-    while total(state.T) <= config.T_max:
-        seen = total(state.updates)
-        theta[:] = state.theta
-        yield "pulled", 0
-        rng = begin(state, i) if ended else rng
-        S, A, r = [world.s], [], []
-        for noise in head.noise(rng, config.t_max):
-            A.append(head(net.act(world.s, len(r))).sample(noise))
-            reward, s, terminated, _ = world.step(A[-1])
-            r.append(reward)
-            S.append(s)
-            if world.ended:
-                break
-        k, A, ended = len(r), np.array(A), world.ended
-        h, v = net.evaluate(np.array(S), k)
-        R = returns(r, config.gamma, 0.0 if terminated else v[k])
-        advantage = R - v[:k]  # a number: nothing is differentiated through it
-        d = net.backward(*gradient(h, v[:k], head, A, R, advantage, config.beta, config.value_coef))
-        yield "computed", k
-        state.theta += step(d)
-        landed(state, i, k, seen)
-        yield "pushed", ended
+    policy, me = make_actor_critic(env, config.network, config.trunk), state.learners[i]
+    world, head, step = enter(env, state, i), policy.head, stepper(config, state, i)
+    net = ActorCritic(policy.model, me.theta)
+    while running(config, state, i):
+        if me.next == PULL:
+            me.seen, me.next = total(state.updates), ACT
+            me.theta[:] = state.theta
+            yield "pulled", 0
+        if me.next == ACT:
+            me.rng = begin(state, i) if me.ended else me.rng
+            S, A, r = [world.s], [], []
+            for noise in head.noise(me.rng, config.t_max):
+                A.append(head(net.act(world.s, len(r))).sample(noise))
+                reward, s, terminated, _ = world.step(A[-1])
+                r.append(reward)
+                S.append(s)
+                if world.ended:
+                    break
+            k, A = len(r), np.array(A)
+            h, v = net.evaluate(np.array(S), k)
+            R = returns(r, config.gamma, 0.0 if terminated else v[k])
+            advantage = R - v[:k]  # a number: nothing is differentiated through it
+            data = head, A, R, advantage, config.beta, config.value_coef
+            me.d[:] = net.backward(*gradient(h, v[:k], *data))
+            me.k, me.ended, me.next = k, world.ended, PUSH
+            yield "computed", k
+        state.theta += step(me.d)
+        landed(state, i, me.k, me.seen)
+        me.next = PULL
+        yield "pushed", me.ended

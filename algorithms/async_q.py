@@ -20,9 +20,8 @@ n steps (Algorithm S2), with a copy θ' ← θ that acts for k ≤ t_max steps, 
 Descent, SUMMED over steps. A truncated step or segment bootstraps like one that goes on. The worker
 that first notices that T has passed a multiple of I_target copies θ⁻ ← θ; the others do not wait.
 Each worker draws its own final ε; its ε falls linearly from 1 to that while T grows to
-`epsilon_steps`.
-Optimisers (§4.5) and the annealing of η are A3C's (algorithms.a3c). `epsilon` is that of ε-greedy,
-`eps` that of RMSProp.
+`epsilon_steps`. Optimisers (§4.5) and the annealing of η are A3C's (algorithms.a3c). `epsilon` is
+that of ε-greedy, `eps` that of RMSProp.
 
 What they descend: Σ (y − Q)² with y held fixed (a semi-gradient), over the states that ε-greedy
 policies visit. For a table Q the fixed point is q* (one-step Q) or q of the ε-greedy policy (Sarsa,
@@ -32,8 +31,7 @@ other approximators it need not minimise any error.
 Departures: T counts a step only after the update that uses it; if a worker is killed, the steps
 since its last update are lost and not counted. θ⁻ is copied after that count. Each worker draws its
 final ε once; the paper's workers draw it again now and then. ε is that of a segment's first step.
-In threads and processes θ may move between Q(s, ·; θ) and its gradient, as in the box. Resuming a
-run starts new episodes.
+In threads and processes θ may move between Q(s, ·; θ) and its gradient; resumed, they cut episodes.
 """
 
 from dataclasses import dataclass
@@ -45,17 +43,22 @@ from gymnasium.spaces import Discrete
 
 from algorithms.common import drivers
 from algorithms.common.asynchronous import (
+    ACT,
+    PULL,
+    PUSH,
     Asynchronous,
     Shared,
     begin,
+    enter,
     landed,
+    running,
     start,
     stepper,
     total,
 )
 from algorithms.common.config import Count, check
 from algorithms.common.policy import make_policy
-from algorithms.common.world import Position, World, returns, spaces
+from algorithms.common.world import returns, spaces
 from npgrad import at
 
 
@@ -155,9 +158,7 @@ def discrete_policy(env, config):
 def actor(env, config):
     """act(parameters, observation, rng, greedy) -> argmax_a Q, for env.step; always greedy."""
     act = discrete_policy(env, config).act
-    return lambda parameters, observation, rng, greedy=False: act(
-        parameters, observation, rng, True
-    )
+    return lambda parameters, o, rng, greedy=False: act(parameters, o, rng, True)
 
 
 def train(env, config, state, gradient=gradient, schedule=None):
@@ -193,56 +194,56 @@ def copy_target(config, state):
 def one_step(i, env, config, state, gradient):
     """Actor-learner i: Algorithm 1, from "repeat" to "until"."""
     model, sarsa = discrete_policy(env, config).model, isinstance(config, OneStepSarsa)
-    rng, step = begin(state, i), stepper(config, state, i)
-    world, ended, a = World(env, Position(int(rng.integers(2**31))), keep=False), (), None
-    Q, Q_target, d = (
-        at(model, state.theta),
-        at(model, state.theta_target),
-        np.zeros_like(state.theta),
-    )
-    while total(state.T) <= config.T_max:
-        d[:], k, due, seen = 0.0, 0, False, total(state.updates)
-        while not due:
-            yield "pulled", int(k > 0)
-            if ended:
-                rng, a = begin(state, i), None
-            q = Q.forward(world.s)
-            if a is None:
-                a = choose(q, epsilon(config, state, i), rng)
+    me, world, step = state.learners[i], enter(env, state, i), stepper(config, state, i)
+    Q, Q_target = at(model, state.theta), at(model, state.theta_target)
+    while running(config, state, i):
+        if me.next == PULL:
+            me.d[:], me.k, me.seen, me.next = 0.0, 0, total(state.updates), ACT
+            yield "pulled", 0
+        while me.next == ACT:
+            if me.ended:
+                me.rng, me.a = begin(state, i), None
+            q, chance = Q.forward(world.s), epsilon(config, state, i)
+            a = choose(q, chance, me.rng) if me.a is None else me.a
             r, s2, terminated, _ = world.step(a)
-            a2 = choose(Q.forward(s2, 1), epsilon(config, state, i), rng) if sarsa else None
-            y = target(config, r, terminated, Q_target.forward(s2), a2)
-            d += Q.backward(gradient(q[None], np.array([a]), np.array([y])))
-            k, a, ended = k + 1, a2, world.ended
-            due = ended or (state.T[i] + k) % config.I_async_update == 0  # T[i] + k is the box's t
-        yield "computed", 1
-        state.theta -= step(d)
-        landed(state, i, k, seen)
+            me.a = choose(Q.forward(s2, 1), chance, me.rng) if sarsa else None
+            y = target(config, r, terminated, Q_target.forward(s2), me.a)
+            me.d += Q.backward(gradient(q[None], np.array([a]), np.array([y])))
+            me.k, me.ended = me.k + 1, world.ended
+            t = state.T[i] + me.k  # the box's
+            me.next = PUSH if world.ended or t % config.I_async_update == 0 else ACT
+            yield "computed" if me.next == PUSH else "pulled", 1
+        state.theta -= step(me.d)
+        landed(state, i, me.k, me.seen)
         copy_target(config, state)
-        yield "pushed", ended
+        me.next = PULL
+        yield "pushed", me.ended
 
 
 def n_step(i, env, config, state, gradient):
     """Actor-learner i: Algorithm S2, from "repeat" to "until"."""
-    model, rng, theta = discrete_policy(env, config).model, begin(state, i), state.theta.copy()
-    world, ended = World(env, Position(int(rng.integers(2**31))), keep=False), ()
-    Q, Q_target, step = at(model, theta), at(model, state.theta_target), stepper(config, state, i)
-    while total(state.T) <= config.T_max:
-        seen = total(state.updates)
-        theta[:] = state.theta
-        yield "pulled", 0
-        rng = begin(state, i) if ended else rng
-        A, r, chance, ended = [], [], epsilon(config, state, i), ()
-        while len(r) < config.t_max and not ended:
-            A.append(choose(Q.forward(world.s, len(r)), chance, rng))
-            reward, s, terminated, _ = world.step(A[-1])
-            r.append(reward)
-            ended = world.ended
-        k, R = len(r), 0.0 if terminated else Q_target.forward(s).max()
-        y = returns(r, config.gamma, R)
-        d = Q.backward(gradient(Q.outputs(k), np.array(A), y))
-        yield "computed", k
-        state.theta -= step(d)
-        landed(state, i, k, seen)
+    model, me = discrete_policy(env, config).model, state.learners[i]
+    world, step = enter(env, state, i), stepper(config, state, i)
+    Q, Q_target = at(model, me.theta), at(model, state.theta_target)
+    while running(config, state, i):
+        if me.next == PULL:
+            me.seen, me.next = total(state.updates), ACT
+            me.theta[:] = state.theta
+            yield "pulled", 0
+        if me.next == ACT:
+            me.rng = begin(state, i) if me.ended else me.rng
+            A, r, chance, me.ended = [], [], epsilon(config, state, i), ()
+            while len(r) < config.t_max and not me.ended:
+                A.append(choose(Q.forward(world.s, len(r)), chance, me.rng))
+                reward, s, terminated, _ = world.step(A[-1])
+                r.append(reward)
+                me.ended = world.ended
+            y = returns(r, config.gamma, 0.0 if terminated else Q_target.forward(s).max())
+            me.d[:] = Q.backward(gradient(Q.outputs(len(r)), np.array(A), y))
+            me.k, me.next = len(r), PUSH
+            yield "computed", me.k
+        state.theta -= step(me.d)
+        landed(state, i, me.k, me.seen)
         copy_target(config, state)
-        yield "pushed", ended
+        me.next = PULL
+        yield "pushed", me.ended

@@ -31,7 +31,7 @@ import numpy as np
 
 from algorithms import a3c
 from algorithms.common import drivers
-from algorithms.common.asynchronous import LAST, total
+from algorithms.common.asynchronous import LAST, Turns, total
 from algorithms.runner.plot import COLOURS
 from benchmarks import study
 from benchmarks.record import RESULTS, save
@@ -95,7 +95,7 @@ def clock(config, envs, state, bus):
 
 def serial(config, envs, state, rng):
     """The same of workers of which one at a time pulls, computes and pushes; no time."""
-    turns = (i for i in drivers.round_robin(len(envs), rng) for _ in range(3))
+    turns = (i for i in Turns(len(envs), rng) for _ in range(3))
     for metrics in a3c.train(envs[0], config, state, schedule=turns):
         yield None, 0, tuple(zip(metrics.returns, metrics.lengths))
 

@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import matplotlib.pyplot as plt
 import numpy as np
+from gymnasium.vector import SyncVectorEnv
 from matplotlib.ticker import EngFormatter
 
 from algorithms.common.worlds import close, vectorized
@@ -93,7 +94,8 @@ def play(env, act, n=EPISODES, gamma=1.0):
     """Return Σ_t γ^t r_t (n,) of n episodes, played side by side in environments like env, on seeds
     that no learning uses. act(S) gives the actions of all n observations."""
     own = env.spec and env.spec.vector_entry_point and not env.spec.additional_wrappers
-    envs = vectorized(env, n, "vector_entry_point" if own else "sync")
+    made = vectorized(env, n, "vector_entry_point" if own else "sync")
+    envs = made if own else SyncVectorEnv([lambda one=one: one for one in made], copy=False)
     S, _ = envs.reset(seed=10**6)
     G, weight, going = np.zeros(n), 1.0, np.ones(n, bool)
     while going.any():
@@ -101,7 +103,7 @@ def play(env, act, n=EPISODES, gamma=1.0):
         G += going * weight * r
         weight *= gamma
         going &= ~(terminated | truncated)
-    close(envs, env)
+    close(made, env)
     return G
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 import gymnasium
@@ -19,6 +20,8 @@ from worlds import SEEDS, UNIT, Constant, Scripted, VectorRecorder, numbers
 from algorithms import a2c, a3c
 from algorithms.a2c import Config, gradient, returns
 from algorithms.a2c_scaling import merge, normalise
+from algorithms.common import world as one
+from algorithms.common import worlds as many
 from algorithms.common.events import WorkerError
 from algorithms.common.policy import Network, make_actor_critic
 from algorithms.common.worlds import close, vectorized
@@ -431,18 +434,73 @@ def test_train__a_discrete_observation_is_its_one_hot_vector(mode, trunk, featur
 # the State
 
 
-@given(MODES, st.sampled_from(("sgd", "momentum", "rmsprop")), st.booleans(), SEEDS)
-def test_train__goes_on_from_a_state_alone(mode, optimizer, normal, seed):
-    """What config and a State at a yield determine: everything after, moments included."""
-    options = dict(normalize_observations=normal, normalize_returns=normal, optimizer=optimizer)
-    config = Config(n_steps=3, network=SMALL, **options)
-    state, _ = run(vector((2, 3), mode), config, seed, 2)
-    other = copy.deepcopy(state)
-    for again in (state, other):
-        list(islice(a2c.train(vector((2, 3), mode), config, again), 3))
+def assert_same(state, other):
     assert state.rng.bit_generator.state == other.rng.bit_generator.state
-    for name in ("theta", "seen", "returned", "statistics", "T", "updates", "episodes"):
+    names = "theta", "seen", "returned", "trace", "statistics", "T", "updates", "episodes"
+    for name in names:
         np.testing.assert_array_equal(getattr(state, name), getattr(other, name))
+
+
+@given(
+    MODES,
+    st.sampled_from((0, 2)),
+    st.booleans(),
+    st.integers(1, 5),
+    st.integers(1, 4),
+    st.booleans(),
+    SEEDS,
+)
+def test_train__of_a_vector_goes_on_to_the_same_bits(mode, d, truncate, n, before, normal, seed):
+    """From a State at any yield, in another vector of the kind; moments and traces included."""
+    options = dict(normalize_observations=normal, normalize_returns=normal)
+    config, make = Config(n_steps=n, network=SMALL, **options), partial(vector, (2, 3, 5), mode, d)
+    envs = make(truncate)
+    state = a2c.init(envs, config, seed)
+    training = a2c.train(envs, config, state)
+    list(islice(training, before))
+    other = copy.deepcopy(state)
+    again = a2c.train(make(truncate), config, other)
+    assert list(islice(training, 3)) == list(islice(again, 3))
+    assert_same(state, other)
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "async", "vector_entry_point"])
+def test_train__goes_on_to_the_same_bits_however_it_is_vectorised(vectorization):
+    config = Config(environments=3, n_steps=7, vectorization=vectorization)
+    env = gymnasium.make("CartPole-v1")
+    state = a2c.init(env, config, 0)
+    training = a2c.train(env, config, state)
+    list(islice(training, 20))
+    other = copy.deepcopy(state)
+    again = a2c.train(gymnasium.make("CartPole-v1"), config, other)
+    assert list(islice(again, 20)) == list(islice(training, 20))
+    assert_same(state, other)
+    for each in (training, again):
+        each.close()
+
+
+class Fickle(Scripted):
+    """Its rewards are others every time."""
+
+    def step(self, action):
+        s, _, *rest = super().step(action)
+        return s, float(np.random.default_rng().random()), *rest
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("most", [0, 10**6])
+def test_train__says_which_environment_does_not_repeat_and_begins_anew(together, most, monkeypatch):
+    """Or that more was done in it than a Position keeps."""
+    monkeypatch.setattr(many, "MOST_ACTIONS", most)
+    monkeypatch.setattr(one, "MOST_ACTIONS", most)
+    config = Config(environments=2, n_steps=3, network=SMALL, normalize_returns=True)
+    kind = Fickle if most else Scripted
+    makers = [lambda: kind(T=99), lambda: Scripted(T=99)]
+    env = SyncVectorEnv(makers) if together else lambda: makers[0]()
+    state, _ = run(env, config, 0, 2)
+    with pytest.warns(RuntimeWarning, match="does not repeat its episodes: (a )?new ones? begins?"):
+        next(a2c.train(env, config, state))
+    assert state.T == 18 and state.episodes == 0
 
 
 class Broken(Known):
@@ -499,7 +557,8 @@ def test_train__of_an_environment_its_maker_or_a_vector_is_the_same(N, seed):
     """Copies, one of which is the object itself; what a function makes; a vector, or what makes
     one: all are seeded alike. What was handed over stays open, what was made does not."""
     config = Config(environments=N, n_steps=4, network=SMALL)
-    vector_of, thetas = (lambda: SyncVectorEnv([Counted] * N)), []
+    mode = AutoresetMode.SAME_STEP
+    vector_of, thetas = (lambda: SyncVectorEnv([Counted] * N, autoreset_mode=mode)), []
     mine, envs = Counted(), vector_of()
     for env in (mine, Counted, envs, vector_of):
         before, state = Counted.open, a2c.init(env, config, seed)
@@ -517,7 +576,7 @@ def test_train__copies_an_environment_and_leaves_a_vector_open():
     """Copies are as deep as can be, and start where they are. N is the vector's own."""
     env = Known(0, 3)
     state, metrics = run(env, Config(environments=3, n_steps=4), 0, 2)
-    assert metrics[-1].steps == state.T == 3 * (8 - 2)
+    assert metrics[-1].steps == state.T == 3 * 8
     envs = vector((2, 3), AutoresetMode.NEXT_STEP)
     run(envs, Config(environments=7), 0, 2)
     assert not envs.closed and envs.num_envs == 2

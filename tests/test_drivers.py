@@ -31,12 +31,20 @@ from worlds import (
 
 from algorithms import a3c, async_q
 from algorithms.common import drivers
-from algorithms.common.asynchronous import LAST, begin, landed, start, stepper, total
+from algorithms.common.asynchronous import (
+    LAST,
+    Turns,
+    begin,
+    landed,
+    learners,
+    start,
+    stepper,
+    total,
+)
 from algorithms.common.drivers import (
     WorkerError,
     interleave,
     mean_staleness,
-    round_robin,
     threads,
     virtual_clock,
 )
@@ -93,32 +101,32 @@ def shared(workers=2, n=3, **options):
 
 
 @given(st.integers(1, 5), st.integers(1, 200), SEEDS)
-def test_round_robin__gives_everyone_one_turn_a_round(n, rounds, seed):
+def test_turns__gives_everyone_one_turn_a_round(n, rounds, seed):
     """Of one to three yields: after any number of rounds, nobody has had more than thrice the
     yields of another, and the same seed gives the same turns."""
-    turns = list(islice(round_robin(n, np.random.default_rng(seed)), 3 * n * rounds))
+    turns = list(islice(Turns(n, np.random.default_rng(seed)), 3 * n * rounds))
     counts, whole = np.zeros(n, int), 0
     for i in turns:
         counts[i] += 1
         whole = max(whole, -(-counts.max() // 3))
         assert counts.max() <= 3 * (counts.min() + 1)
     assert counts.min() >= whole - 1
-    assert turns == list(islice(round_robin(n, np.random.default_rng(seed)), 3 * n * rounds))
+    assert turns == list(islice(Turns(n, np.random.default_rng(seed)), 3 * n * rounds))
 
 
-def test_round_robin__has_every_order_and_length_of_turns():
-    turns = list(islice(round_robin(4, np.random.default_rng(0)), 4000))
+def test_turns__has_every_order_and_length_of_turns():
+    turns = list(islice(Turns(4, np.random.default_rng(0)), 4000))
     runs = [(i, len(list(run))) for i, run in groupby(turns)]
     firsts = {(runs[j][0], runs[j + 1][0]) for j in range(len(runs) - 1)}
     assert firsts == {(i, j) for i in range(4) for j in range(4) if i != j}
     assert {1, 2, 3} <= {length for _, length in runs} <= set(range(1, 7))
 
 
-def test_round_robin__does_not_keep_the_workers_in_step():
+def test_turns__does_not_keep_the_workers_in_step():
     """With turns of one yield each, everybody would pull before anybody pushes."""
     board, pulls = [], []
     workers = [toy(board, 50) for _ in range(3)]
-    for _, event, _ in interleave(workers, round_robin(3, np.random.default_rng(0))):
+    for _, event, _ in interleave(workers, Turns(3, np.random.default_rng(0))):
         if event == "pulled":
             pulls.append(len(board))
     assert len(set(pulls)) > 100
@@ -138,9 +146,7 @@ def test_interleave__gives_each_turn_to_the_worker_of_that_number(schedule, leng
 
 def test_interleave__ends_with_the_last_worker_though_the_schedule_does_not():
     board = []
-    events = list(
-        interleave([toy(board, 2), toy(board, 1)], round_robin(2, np.random.default_rng(0)))
-    )
+    events = list(interleave([toy(board, 2), toy(board, 1)], Turns(2, np.random.default_rng(0))))
     assert len(events) == 9 and len(board) == 3
 
 
@@ -155,7 +161,7 @@ def test_interleave__names_the_worker_that_fails(i, steps):
     workers = [toy([], 9), toy([], 9), toy([], 9)]
     workers[i] = broken(i, steps)
     with pytest.raises(WorkerError, match=f"^worker {i}: KeyError: 'engine'$") as caught:
-        list(interleave(workers, round_robin(3, np.random.default_rng(0))))
+        list(interleave(workers, Turns(3, np.random.default_rng(0))))
     assert isinstance(caught.value.__cause__, KeyError)
 
 
@@ -401,6 +407,7 @@ def test_worker__takes_over_with_the_next_episode(method, lives, seed):
     config = method.config(2, workers=2)
     state = method.page.init(Wander(), config, seed)
     for yields in lives:
+        state.learners[:] = learners(2, state.theta)
         env, before = Recorder(Wander()), int(state.begun[1])
         list(islice(method.worker(1, env, config, state, method.page.gradient), yields))
         first, *later = env.seeds
@@ -571,18 +578,34 @@ def test_train__reports_staleness_where_episodes_ended():
         assert m.steps == state.T.sum()
 
 
-@settings(max_examples=5)
+@every_method
+@settings(max_examples=10)
+@given(SEEDS, st.integers(1, 20), st.sampled_from(("sgd", "shared_rmsprop")), st.booleans())
+def test_train__stops_when_it_is_told_to(method, seed, yields, optimizer, threads):
+    """In turn, at once; in threads, when all is pushed and reported."""
+    driver = "threads" if threads else "round-robin"
+    config = method.config(workers=3, T_max=10**6, optimizer=optimizer, driver=driver)
+    state, reports = method.page.init(Wander(), config, seed), []
+    for metrics in method.page.train(Wander(), config, state):
+        reports.append(metrics)
+        if len(reports) == yields:
+            state.stop[:] = True
+        assert threads or len(reports) <= yields
+    assert reports[-1].steps == total(state.T)
+    assert sum(len(m.returns) for m in reports) == state.episodes
+
+
+@every_method
+@settings(max_examples=10)
 @given(SEEDS)
-def test_train__round_robin_is_another_after_a_resume(seed):
-    """Which turns come next depends on T, not only on the seed."""
-    config = a3c.Config(workers=3, T_max=200, t_max=1, network=LINEAR)
-    state = a3c.init(Wander(), config, seed)
-    firsts = set()
-    for _ in range(40):
-        before = state.updates.copy()
-        next(a3c.train(Wander(), config, state))
-        firsts.add(int(np.argmax(state.updates - before)))
-    assert firsts == {0, 1, 2}, "but for a chance of 3e-7"
+def test_train__in_threads_says_how_many_episodes_it_cuts(method, seed):
+    config, later = (method.config(workers=3, T_max=T, driver="threads") for T in (60, 99))
+    state = method.page.init(Endless(), config, seed)
+    list(method.page.train(Endless(), config, state))
+    assert (state.begun.tolist(), state.episodes, state.cut) == ([1, 1, 1], 0, 0)
+    with pytest.warns(RuntimeWarning, match=f"^3 episodes in progress at T = {total(state.T)} are"):
+        list(method.page.train(Endless(), later, state))
+    assert (state.begun.tolist(), state.episodes, state.cut) == ([2, 2, 2], 0, 3)
 
 
 # what a worker counts and how its gradient lands

@@ -191,6 +191,8 @@ def bits(x):
     """What two equal States have in common, bit by bit."""
     if is_dataclass(x):
         return {field.name: bits(getattr(x, field.name)) for field in fields(x)}
+    if isinstance(x, list):
+        return [bits(part) for part in x]
     if isinstance(x, np.random.Generator):
         return bits(x.bit_generator.state)
     if isinstance(x, dict):
@@ -436,8 +438,8 @@ def test_ddpg__both_chains_are_the_tapes(batch_norm, layer, k, l2, seed):
 # 4. the State holds all that changes
 
 
-@pytest.mark.parametrize("name", ("theorem", *ALONE))
-@given(st.data(), st.booleans(), st.integers(1, 5), st.integers(1, 4), SEEDS)
+@pytest.mark.parametrize("name", ALL)
+@given(st.data(), st.booleans(), st.integers(0, 5), st.integers(1, 6), SEEDS)
 def test_state__goes_on_to_the_same_bits(name, data, truncate, before, after, seed):
     """From a copy at any yield, also one within an episode, in a new environment of the kind."""
     config = data.draw(configs(name))
@@ -453,18 +455,6 @@ def test_state__goes_on_to_the_same_bits(name, data, truncate, before, after, se
     second = list(islice(train(name, make(), config, resumed), after))
     assert first == second
     assert bits(state) == bits(resumed)
-
-
-@pytest.mark.parametrize("name", TOGETHER)
-@given(st.data(), st.integers(0, 4), st.integers(1, 4), SEEDS)
-def test_state__determines_all_that_comes(name, data, before, after, seed):
-    """Resuming begins new episodes: two runs that go on from the same State are the same."""
-    config = data.draw(configs(name))
-    state = learn(name, world_of(name), config, seed, before)
-    copies = [state, copy.deepcopy(state)]
-    metrics = [list(islice(train(name, world_of(name), config, again), after)) for again in copies]
-    assert metrics[0] == metrics[1]
-    assert bits(copies[0]) == bits(copies[1])
 
 
 # 5. spaces and ranges are refused by name

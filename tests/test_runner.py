@@ -492,6 +492,7 @@ def test_train__failure_keeps_all_up_to_the_last_yield(here, capsys, env, what):
 # methods that end by themselves
 
 
+@pytest.mark.filterwarnings("ignore:.* are cut:RuntimeWarning")
 @pytest.mark.parametrize("driver", ["round-robin", "threads"])
 @pytest.mark.parametrize("name", ["a3c", "async-q", "async-sarsa", "async-n-step-q"])
 def test_train__steps_are_the_end_of_a_method_that_has_one(here, capsys, name, driver):

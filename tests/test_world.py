@@ -13,6 +13,7 @@ import pytest
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import batch_space
+from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import mdps
@@ -320,7 +321,8 @@ def repeating(draw):
         spaces = draw(OBSERVATIONS), draw(ACTIONS)
         return lambda: Any(*spaces, 0.1)
     d, truncate = draw(st.integers(0, 2)), draw(st.booleans())
-    return lambda: Wander(d) if kind == "wander" else Scripted(steps, d=d, truncate=truncate)
+    wrap = draw(st.sampled_from((lambda env: env, NormalizeObservation, NormalizeReward)))
+    return lambda: wrap(Wander(d) if kind == "wander" else Scripted(steps, d=d, truncate=truncate))
 
 
 def equal(one, two):
@@ -420,7 +422,7 @@ def stream(env, seed, A, k):
 def streams(envs, mode, seed, A, k):
     """The same of Worlds, for each environment, without the steps that were not real; ended ones as
     they came. Each environment is given its own actions, one after the other."""
-    worlds = Worlds(SyncVectorEnv(envs, autoreset_mode=mode), seed)
+    worlds = Worlds(SyncVectorEnv(envs, autoreset_mode=mode), Position(seed))
     N = worlds.N
     steps, ended = [[] for _ in range(N)], [[] for _ in range(N)]
     while min(map(len, steps)) < k:
@@ -460,7 +462,7 @@ def test_worlds__is_n_times_world_in_all_autoreset_modes(observations, actions, 
 
 @given(MODES, st.integers(1, 4), SEEDS)
 def test_worlds__a_reset_is_no_step_but_takes_one_in_next_step(mode, T, seed):
-    worlds = Worlds(SyncVectorEnv([lambda: Scripted(T=T)] * 2, autoreset_mode=mode), seed)
+    worlds = Worlds(SyncVectorEnv([lambda: Scripted(T=T)] * 2, autoreset_mode=mode), Position(seed))
     gap = mode is AutoresetMode.NEXT_STEP
     real = [worlds.step(np.zeros(2, int)).real.copy() for _ in range(3 * (T + gap))]
     period = [True] * T + [False] * gap
@@ -471,7 +473,7 @@ def test_worlds__a_reset_is_no_step_but_takes_one_in_next_step(mode, T, seed):
 def test_worlds__seeds_once(mode, N, k, seed):
     made = [Recorder(Scripted(T=1)) for _ in range(N)]
     envs = SyncVectorEnv([lambda env=env: env for env in made], autoreset_mode=mode)
-    worlds = Worlds(envs, seed)
+    worlds = Worlds(envs, Position(seed))
     for _ in range(2 * k):
         worlds.step(np.zeros(N, int))
     for i, env in enumerate(made):
@@ -494,7 +496,7 @@ def test_worlds__names_what_is_not_finite(what, bad, mode, episode, at, which, t
     place = rf"environment {which}, episode {episode}, step {at}"
     told = f"(?s)^SyncVectorEnv: {place}: {what} = .*(nan|inf).*: must be finite$"
     with pytest.raises(FloatingPointError, match=told):
-        worlds = Worlds(envs, seed)
+        worlds = Worlds(envs, Position(seed))
         for _ in range(episode * (T + 1)):
             assert (wrong.count, wrong.t) != (episode, at), "it went on"
             worlds.step(np.zeros(2, int))
@@ -542,7 +544,7 @@ GOOD = np.zeros((2, 3)), np.zeros(2)
 )  # fmt: skip
 def test_worlds__names_what_does_not_fit(space, first, then, message):
     with pytest.raises(ValueError, match=f"^Told: {message}"):
-        worlds = Worlds(Told(space, first, *then), 0)
+        worlds = Worlds(Told(space, first, *then), Position(0))
         worlds.step(np.zeros(2, int))
 
 
@@ -554,7 +556,7 @@ def test_worlds__names_a_final_observation_that_is_missing():
 
     envs = SyncVectorEnv([lambda: Scripted(T=1)], autoreset_mode=AutoresetMode.SAME_STEP)
     with pytest.raises(ValueError, match=r'info\["final_obs"\] is missing'):
-        Worlds(Silent(envs), 0).step(np.zeros(1, int))
+        Worlds(Silent(envs), Position(0)).step(np.zeros(1, int))
 
 
 @pytest.mark.parametrize("mode", [None, "next_step", 1])
@@ -581,7 +583,7 @@ def test_vectorized__uses_the_object_handed_over_as_the_first():
     env = Scripted()
     for n in (1, 3):
         envs = vectorized(env, n, "sync")
-        assert envs.envs[0] is env and len({id(made) for made in envs.envs}) == n
+        assert envs[0] is env and len(set(map(id, envs))) == n
         close(envs, env)
     envs = SyncVectorEnv([Scripted])
     assert vectorized(envs, 5, "sync") is envs
@@ -599,7 +601,7 @@ def test_makers__copies_draw_other_numbers():
     env = Scripted()
     env.reset(seed=0)
     envs = SyncVectorEnv(makers(env, 2))
-    s = Worlds(envs, 0).s
+    s = Worlds(envs, Position(0)).s
     assert not np.array_equal(s[0], s[1])
 
 

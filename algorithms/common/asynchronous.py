@@ -9,12 +9,14 @@ worker may run:
     "pushed", ended      it has pushed that; ((return, length), ...) of the episodes that ended
 
 k is the number of environment steps since the previous yield; they change nothing that is shared.
-The worker does not know its driver (algorithms.common.drivers).
+The worker does not know its driver (algorithms.common.drivers). All that it needs to go on from a
+yield is in state.learners[i], so that a run in turns is resumed to the bit.
 
 There are no locks. Every worker writes its own row of the counters, and T is their sum, so no step
 is lost. The workers update θ without synchronisation.
 """
 
+from array import array
 from dataclasses import dataclass, field
 from math import isfinite
 from types import MappingProxyType
@@ -34,9 +36,11 @@ from algorithms.common.config import (
     check,
 )
 from algorithms.common.policy import Network
+from algorithms.common.world import Position, World
 from npgrad.memory import aligned, aligned_copy
 from npgrad.optimizers import OPTIMIZERS, clip_norm
 
+PULL, ACT, PUSH = range(3)  # what a worker does next
 LAST = 255  # the last bin of the histogram: this staleness and all above
 # name: (npgrad's optimiser, the settings it takes, whether its statistics are shared)
 OPTIMIZER = MappingProxyType(
@@ -84,11 +88,53 @@ class Asynchronous:
 
 
 @dataclass
+class Learner:
+    """Where one worker is: after a pull, an open segment; after a gradient, what it will push."""
+
+    theta: np.ndarray  # θ', its copy of θ
+    d: np.ndarray  # the gradient of its segment so far
+    rng: np.random.Generator
+    world: Position
+    next: int = PULL
+    k: int = 0  # steps of its segment so far
+    seen: int = 0  # number of updates, of all workers, at the time of its pull
+    ended: tuple = ()  # ((return, length),) if its latest step ended an episode
+    a: int | None = None  # the next action, where it is drawn ahead
+
+
+@dataclass
+class Turns:
+    """Worker numbers without end, in rounds: each of n workers has one turn per round, in random
+    order.
+
+    A turn is one to three yields. (With one yield per turn, all workers would pull in the same
+    round, and push in the same later round.)
+    """
+
+    n: int
+    rng: np.random.Generator
+    drawn: array = field(default_factory=lambda: array("q"))
+    used: int = 0  # of those that are drawn
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.used == len(self.drawn):
+            turns = self.rng.permuted(np.tile(np.arange(self.n), (64, 1)), axis=1).ravel()
+            self.drawn = array("q", np.repeat(turns, self.rng.integers(1, 4, turns.size)).tolist())
+            self.used = 0
+        self.used += 1
+        return self.drawn[self.used - 1]
+
+
+@dataclass
 class Shared:
     """The State of an asynchronous method with N workers.
 
     Only worker i writes row i of an array, except for statistics that are shared. The staleness of
-    an update is the number of other workers' updates between its pull and its push.
+    an update is the number of other workers' updates between its pull and its push. To stop a run,
+    set `stop` and iterate until `train` ends: then everything is counted and reported.
     """
 
     parameters: ClassVar[tuple[str, ...]] = ("theta",)
@@ -98,8 +144,12 @@ class Shared:
     updates: np.ndarray  # (N,) number of updates
     begun: np.ndarray  # (N,) episodes begun; each has its own random stream
     staleness: np.ndarray  # (N, LAST + 1) histogram: updates of each staleness
+    stop: np.ndarray  # (1,) bool
     seed: int
+    learners: list[Learner]  # of workers in turn; in parallel, each worker has its own
+    turns: Turns
     episodes: int  # number of episodes reported
+    cut: int  # number of episodes that were begun and given up
 
 
 def start(config, seed, theta):
@@ -109,8 +159,17 @@ def start(config, seed, theta):
     statistics = np.array([optimizer.statistics(theta)] * (1 if shared else config.workers))
     statistics = aligned_copy(statistics)
     rows = lambda *shape: np.zeros((config.workers, *shape), np.int64)
-    counters = dict(T=rows(), updates=rows(), begun=rows(), staleness=rows(LAST + 1), episodes=0)
-    return dict(theta=theta, statistics=statistics, seed=seed, **counters)
+    counters = dict(T=rows(), updates=rows(), begun=rows(), staleness=rows(LAST + 1))
+    counters |= dict(stop=np.zeros(1, bool), learners=learners(config.workers, theta))
+    turns = Turns(config.workers, np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0]))
+    counters |= dict(seed=seed, episodes=0, cut=0)
+    return dict(theta=theta, statistics=statistics, turns=turns, **counters)
+
+
+def learners(n, theta):
+    """Return n Learners that have not begun."""
+    copies = lambda: (aligned_copy(theta), aligned_copy(np.zeros_like(theta)))
+    return [Learner(*copies(), np.random.default_rng(0), Position(0)) for _ in range(n)]
 
 
 def check_state(config, state):
@@ -140,6 +199,26 @@ def begin(state, i):
     state.begun[i] += 1
     stream = np.random.SeedSequence(state.seed, spawn_key=(i, int(state.begun[i])))
     return np.random.default_rng(stream)
+
+
+def enter(env, state, i):
+    """Return the World of worker i, where it was left; or in a new episode, which is begun."""
+    me = state.learners[i]
+    fresh = me.world.episode == 0
+    if fresh:
+        me.rng = begin(state, i)
+        me.world = Position(int(me.rng.integers(2**31)))
+    world = World(env, me.world)
+    if not (fresh or world.resumed):
+        me.rng, me.a = begin(state, i), None
+        state.cut += 1
+    return world
+
+
+def running(config, state, i):
+    """Return whether worker i goes on: T ≤ T_max, or it has yet to push."""
+    over = state.stop[0] or total(state.T) > config.T_max
+    return not over or state.learners[i].next != PULL
 
 
 def stepper(config, state, i):

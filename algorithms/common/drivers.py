@@ -5,12 +5,13 @@ A worker is a generator of (event, what); see algorithms.common.asynchronous.
 
 import queue
 import threading
+import warnings
 from contextlib import ExitStack, closing
 from heapq import heappop, heappush
 
 import numpy as np
 
-from algorithms.common.asynchronous import LAST, check_state, total
+from algorithms.common.asynchronous import LAST, check_state, learners, total
 from algorithms.common.copies import makers, picklable_makers
 from algorithms.common.events import HEARTBEAT, WorkerError
 from algorithms.common.metrics import Metrics
@@ -18,18 +19,6 @@ from algorithms.common.processes import processes
 from algorithms.common.world import check_finite
 
 BINS = np.arange(LAST + 1)
-
-
-def round_robin(n, rng):
-    """Yield worker numbers without end, in rounds: each of n workers has one turn per round, in
-    random order.
-
-    A turn is one to three yields. (With one yield per turn, all workers would pull in the same
-    round, and push in the same later round.)
-    """
-    while True:
-        turns = rng.permuted(np.tile(np.arange(n), (64, 1)), axis=1).ravel()
-        yield from np.repeat(turns, rng.integers(1, 4, turns.size)).tolist()
 
 
 def advance(i, worker):
@@ -141,13 +130,19 @@ def train(worker, env, config, state, schedule=None, **options):
     schedule   worker numbers, in the order of their turns; used in place of config.driver
     options    passed to the worker
 
+    In turn, a State goes on where it was at its last yield; in threads and processes, episodes in
+    progress are cut, with a warning that says how many.
+
     Raises ValueError for a State of another number of workers or another optimiser, and for an
     environment that cannot be copied faithfully.
     """
     check_state(config, state)
-    N = config.workers
+    N, in_turn = config.workers, schedule is not None or config.driver == "round-robin"
+    state.stop[:] = False
+    if not in_turn:
+        cut_episodes(state)
     with ExitStack() as stack:
-        if schedule is None and config.driver == "processes":
+        if not in_turn and config.driver == "processes":
             events = processes(worker, picklable_makers(env, N), config, state, options)
         else:
             envs = []
@@ -158,15 +153,23 @@ def train(worker, env, config, state, schedule=None, **options):
             if len(set(map(id, envs))) < N:
                 raise ValueError(f"env = {env}: must make a new environment at every call")
             workers = [worker(i, envs[i], config, state, **options) for i in range(N)]
-            if schedule is None and config.driver == "threads":
-                events = threads(workers)
-            else:
-                stream = np.random.SeedSequence(state.seed, spawn_key=(N, total(state.T)))
-                turns = round_robin(N, np.random.default_rng(stream))
-                events = interleave(workers, turns if schedule is None else schedule)
+            turns = state.turns if schedule is None else schedule
+            events = interleave(workers, turns) if in_turn else threads(workers)
         for _, event, what in stack.enter_context(closing(events)):
             if event not in ("pulled", "computed"):
                 yield report(state, what or ())
+            if in_turn and state.stop[0]:
+                return
+
+
+def cut_episodes(state):
+    """Give up the episodes in progress, with a warning, and let every worker begin anew."""
+    cut = total(state.begun) - state.episodes - state.cut
+    state.cut += cut
+    state.learners[:] = learners(len(state.learners), state.theta)
+    if cut:
+        text = f"{cut} episodes in progress at T = {total(state.T)} are cut: new ones begin"
+        warnings.warn(text, RuntimeWarning, stacklevel=3)
 
 
 def report(state, ended):

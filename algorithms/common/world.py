@@ -14,10 +14,10 @@ After a step that ended an episode, the next one has begun: world.s is its first
 finite, or does not fit the environment's spaces, raises an error that names environment, episode,
 step and quantity. A World seeds its environment once, at its first reset.
 
-A Position says where an environment stands: the seed, the state of the environment's generator as
-the episode began, and the actions since. To resume, a World repeats the saved actions. If it does
-not reach the saved state and return, it warns and begins a new episode. What a wrapper remembers of
-earlier episodes is lost.
+A Position says where an environment stands: the seed, the state of the environment's generator and
+what its wrappers remembered as the episode began, and the actions since. To resume, a World repeats
+the saved actions. If it does not reach the saved state and return, it warns and begins a new
+episode.
 
 Features s of an observation: its n numbers, for a Box of any shape but an image; an index 0, ...,
 n − 1 in place of a one-hot vector, for Discrete. An action a of a method is an index for Discrete,
@@ -36,7 +36,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.vector import VectorEnv
 
-from algorithms.common.remembered import own_return
+from algorithms.common.remembered import own_return, remembered, remind
 
 BLOCK = 32  # steps after which a method yields, also within an episode
 MOST_ACTIONS = 10**6  # of one episode that a Position remembers
@@ -48,6 +48,8 @@ class Position:
 
     seed        of the first reset
     generator   state of the environment's generator before the episode's reset; None: as seeded
+    memory      what its wrappers remembered then (algorithms.common.remembered)
+    latest      what they remember now, to BLOCK steps
     actions     of the episode so far, as the method drew them, one after the other
     s           features of the state that they led to
     G, t        Σ of the rewards and number of steps so far
@@ -56,6 +58,8 @@ class Position:
 
     seed: int
     generator: dict | None = None
+    memory: dict = field(default_factory=dict)
+    latest: dict = field(default_factory=dict)
     actions: array = field(default_factory=lambda: array("d"))
     s: np.ndarray = field(default_factory=lambda: np.empty(0))
     G: float = 0.0
@@ -80,12 +84,14 @@ class Episode(NamedTuple):
 class World:
     """One environment; see the module. `position` changes in place. decode turns a method's action
     into the environment's, if it is not `algorithms.common.world.decoder` that does. keep=False
-    keeps no actions. world.observation is the latest observation as it was given."""
+    keeps no actions. number is said in errors. world.observation is the latest observation as it
+    was given."""
 
-    def __init__(self, env, position, record=False, decode=None, keep=True):
+    def __init__(self, env, position, record=False, decode=None, keep=True, number=None):
         if isinstance(env, VectorEnv):
             raise ValueError(f"env = {env}: must be one environment, no VectorEnv (a2c takes one)")
         self.env, self.position, self.record = env, position, record
+        self.name = name_of(env) if number is None else f"{name_of(env)}: environment {number}"
         self.n, self.encode = encoder(env.observation_space)
         self.decode, self.ones = decode or decoder(env.action_space), np.ones(self.n)
         self.space, self.shape = env.observation_space, env.observation_space.shape
@@ -93,23 +99,26 @@ class World:
         self.most = inf if record else MOST_ACTIONS if keep else 0
         self.ended, self.episode, self.resumed = (), None, position.episode > 0
         self.latest = ()  # episode and step of the latest step
+        self.remembers = bool(remembered(env))
         if not self.resumed:
-            self._begin(env.reset(seed=position.seed), None)
+            self._begin(None, seed=position.seed)
         elif not self._replay(np.array(position.actions), position.s, position.G, position.t):
             self.resumed, self.ended, self.episode = False, (), None
-            text = f"{name_of(env)} does not repeat its episodes: a new one begins"
+            text = f"{self.name} does not repeat its episodes: a new one begins"
             warnings.warn(text, RuntimeWarning, stacklevel=2)
             if self.t > 0:
                 self._reset()
 
     def _replay(self, actions, s, G, t):
         """Bring the environment to the position; False if what it shows is not the same."""
-        position, first = self.position, self.env.reset(seed=self.position.seed)
+        position, how = self.position, dict(seed=self.position.seed)
         if position.generator is not None:
+            self.env.reset(**how)
             self.env.unwrapped.np_random.bit_generator.state = position.generator
-            first = self.env.reset()
+            how = {}
+        remind(self.env, position.memory)
         position.episode -= 1
-        self._begin(first, position.generator)
+        self._begin(position.generator, **how)
         for a in actions.reshape(-1, *self.action):
             if self.step(a)[2:] != (False, False):
                 return False
@@ -117,18 +126,19 @@ class World:
 
     def _reset(self):
         generator = getattr(self.env.unwrapped, "np_random", None)
-        state = None if generator is None else generator.bit_generator.state
-        self._begin(self.env.reset(), state)
+        self._begin(None if generator is None else generator.bit_generator.state)
 
-    def _begin(self, first, generator):
-        """Note that an episode begins with what reset() gave."""
+    def _begin(self, generator, **how):
+        """Reset the environment and note that an episode begins."""
         position, space = self.position, self.env.action_space
+        position.memory = position.latest = remembered(self.env) if self.remembers else {}
+        first, _ = self.env.reset(**how)
         position.generator, position.episode = generator, position.episode + 1
         position.actions = array("d" if isinstance(space, Box) else "q")
         self.action = () if isinstance(space, Discrete) else (int(np.prod(space.shape)),)
         self.S, self.R = array("q" if self.discrete else "d"), array("d")
         self.t, self.G = position.t, position.G = 0, 0.0
-        self.s = position.s = self._features(first[0])
+        self.s = position.s = self._features(first)
 
     def _features(self, observation):
         """Features of an observation that fits the space and is finite, or an error."""
@@ -167,7 +177,7 @@ class World:
     def where(self, episode=None, t=None):
         """Environment, episode and step, by default the present ones."""
         episode, t = self.position.episode if t is None else episode, self.t if t is None else t
-        return f"{name_of(self.env)}: episode {episode}, step {t}"
+        return f"{self.name}: episode {episode}, step {t}"
 
     def step(self, a):
         """Take action a: (r, s2, terminated, truncated)."""
@@ -178,6 +188,8 @@ class World:
             r = self._reward(r)
         s2 = self._features(observation)
         self.G = self.position.G = self.G + r
+        if self.remembers and self.t % BLOCK == 0:
+            self.position.latest = remembered(self.env)
         if self.t <= self.most:
             actions = self.position.actions
             actions.extend(a.tolist()) if self.action else actions.append(a)

@@ -1,9 +1,13 @@
 """The boundary to the world for N environments side by side: the contract of `World`, for arrays.
 
-    worlds = Worlds(envs, seed)
+    worlds = beside(envs, positions)
     worlds.s               features of the N states to act in
     worlds.step(A)         Step(r, s2, terminated, truncated, real) of actions A (N, ...)
     worlds.take_ended()    ((return, length), ...) of the episodes that ended since it was asked
+    worlds.resumed         (N,) whether each environment was brought back to its saved Position
+
+`Several` are N environments, each a World with a Position of its own. `Worlds` is a VectorEnv, with
+one Position: its seed and the actions of all its steps since. It is resumed by repeating these.
 
 When an episode ends in step t, Gymnasium's autoreset modes (metadata["autoreset_mode"]) give
 
@@ -15,29 +19,41 @@ When an episode ends in step t, Gymnasium's autoreset modes (metadata["autoreset
                  reset(options={"reset_mask": ...}) gives the next one's first
 
 `Worlds` hides that: s2 is always what the actions led to, and `real` is False for a step in which
-an environment only reset itself (NEXT_STEP). Features and errors are those of `World`. Gymnasium
-seeds the N environments once, with seed, seed + 1, ...
+an environment only reset itself (NEXT_STEP). Features and errors are those of `World`. The N
+environments are seeded once, with seed, seed + 1, ...
 """
 
+import warnings
+from array import array
 from math import isfinite
 from typing import NamedTuple
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Discrete
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.spaces import Box, Discrete
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 from gymnasium.vector.async_vector_env import AsyncState
 from gymnasium.vector.utils import batch_space
 
 from algorithms.common.copies import check_unchanged, makers, picklable_makers
 from algorithms.common.events import HEARTBEAT, WorkerError
 from algorithms.common.remembered import own_return
-from algorithms.common.world import decoder, encoder, is_factory, name_of, spaces
+from algorithms.common.world import (
+    MOST_ACTIONS,
+    Position,
+    World,
+    decoder,
+    encoder,
+    is_factory,
+    name_of,
+    spaces,
+)
 
 
 def vectorized(env, n, vectorization):
-    """env, if it is or makes a VectorEnv; else n environments like it (algorithms.common.copies),
-    stepped in turn (sync), in processes (async), or in its own form (vector_entry_point).
+    """env, if it is or makes a VectorEnv; else n environments like it (algorithms.common.copies): a
+    list of them (sync), or a VectorEnv that steps them in processes (async) or in their own form
+    (vector_entry_point).
 
     Raises ValueError for an environment of which this cannot be made. The caller closes the result
     by `close`.
@@ -58,8 +74,32 @@ def vectorized(env, n, vectorization):
         check_unchanged(env)
         return gymnasium.make_vec(spec, num_envs=n, vectorization_mode=vectorization)
     if vectorization == "async":
-        return AsyncVectorEnv(picklable_makers(env, n), copy=False)
-    return SyncVectorEnv(makers(env, n), copy=False)  # `Worlds` copies the features
+        mode = AutoresetMode.SAME_STEP
+        return AsyncVectorEnv(picklable_makers(env, n), copy=False, autoreset_mode=mode)
+    made = []
+    try:
+        for make in makers(env, n):
+            made.append(make())
+    except Exception:
+        close(made, env)
+        raise
+    return made
+
+
+def positions(envs, seed):
+    """Return the Positions of what `vectorized` made, before the first step: one of a VectorEnv, or
+    one for each environment."""
+    n = 1 if isinstance(envs, VectorEnv) else len(envs)
+    return [Position(seed + i) for i in range(n)]
+
+
+def beside(envs, places):
+    """Return the Worlds of what `vectorized` made, at these Positions. Raises ValueError if the
+    Positions are of another number of environments."""
+    vector = isinstance(envs, VectorEnv)
+    if len(places) != (1 if vector else len(envs)):
+        raise ValueError(f"environments = {len(places)}: must be as many as in the State")
+    return Worlds(envs, places[0]) if vector else Several(envs, places)
 
 
 def check_vector(envs):
@@ -90,20 +130,76 @@ class Step(NamedTuple):
     real: np.ndarray
 
 
-class Worlds:
-    """N environments; see the module."""
+class Several:
+    """N environments, stepped one after the other; see the module."""
 
-    def __init__(self, envs, seed):
+    def __init__(self, envs, places):
+        self.worlds = [World(envs[i], places[i], number=i) for i in range(len(envs))]
+        self.N, self.n, self.ended = len(envs), self.worlds[0].n, []
+        self.resumed = np.array([world.resumed for world in self.worlds])
+        self.real = np.ones(self.N, bool)
+        self.s = np.array([world.s for world in self.worlds])
+
+    def step(self, A):
+        """Take actions A in all environments."""
+        steps = []
+        for world, a in zip(self.worlds, A.tolist() if A.ndim == 1 else A):
+            steps.append(world.step(a))
+            self.ended.extend(world.ended)
+        r, s2, terminated, truncated = map(np.array, zip(*steps))
+        self.s = np.array([world.s for world in self.worlds])
+        return Step(r, s2, terminated, truncated, self.real)
+
+    def take_ended(self):
+        ended, self.ended = self.ended, []
+        return tuple(ended)
+
+
+class Worlds:
+    """A VectorEnv of N environments; see the module. The G of its Position is the sum of all
+    rewards since its one seed, t the number of steps."""
+
+    def __init__(self, envs, position):
         self.envs, self.N, self.mode = envs, envs.num_envs, envs.metadata["autoreset_mode"]
         self.space = spaces(envs).observation
         self.n, _ = encoder(self.space)
         self.discrete = isinstance(self.space, Discrete)
-        self.decode = decoder(spaces(envs).action)
+        self.action = spaces(envs).action
+        self.decode = decoder(self.action)
         self.gap = self.mode is AutoresetMode.NEXT_STEP  # a reset takes a step of its own
+        self.all, self.position = np.arange(self.N), position
+        saved = np.array(position.actions), position.s, position.G, position.t
+        self._begin(seed=position.seed)
+        resumed = saved[-1] > 0
+        if resumed and not self._replay(*saved):
+            text = f"{name_of(envs)} does not repeat its episodes: new ones begin"
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+            resumed = False
+            self._begin()
+        self.resumed = np.full(self.N, resumed)
+
+    def _begin(self, **how):
+        """Reset all environments."""
         self.real, self.ended = np.ones(self.N, bool), []
         self.t, self.begun, self.G = 0, np.zeros(self.N, int), np.zeros(self.N)
-        self.episode, self.all = np.ones(self.N, int), np.arange(self.N)
-        self.s = self._features(self._answer(lambda: envs.reset(seed=seed))[0], np.zeros(self.N))
+        self.episode, position, action = np.ones(self.N, int), self.position, self.action
+        self.compact = isinstance(action, Discrete) and action.n <= 128
+        self.most = MOST_ACTIONS * (10 if self.compact else 1)
+        number = "d" if isinstance(action, Box) else "q"
+        position.actions = array("b" if self.compact else number)
+        position.t, position.G = 0, 0.0
+        observation, _ = self._answer(lambda: self.envs.reset(**how))
+        self.s = position.s = self._features(observation, np.zeros(self.N))
+
+    def _replay(self, actions, s, G, t):
+        """Repeat the saved steps; return whether they lead to what was saved."""
+        width = () if isinstance(self.action, Discrete) else (-1,)
+        if actions.size < t * self.N:  # more steps than are kept
+            return False
+        for A in actions.reshape(t, self.N, *width):
+            self.step(A.astype(int) if self.compact else A)
+        self.ended = []
+        return self.position.G == G and np.array_equal(self.s, s)
 
     def step(self, A):
         """Take actions A in all environments."""
@@ -124,6 +220,10 @@ class Worlds:
             self.ended.append((float(G[i]), self.t - int(self.begun[i])))
             self.G[i], self.begun[i] = 0.0, self.t + self.gap
             self.episode[i] += 1
+        position = self.position
+        position.s, position.t, position.G = self.s, self.t, position.G + float(r.sum())
+        if len(position.actions) + A.size <= self.most:
+            position.actions.extend(A.ravel().tolist())
         return Step(r, s2, terminated, truncated, real)
 
     def _rewards(self, r):
@@ -207,8 +307,8 @@ def close(envs, env):
     """Close what `vectorized` made of env: all but env itself."""
     if envs is env:
         return
-    if isinstance(envs, SyncVectorEnv):
-        for made in envs.envs:
+    if isinstance(envs, list):
+        for made in envs:
             if made is not env:
                 made.close()
     elif isinstance(envs, AsyncVectorEnv):

@@ -50,18 +50,22 @@ def copy_state(state) -> tuple[dict, dict]:
 
 
 def _fields(state):
-    """Yield (name, holder, attribute) of every field; a nested field is named "field.field"."""
+    """Yield (name, holder, attribute) of every field; one of a nested dataclass is named
+    "field.field", one of a list of dataclasses "field.number.field"."""
     for field in dataclasses.fields(state):
-        value = getattr(state, field.name)
+        value, parts = getattr(state, field.name), {}
         if dataclasses.is_dataclass(value):
-            for inner in dataclasses.fields(value):
-                yield f"{field.name}.{inner.name}", value, inner.name
+            parts = {field.name: value}
+        elif isinstance(value, list) and all(map(dataclasses.is_dataclass, value)):
+            parts = {f"{field.name}.{number}": part for number, part in enumerate(value)}
         else:
             yield field.name, state, field.name
+        for own, part in parts.items():
+            yield from ((f"{own}.{name}", *rest) for name, *rest in _fields(part))
 
 
 def _is_plain(value):
-    return value is None or isinstance(value, dict)
+    return value is None or isinstance(value, (dict, tuple))
 
 
 def filled_rows(state) -> dict[str, int]:
@@ -146,6 +150,10 @@ def restore(path: Path, state, env_id: str) -> Tally:
                 current[...] = value
             elif name in filled_rows(state):
                 current[: len(value)] = value
+            elif isinstance(current, array):
+                setattr(holder, attribute, array("qd"[value.dtype.kind == "f"], value.tolist()))
+            elif isinstance(current, tuple):
+                setattr(holder, attribute, tuple(map(tuple, value)))
             else:
                 setattr(holder, attribute, value)
         return Tally(**record["tally"])

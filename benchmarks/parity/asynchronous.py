@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from algorithms import a3c, async_q
-from algorithms.common.asynchronous import OPTIMIZER
-from algorithms.common.drivers import interleave, round_robin
+from algorithms.common.asynchronous import OPTIMIZER, Turns
+from algorithms.common.drivers import interleave
 from algorithms.common.policy import make_actor_critic, make_policy
 from benchmarks.parity.measure import GAUSSIANS, Beside, Displayed, Record, Update, actor, lengths
 from benchmarks.parity.world import Recorder, Replay, System
@@ -95,7 +95,7 @@ def run(config, continuous, updates):
 
     with patch.object(page, "stepper", noting):
         workers = [box(i, env, config, state, **gradients) for i, env in enumerate(envs)]
-        turns = round_robin(N, np.random.default_rng(0))
+        turns = Turns(N, np.random.default_rng(0))
         with closing(interleave(workers, turns)) as running:
             for i, event, what in running:
                 record.also.append((i, event, what))
