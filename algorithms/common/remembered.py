@@ -3,6 +3,7 @@
     memory = remembered(env)   {name: [dtype, ...]} of plain numbers, for JSON; {} if there are none
     remind(env, memory)        makes env remember just that
     freeze(env)                moments stay as they are from now on
+    normalises_observations(env)   whether a policy sees something else by it
     pooled(memories)           the memory of one that had seen all that these have seen
 
     OwnReturn(env)             notes the return of what it wraps, below wrappers that change rewards
@@ -83,6 +84,12 @@ def freeze(env):
     for _, wrapper, _ in _places(env):
         if hasattr(wrapper, "update_running_mean"):
             wrapper.update_running_mean = False
+
+
+def normalises_observations(env) -> bool:
+    """Return whether what a policy sees depends on what the wrappers of env remember."""
+    rewards = ("return_rms", TRACE)
+    return any(name.split(".")[1] not in rewards for name in remembered(env))
 
 
 def pooled(memories: list[dict]) -> dict[str, list]:

@@ -42,18 +42,24 @@ def train_command(argv, methods) -> Outcome:
 
 def _begin(name, flags, methods):
     method, about = load_method(name, methods), summary(methods[name])
+    prog = f"npgrad train {name}"
+    flags, options, environment, config = settled(name, method, flags, arguments.Train, prog, about)
+    command = ["npgrad", "train", name, *flags]
+    given = (name, method, environment, config, options.seed, options.run, command)
+    return options, training.begin(*given)
+
+
+def settled(name, method, flags, Options, prog, about):
+    """Return (flags, options, Environment, Config) of a new run's flags: those of Options, which is
+    arguments.Train or a subclass, and of the method. --preset has become a default."""
     flags, default, wrap = _preset(name, method, flags)
-    offered = arguments.offered(method.Config, default)
-    parts = {"run": arguments.Train, name.replace("-", "_"): offered}
-    options, config = arguments.parse(flags, f"npgrad train {name}", about, **parts)
+    parts = {"run": Options, name.replace("-", "_"): arguments.offered(method.Config, default)}
+    options, config = arguments.parse(flags, prog, about, **parts)
     config = training.ending(method, vars(config), options.steps)
     if options.network is not None:
         config = _own_network(name, config, options.network)
     limit, wrap = options.max_episode_steps, options.wrap or wrap
-    environment = described(options.env, options.env_arg, limit, wrap)
-    command = ["npgrad", "train", name, *flags]
-    given = (name, method, environment, config, options.seed, options.run, command)
-    return options, training.begin(*given)
+    return flags, options, described(options.env, options.env_arg, limit, wrap), config
 
 
 def _preset(name, method, flags):

@@ -63,13 +63,14 @@ class Environment:
             elif colon:
                 trusted(Path(self.home or "."))
 
-    def make(self):
-        """Return a new environment. Raises UsageError if it cannot be made as described.
+    def make(self, **options):
+        """Return a new environment, made with more options than config.json has, such as a
+        render_mode. Raises UsageError if it cannot be made as described.
 
         Its attribute `again` makes another like it (algorithms.common.copies). In wrappers, it also
         tells its own return (algorithms.common.remembered.OwnReturn).
         """
-        env = self._bare()
+        env = self._bare(options)
         if self.wrap:
             from algorithms.common.remembered import OwnReturn
 
@@ -79,7 +80,7 @@ class Environment:
         env.again = self.make
         return env
 
-    def _bare(self):
+    def _bare(self, options):
         import gymnasium
 
         import algorithms.exact.register  # noqa: F401  (registers this project's ids)
@@ -88,7 +89,7 @@ class Environment:
         _check_arguments("--env-arg", self.env, creator, self.env_args)
         try:
             limit = self.max_episode_steps
-            return gymnasium.make(what, max_episode_steps=limit, **self.env_args)
+            return gymnasium.make(what, max_episode_steps=limit, **self.env_args, **options)
         except gymnasium.error.UnregisteredEnv as error:
             hint = near(what, gymnasium.registry)
             raise UsageError(f"--env = {self.env}: not known to Gymnasium{hint}") from error

@@ -7,7 +7,13 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 
-from algorithms.common.remembered import freeze, pooled, remembered, remind
+from algorithms.common.remembered import (
+    freeze,
+    normalises_observations,
+    pooled,
+    remembered,
+    remind,
+)
 from algorithms.common.world import Position, World
 from algorithms.runner import folder
 from algorithms.runner.checkpoint import check_fit, read_arrays
@@ -80,9 +86,10 @@ def hold_moments(env, path: Path):
     try:
         scalars = json.loads(read_arrays(file)["_json"].item())["scalars"]
         latest = [x for name, x in scalars.items() if name.split(".")[-1] == "latest" and x]
-        if not latest:
-            raise ValueError("has no moments of the wrappers that normalise")
-        remind(env, pooled(latest))
+        if latest:
+            remind(env, pooled(latest))
+        elif normalises_observations(env):
+            raise ValueError("has no moments of the observations that the wrappers normalise")
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise UsageError(f"{file}: {one_line(error)}") from error
     freeze(env)

@@ -70,11 +70,24 @@ def summary(page: Page) -> str:
     return ast.get_docstring(ast.parse(source)).partition("\n")[0]
 
 
-def prepare(method: Method, environment: Environment, config, seed: int):
+def prepare(method: Method, environment: Environment, config, seed: int, **options):
     """Return (environment, new State). Raises UsageError if the id or the spaces are invalid."""
-    env = environment.make()
+    env = environment.make(**options)
     try:
+        _check_moments(env, config)
         return env, method.init(env, config, seed)
     except ValueError as error:
         env.close()
         raise UsageError(f"--env = {environment.env}: {error}") from error
+
+
+def _check_moments(env, config):
+    """Raise ValueError if running moments of observations would stay in other processes, or in
+    threads, where no checkpoint has them."""
+    from algorithms.common.remembered import normalises_observations
+
+    for name, right in (("driver", "round-robin"), ("vectorization", "sync")):
+        value = getattr(config, name, right)
+        if value != right and normalises_observations(env):
+            text = "to keep the moments of wrappers that normalise observations"
+            raise ValueError(f"{name} = {value}: must be {right} {text}")
