@@ -12,7 +12,8 @@ baseline   the same, beside Stable-Baselines3's A2C with the same hyper-paramete
 acrobot, pendulum, lunarlander
            Acrobot-v1 (threshold −100), Pendulum-v1 (−250; see benchmarks/pendulum.py) and
            LunarLander-v3 (156 is published for Stable-Baselines3 on -v2 at 200,000 steps; needs
-           box2d): 10 seeds each, then 100 episodes with the policy learned, and 100 with its mode
+           box2d): 10 seeds each, then 100 episodes or more (study.judge) with the policy learned,
+           and 100 with its mode
 
 Seconds are processor time of acting, environment and learning, on one thread. Settings were tuned
 on seeds from 100 up; the results are of seeds 0, 1, .... Each part writes results/a2c_PART.json and
@@ -149,7 +150,7 @@ def one(name, seed):
     env_id, threshold, config = TASKS[name]
     learned, judged = pendulum() if name == "pendulum" else (gymnasium.make(env_id),) * 2
     state, run = study.learn(a2c, learned, config, seed, threshold)
-    return run | study.evaluate(a2c, judged, config, state)
+    return run | study.evaluate(a2c, judged, config, state, threshold)
 
 
 def task(name, seeds, jobs):

@@ -182,7 +182,7 @@ def cartpole(seeds):
     runs, env = [], gymnasium.make("CartPole-v1")
     for seed in range(seeds):
         state, run = study.learn(actor_critic, env, CARTPOLE, seed, THRESHOLD, CARTPOLE_STEPS)
-        run |= study.evaluate(actor_critic, env, CARTPOLE, state)
+        run |= study.evaluate(actor_critic, env, CARTPOLE, state, THRESHOLD)
         runs.append(study.show("cartpole", run))
     text = study.by_seed(runs, THRESHOLD)
     (RESULTS / "actor_critic_cartpole.md").write_text(text)

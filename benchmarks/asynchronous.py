@@ -9,11 +9,12 @@ pendulum              A3C on Pendulum-v1 (continuous), 8 workers in turn. It lea
                       the rewards, minus a cost of torques beyond the bounds (see
                       benchmarks/pendulum.py); training returns include that cost, scores do not
 
-The score of a run is the mean return of 100 episodes with the last θ (A3C draws from π, Q is
-greedy). The table also tells at which step and second the mean of the last 100 training episodes
-first reached the threshold. Hyper-parameters were tuned on seeds from 100 up; the results are of
-seeds 0, 1, .... Seconds are of training alone: processor time where workers run in turn, wall time
-where they are processes. --jobs seeds run at a time, unless the workers are processes.
+The score of a run is the mean return of 100 episodes or more (study.judge) with the last θ (A3C
+draws from π, Q is greedy). The table also tells at which step and second the mean of the last 100
+training episodes first reached the threshold. Hyper-parameters were tuned on seeds from 100 up; the
+results are of seeds 0, 1, .... Seconds are of training alone: processor time where workers run in
+turn, wall time where they are processes. --jobs seeds run at a time, unless the workers are
+processes.
 
 Writes results/asynchronous.json after each run, .md and .png; --draw makes the last two again.
 """
@@ -55,9 +56,13 @@ def run(name, seed):
     clock = time.perf_counter if config.driver == "processes" else time.process_time
     state, found = study.learn(page, learned, config, seed, threshold, clock=clock, scale=scale)
     reached = {name: found[f"{name}_until_reached"] for name in ("steps", "seconds")}
+    act = study.player(page, env, config, state, False)
+    score, error, episodes = study.judge(env, act, threshold)
     return dict(
         seed=seed,
-        score=float(study.play(env, study.player(page, env, config, state, False)).mean()),
+        score=score,
+        score_error=error,
+        score_episodes=episodes,
         steps=int(state.T.sum()),
         seconds=found["seconds"],
         steps_per_second=found["steps_per_second"],
@@ -75,7 +80,8 @@ def spread(n, values, form):
     return f"{np.median(values):{form}} ({min(values):{form}} to {max(values):{form}}{some})"
 
 
-HEAD = "", "environment", "solved", "score of 100 episodes, mean ± s.d.", "median (range)"
+HEAD = "", "environment", "solved", "score, mean ± s.d. of the runs", "their s.e."
+HEAD += ("median (range)",)
 HEAD += "steps until its training had it", "seconds until then", "steps/s"
 
 
@@ -93,6 +99,7 @@ def table(results):
             f"{part['environment']} ({threshold})",
             f"{solved} of {len(runs)}",
             f"{np.mean(scores):.0f} ± {np.std(scores, ddof=1):.0f}",
+            study.largest_error(runs, "score_error"),
             show(scores, ".0f"),
             show([r["steps"] for r in reached], ",.0f"),
             show([r["seconds"] for r in reached], ".1f"),

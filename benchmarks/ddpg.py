@@ -4,8 +4,9 @@
                               [noise_car] [targets] [tau] [annealing] [halfcheetah]
                               [--seeds 10] [--jobs 2] [--minutes 60] [--keep]
 
-pendulum, mountain_car, inverted_pendulum   100 episodes played with μ after the steps given here,
-               against a threshold; inverted_pendulum and halfcheetah need Gymnasium's MuJoCo worlds
+pendulum, mountain_car, inverted_pendulum   100 episodes or more (study.judge) played with μ after
+               the steps given here, against a threshold; inverted_pendulum and halfcheetah need
+               Gymnasium's MuJoCo worlds
 regulator      the cost of μ over that of the exact optimum K*, both met with the same noise
 noise, noise_car (notes 4.2.2)   OU, white, ε-greedy and no noise, on Pendulum-v1 and on
                MountainCarContinuous-v0, where the goal is only found by pushing for long
@@ -139,8 +140,9 @@ def learn(task, seed, final=study.EPISODES, minutes=np.inf, each=lambda run, sta
             curve["training"].append(mean(recent))
             recent = []
             each(run | dict(seconds=round(seconds, 1)), state)
-    evaluation = mean(study.play(test_env, mu, final))
-    return run | dict(seconds=round(seconds, 1), evaluation=evaluation), state
+    score, error, n = study.judge(test_env, mu, task.threshold, final)
+    found = dict(evaluation=round(score, 2), error=round(error, 2), episodes=n)
+    return run | dict(seconds=round(seconds, 1)) | found, state
 
 
 def mean(x):
@@ -221,6 +223,7 @@ def solve(name, seeds, jobs):
                             exact_optimum=float(exact))  # fmt: skip
         else:
             summary |= dict(threshold=task.threshold,
+                            largest_error=max(run["error"] for run in runs),
                             reached=int(np.sum(scores >= task.threshold)))  # fmt: skip
         record(name, task, config=repr(task.config), summary=summary, runs=runs)
     _, ax = study.subplots()

@@ -12,11 +12,11 @@ ddpg_baseline.py); for that ddpg's critic has the action at its first layer.
 --env and --steps take another environment, or number of steps, for the methods named.
 
 Score: the mean return of the policy's mode, no exploration: of 20 episodes at each of 15 points of
-a run, of 100 at its end, on seeds of their own. Seconds are processor time of training alone, one
-thread: acting, environment, learning. Runs are aggregated as rliable does it (Agarwal et al. 2021):
-interquartile mean, the mean of the middle half of all runs; its 95 % interval by stratified
-bootstrap, which draws whole runs anew within each task. (Written here: rliable itself needs
-packages that no longer import together.)
+a run, of 100 or more (study.judge) at its end, on seeds of their own. Seconds are processor time of
+training alone, one thread: acting, environment, learning. Runs are aggregated as rliable does it
+(Agarwal et al. 2021): interquartile mean, the mean of the middle half of all runs; its 95 %
+interval by stratified bootstrap, which draws whole runs anew within each task. (Written here:
+rliable itself needs packages that no longer import together.)
 
 Writes results/learning.json after each contestant, .md and .png; of methods not named, the runs
 recorded stay. --quick runs a little of everything and records nothing.
@@ -136,8 +136,9 @@ def stable_baselines3(task, seed):
 def run(task, who, seed):
     """One run as a dict."""
     watch = (page if who == OURS else stable_baselines3)(task, seed)
-    score = round(float(study.play(watch.env, watch.act).mean()), 2)
-    return dict(score=score, steps=watch.steps, seconds=watch.seconds, scores=watch.scores)
+    score, error, n = study.judge(watch.env, watch.act, GOALS.get(task.env))
+    judged = dict(score=round(score, 2), error=round(error, 2), episodes=n)
+    return dict(**judged, steps=watch.steps, seconds=watch.seconds, scores=watch.scores)
 
 
 def iqm(x):
@@ -173,7 +174,8 @@ def reached(runs, by, goal):
     return float(grid[first]) if first < len(grid) else None
 
 
-HEAD = "method", "", "score at the end, IQM [95 %]", "worst run", "runs at the goal"
+HEAD = "method", "", "score at the end, IQM [95 %]", "worst run", "s.e. of a run"
+HEAD += ("runs at the goal",)
 HEAD += "steps until the IQM stays there", "seconds until then", "seconds per 100,000 steps"
 HEAD += ("published",)
 
@@ -190,6 +192,7 @@ def table(contestants):
             f"{c['method']}, {c['env']}", c["who"],
             f"{iqm(scores):.0f} [{low:.0f}, {high:.0f}] of {len(runs)} runs",
             f"{scores.min():.0f}",
+            study.largest_error(runs, "error"),
             "–" if goal is None else f"{np.sum(scores >= goal)} at {goal:g} or more",
             study.maybe(until(runs, "steps", goal)),
             study.maybe(until(runs, "seconds", goal), ".1f"),
