@@ -88,7 +88,8 @@ def npgrad(capsys, line):
 # descriptions
 
 NAMES = st.from_regex(r"[a-z_]{1,8}", fullmatch=True)
-PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+PLAIN = st.none() | st.booleans() | NUMBERS | st.text()
 VALUES = st.recursive(PLAIN, lambda x: st.lists(x, max_size=3), max_leaves=6)
 ENVIRONMENTS = st.builds(
     Environment,
