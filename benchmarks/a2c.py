@@ -12,7 +12,8 @@ baseline   the same, beside Stable-Baselines3's A2C with the same hyper-paramete
 acrobot, pendulum, lunarlander
            Acrobot-v1 (threshold −100), Pendulum-v1 (−250; see benchmarks/pendulum.py) and
            LunarLander-v3 (156 is published for Stable-Baselines3 on -v2 at 200,000 steps; needs
-           box2d): 10 seeds each, then 100 episodes with the policy learned, and 100 with its mode
+           box2d): 10 seeds each, then 100 episodes or more (study.judge) with the policy learned,
+           and 100 with its mode
 
 Seconds are processor time of acting, environment and learning, on one thread. Settings were tuned
 on seeds from 100 up; the results are of seeds 0, 1, .... Each part writes results/a2c_PART.json and
@@ -29,56 +30,19 @@ import gymnasium
 import numpy as np
 
 from algorithms import a2c
-from algorithms.a2c import Config
-from algorithms.common.policy import Network
+from algorithms.runner.presets import configured
 from benchmarks import study
 from benchmarks.pendulum import pendulum
 from benchmarks.record import RESULTS, save
 
-CARTPOLE = Config(
-    environments=48,
-    vectorization="vector_entry_point",
-    trunk="shared",
-    step_size=1e-2,
-    annealed=True,
-    max_norm=0.5,
-    gamma=0.98,
-    beta=0.0,
-    normalize_observations=True,
-    T_max=250_000,
-)
-BASELINE = Config(  # 8 environments
-    step_size=3e-3, annealed=True, max_norm=0.5, gamma=0.98, beta=0.0, T_max=300_000
-)
+CARTPOLE = configured("a2c", "CartPole-v1")
+BASELINE = configured("a2c", "CartPole-v1", "sync")
 WINDOW, THRESHOLD = study.WINDOW, 475.0
-NORMAL = dict(annealed=True, max_norm=0.5, normalize_returns=True, normalize_observations=True)
-ACROBOT = Config(environments=16, step_size=2e-3, beta=1e-3, T_max=150_000, **NORMAL)
-PENDULUM = Config(
-    step_size=7e-4,
-    gamma=0.95,
-    beta=0.0,
-    T_max=300_000,
-    network=Network(activation="relu", sigma="softplus"),
-    **NORMAL | dict(max_norm=np.inf),
-)
-LANDER = Config(
-    n_steps=8,
-    step_size=3.4e-3,
-    gamma=0.99,
-    beta=0.0,
-    trunk="shared",
-    decay=0.9,
-    max_norm=1.0,
-    normalize_observations=True,
-    normalize_returns=True,
-    T_max=200_000,
-    network=Network(hidden=(256, 256), activation="relu"),
-)
 TASKS = MappingProxyType(
     {
-        "acrobot": ("Acrobot-v1", -100.0, ACROBOT),
-        "pendulum": ("Pendulum-v1", -250.0, PENDULUM),
-        "lunarlander": ("LunarLander-v3", 156.0, LANDER),
+        "acrobot": ("Acrobot-v1", -100.0, configured("a2c", "Acrobot-v1")),
+        "pendulum": ("Pendulum-v1", -250.0, configured("a2c", "Pendulum-v1")),
+        "lunarlander": ("LunarLander-v3", 156.0, configured("a2c", "LunarLander-v3")),
     }
 )
 
@@ -186,7 +150,7 @@ def one(name, seed):
     env_id, threshold, config = TASKS[name]
     learned, judged = pendulum() if name == "pendulum" else (gymnasium.make(env_id),) * 2
     state, run = study.learn(a2c, learned, config, seed, threshold)
-    return run | study.evaluate(a2c, judged, config, state)
+    return run | study.evaluate(a2c, judged, config, state, threshold)
 
 
 def task(name, seeds, jobs):

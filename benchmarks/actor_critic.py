@@ -16,6 +16,7 @@ results/actor_critic_PART.json and .png; --draw draws the .png again from the .j
 """
 
 import json
+from dataclasses import replace
 from itertools import islice
 from types import MappingProxyType
 
@@ -25,8 +26,7 @@ import numpy as np
 
 import algorithms.exact.register  # noqa: F401
 from algorithms import actor_critic
-from algorithms.actor_critic import Continuing, OneStep, Traces
-from algorithms.common.policy import Network, make_policy
+from algorithms.common.policy import make_policy
 from algorithms.exact.average_reward import (
     average_reward,
     differential_action_values,
@@ -36,42 +36,21 @@ from algorithms.exact.optimal import optimal_policy
 from algorithms.exact.queueing import ACCEPT, PRIORITIES, SERVERS, access_control
 from algorithms.exact.worlds import SHORT_CORRIDOR_OPTIMUM, short_corridor_value
 from algorithms.runner.plot import COLOURS
+from algorithms.runner.presets import configured
 from benchmarks import study
 from benchmarks.record import RESULTS, save
 
-LINEAR = Network(approximator="linear")
-QUEUE = Continuing(
-    network=LINEAR,
-    optimizer="sgd",
-    step_size=0.02,
-    step_size_w=0.02,
-    step_size_R=0.002,
-    lambda_theta=0.5,
-    lambda_w=0.9,
-    report_every=5000,
-)
+QUEUE = configured("actor-critic-continuing", "npgrad/AccessControl-v0")
 QUEUE_STEPS = 150_000
-BOX = dict(network=LINEAR, optimizer="sgd", gamma=1.0, step_size=2**-9, step_size_w=2**-6)
-CORRIDOR = {
-    "one-step": OneStep(**BOX),
-    "traces, λ = 0.5": Traces(**BOX, lambda_theta=0.5, lambda_w=0.5),
-    "traces, λ = 0.9": Traces(**BOX, lambda_theta=0.9, lambda_w=0.9),
-    "traces, λ = 1": Traces(**BOX, lambda_theta=1.0, lambda_w=1.0),
+TRACES = configured("actor-critic-traces", "npgrad/ShortCorridor-v0")
+CORRIDOR = {"one-step": configured("actor-critic", "npgrad/ShortCorridor-v0")} | {
+    f"traces, λ = {lam:g}": replace(TRACES, lambda_theta=lam, lambda_w=lam)
+    for lam in (0.5, 0.9, 1.0)
 }
 CORRIDOR_EPISODES, STUCK = 1000, -500
-PENDULUM = Continuing(
-    features="fourier",
-    order=3,
-    network=LINEAR,
-    optimizer="rmsprop",
-    step_size=2e-4,
-    step_size_w=1e-2,
-    step_size_R=1e-3,
-    lambda_theta=0.8,
-    lambda_w=0.8,
-    report_every=2000,
-)
+PENDULUM = configured("actor-critic-continuing", "npgrad/ContinuingPendulum-v0")
 PENDULUM_STEPS, UPRIGHT = 100_000, np.cos(np.radians(18))
+CARTPOLE = configured("actor-critic-traces", "CartPole-v1")
 CARTPOLE_STEPS, THRESHOLD = 100_000, 475.0
 
 
@@ -202,14 +181,14 @@ def draw_corridor(record):
 def cartpole(seeds):
     runs, env = [], gymnasium.make("CartPole-v1")
     for seed in range(seeds):
-        state, run = study.learn(actor_critic, env, Traces(), seed, THRESHOLD, CARTPOLE_STEPS)
-        run |= study.evaluate(actor_critic, env, Traces(), state)
+        state, run = study.learn(actor_critic, env, CARTPOLE, seed, THRESHOLD, CARTPOLE_STEPS)
+        run |= study.evaluate(actor_critic, env, CARTPOLE, state, THRESHOLD)
         runs.append(study.show("cartpole", run))
     text = study.by_seed(runs, THRESHOLD)
     (RESULTS / "actor_critic_cartpole.md").write_text(text)
     reached = sum(run["steps_until_reached"] is not None for run in runs)
     print(text, f"{reached} of {seeds} reached {THRESHOLD} in training", sep="\n")
-    return dict(config=repr(Traces()), steps=CARTPOLE_STEPS, reached=reached, runs=runs)
+    return dict(config=repr(CARTPOLE), steps=CARTPOLE_STEPS, reached=reached, runs=runs)
 
 
 def draw_cartpole(record):

@@ -9,59 +9,42 @@ pendulum              A3C on Pendulum-v1 (continuous), 8 workers in turn. It lea
                       the rewards, minus a cost of torques beyond the bounds (see
                       benchmarks/pendulum.py); training returns include that cost, scores do not
 
-The score of a run is the mean return of 100 episodes with the last θ (A3C draws from π, Q is
-greedy). The table also tells at which step and second the mean of the last 100 training episodes
-first reached the threshold. Hyper-parameters were tuned on seeds from 100 up; the results are of
-seeds 0, 1, .... Seconds are of training alone: processor time where workers run in turn, wall time
-where they are processes. --jobs seeds run at a time, unless the workers are processes.
+The score of a run is the mean return of 100 episodes or more (study.judge) with the last θ (A3C
+draws from π, Q is greedy). The table also tells at which step and second the mean of the last 100
+training episodes first reached the threshold. Hyper-parameters were tuned on seeds from 100 up; the
+results are of seeds 0, 1, .... Seconds are of training alone: processor time where workers run in
+turn, wall time where they are processes. --jobs seeds run at a time, unless the workers are
+processes.
 
 Writes results/asynchronous.json after each run, .md and .png; --draw makes the last two again.
 """
 
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 
 import gymnasium
 import numpy as np
 
 from algorithms import a3c, async_q
-from algorithms.common.policy import Network
 from algorithms.runner.plot import COLOURS
+from algorithms.runner.presets import configured
 from benchmarks import study
 from benchmarks.pendulum import pendulum
 from benchmarks.record import RESULTS, save
 
-CARTPOLE = dict(T_max=200_000, t_max=20, beta=0.02, step_size=2e-3, eps=1e-5)
-VALUE = dict(workers=8, precision="single")
-ONE = dict(
-    T_max=600_000, I_target=500, I_async_update=20, epsilon_steps=50_000,
-    step_size=1.1e-3, eps=1e-3, max_norm=10.0,
-)  # fmt: skip
-MANY = dict(T_max=500_000, I_target=500, t_max=20, step_size=3e-3, eps=1e-2)
-PENDULUM = a3c.Config(
-    workers=8,
-    T_max=250_000,
-    gamma=0.95,
-    beta=3e-3,
-    step_size=5e-4,
-    eps=1e-4,
-    precision="single",
-    network=Network(activation="relu", sigma="softplus"),
-)
+CAR, PARALLEL = "CartPole-v1", configured("a3c", "CartPole-v1")
 SCALE = {"Pendulum-v1": 0.1}  # of the rewards learned from: v̂ need not become as large
 # name: (environment, threshold, page, config)
 PARTS = {
+    **{f"a3c-{n}": (CAR, 475, a3c, replace(PARALLEL, workers=n)) for n in (1, 2, 4)},
     **{
-        f"a3c-{n}": ("CartPole-v1", 475, a3c, a3c.Config(workers=n, driver="processes", **CARTPOLE))
-        for n in (1, 2, 4)
+        name: (CAR, 475, async_q, configured(name, CAR))
+        for name in ("async-q", "async-sarsa", "async-n-step-q")
     },
-    "async-q": ("CartPole-v1", 475, async_q, async_q.OneStepQ(**VALUE, **ONE)),
-    "async-sarsa": ("CartPole-v1", 475, async_q, async_q.OneStepSarsa(**VALUE, **ONE)),
-    "async-n-step-q": ("CartPole-v1", 475, async_q, async_q.NStepQ(**VALUE, **MANY)),
-    "acrobot": ("Acrobot-v1", -100, a3c, a3c.Config(workers=2, driver="processes", **CARTPOLE)),
-    "pendulum": ("Pendulum-v1", -300, a3c, PENDULUM),
+    "acrobot": ("Acrobot-v1", -100, a3c, configured("a3c", "Acrobot-v1")),
+    "pendulum": ("Pendulum-v1", -300, a3c, configured("a3c", "Pendulum-v1")),
 }
 
 
@@ -73,9 +56,13 @@ def run(name, seed):
     clock = time.perf_counter if config.driver == "processes" else time.process_time
     state, found = study.learn(page, learned, config, seed, threshold, clock=clock, scale=scale)
     reached = {name: found[f"{name}_until_reached"] for name in ("steps", "seconds")}
+    act = study.player(page, env, config, state, False)
+    score, error, episodes = study.judge(env, act, threshold)
     return dict(
         seed=seed,
-        score=float(study.play(env, study.player(page, env, config, state, False)).mean()),
+        score=score,
+        score_error=error,
+        score_episodes=episodes,
         steps=int(state.T.sum()),
         seconds=found["seconds"],
         steps_per_second=found["steps_per_second"],
@@ -93,7 +80,8 @@ def spread(n, values, form):
     return f"{np.median(values):{form}} ({min(values):{form}} to {max(values):{form}}{some})"
 
 
-HEAD = "", "environment", "solved", "score of 100 episodes, mean ± s.d.", "median (range)"
+HEAD = "", "environment", "solved", "score, mean ± s.d. of the runs", "their s.e."
+HEAD += ("median (range)",)
 HEAD += "steps until its training had it", "seconds until then", "steps/s"
 
 
@@ -111,6 +99,7 @@ def table(results):
             f"{part['environment']} ({threshold})",
             f"{solved} of {len(runs)}",
             f"{np.mean(scores):.0f} ± {np.std(scores, ddof=1):.0f}",
+            study.largest_error(runs, "score_error"),
             show(scores, ".0f"),
             show([r["steps"] for r in reached], ",.0f"),
             show([r["seconds"] for r in reached], ".1f"),

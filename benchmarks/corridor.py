@@ -12,6 +12,7 @@ average, or never ends. It is stopped there and counted; the averages are over t
 """
 
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from itertools import product
 
 import gymnasium
@@ -19,29 +20,22 @@ import numpy as np
 
 import algorithms.exact.register  # noqa: F401
 from algorithms import reinforce
-from algorithms.common.policy import Network, make_policy
+from algorithms.common.policy import make_policy
 from algorithms.exact.worlds import SHORT_CORRIDOR_OPTIMUM, short_corridor_value
 from algorithms.runner.plot import COLOURS
+from algorithms.runner.presets import configured
 from benchmarks import study
 from benchmarks.record import RESULTS, save
 
 LEFT, RIGHT = 0, 1
-BOX = dict(
-    form="moving",
-    weighting="reward_to_go",
-    gamma=1.0,
-    optimizer="sgd",
-    network=Network(approximator="linear"),
-)
-CURVES = {
-    "α = 2⁻¹²": dict(baseline="none", step_size=2**-12),
-    "α = 2⁻¹³": dict(baseline="none", step_size=2**-13),
-    "α = 2⁻¹⁴": dict(baseline="none", step_size=2**-14),
-    "with baseline, α^θ = 2⁻⁹, α^w = 2⁻⁶": dict(
-        baseline="value", step_size=2**-9, step_size_w=2**-6
-    ),
-}
 WITHOUT, WITH = "α = 2⁻¹³", "with baseline, α^θ = 2⁻⁹, α^w = 2⁻⁶"
+PLAIN = configured("reinforce", "npgrad/ShortCorridor-v0", "none")
+CURVES = {
+    "α = 2⁻¹²": replace(PLAIN, step_size=2**-12),
+    WITHOUT: PLAIN,
+    "α = 2⁻¹⁴": replace(PLAIN, step_size=2**-14),
+    WITH: configured("reinforce", "npgrad/ShortCorridor-v0"),
+}
 FIGURES = {"13_1": list(CURVES)[:3], "13_2": [WITHOUT, WITH]}
 REACHED = -12.5
 STUCK = -1e4
@@ -51,7 +45,7 @@ def one_run(label, seed, episodes):
     """Return of each episode and exact value of the policy after it, NaN from where it sticks.
     Two arrays (episodes,)."""
     env = gymnasium.make("npgrad/ShortCorridor-v0")
-    config = reinforce.Config(**BOX, **CURVES[label])
+    config = CURVES[label]
     state = reinforce.init(env, config, seed)
     policy = make_policy(env, config.network)
     p_right = lambda: float(policy.at(state.theta, 0).probs()[RIGHT])

@@ -4,8 +4,9 @@
                               [noise_car] [targets] [tau] [annealing] [halfcheetah]
                               [--seeds 10] [--jobs 2] [--minutes 60] [--keep]
 
-pendulum, mountain_car, inverted_pendulum   100 episodes played with μ after the steps given here,
-               against a threshold; inverted_pendulum and halfcheetah need Gymnasium's MuJoCo worlds
+pendulum, mountain_car, inverted_pendulum   100 episodes or more (study.judge) played with μ after
+               the steps given here, against a threshold; inverted_pendulum and halfcheetah need
+               Gymnasium's MuJoCo worlds
 regulator      the cost of μ over that of the exact optimum K*, both met with the same noise
 noise, noise_car (notes 4.2.2)   OU, white, ε-greedy and no noise, on Pendulum-v1 and on
                MountainCarContinuous-v0, where the goal is only found by pushing for long
@@ -38,38 +39,19 @@ import numpy as np
 
 import algorithms.exact.register  # noqa: F401
 from algorithms import ddpg
-from algorithms.ddpg import Config, Networks
+from algorithms.ddpg import Config
 from algorithms.ddpg_noise import Noise
 from algorithms.exact.lqr import LQREnv, optimal_gain, performance, spring
 from algorithms.runner.plot import COLOURS, bootstrap_band
+from algorithms.runner.presets import configured
 from benchmarks import study
 from benchmarks.record import RESULTS, save
 
-SMALL = Config(
-    networks=Networks(hidden=(128, 128)),
-    step_size=3e-4,
-    step_size_w=1e-3,
-    tau=5e-3,
-    l2=0.0,
-    replay=100_000,
-)
-CAR = replace(
-    SMALL,
-    networks=Networks(hidden=(64, 64)),
-    step_size=1e-3,
-    noise=Noise(sigma=0.3, ou_theta=0.05),  # pushes long in one direction
-)
-SPRING = replace(SMALL, gamma=spring().gamma, step_size=1e-4)
-POLE = replace(SMALL, step_size=1e-4, step_size_w=3e-3)
-CHEETAH = replace(
-    SMALL,
-    networks=Networks(hidden=(256, 256), action_layer=1),
-    step_size=1e-3,
-    batch=100,
-    replay=1_000_000,
-    warmup=10_000,
-    noise=Noise("white", 0.1),
-)
+SMALL = configured("ddpg", "Pendulum-v1")
+CAR = configured("ddpg", "MountainCarContinuous-v0")
+SPRING = configured("ddpg", "npgrad/LQR-v0")
+POLE = configured("ddpg", "InvertedPendulum-v5")
+CHEETAH = configured("ddpg", "HalfCheetah-v5")
 PUBLISHED = {  # HalfCheetah at 1M steps, in earlier versions of the world
     "Tianshou": 11719,  # its examples/mujoco/README.md: v3, best evaluation, 10 seeds
     "CleanRL": 10374,  # its docs/rl-algorithms/ddpg.md: v4, returns in training, 3 seeds
@@ -158,8 +140,9 @@ def learn(task, seed, final=study.EPISODES, minutes=np.inf, each=lambda run, sta
             curve["training"].append(mean(recent))
             recent = []
             each(run | dict(seconds=round(seconds, 1)), state)
-    evaluation = mean(study.play(test_env, mu, final))
-    return run | dict(seconds=round(seconds, 1), evaluation=evaluation), state
+    score, error, n = study.judge(test_env, mu, task.threshold, final)
+    found = dict(evaluation=round(score, 2), error=round(error, 2), episodes=n)
+    return run | dict(seconds=round(seconds, 1)) | found, state
 
 
 def mean(x):
@@ -240,6 +223,7 @@ def solve(name, seeds, jobs):
                             exact_optimum=float(exact))  # fmt: skip
         else:
             summary |= dict(threshold=task.threshold,
+                            largest_error=max(run["error"] for run in runs),
                             reached=int(np.sum(scores >= task.threshold)))  # fmt: skip
         record(name, task, config=repr(task.config), summary=summary, runs=runs)
     _, ax = study.subplots()

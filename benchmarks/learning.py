@@ -12,11 +12,11 @@ ddpg_baseline.py); for that ddpg's critic has the action at its first layer.
 --env and --steps take another environment, or number of steps, for the methods named.
 
 Score: the mean return of the policy's mode, no exploration: of 20 episodes at each of 15 points of
-a run, of 100 at its end, on seeds of their own. Seconds are processor time of training alone, one
-thread: acting, environment, learning. Runs are aggregated as rliable does it (Agarwal et al. 2021):
-interquartile mean, the mean of the middle half of all runs; its 95 % interval by stratified
-bootstrap, which draws whole runs anew within each task. (Written here: rliable itself needs
-packages that no longer import together.)
+a run, of 100 or more (study.judge) at its end, on seeds of their own. Seconds are processor time of
+training alone, one thread: acting, environment, learning. Runs are aggregated as rliable does it
+(Agarwal et al. 2021): interquartile mean, the mean of the middle half of all runs; its 95 %
+interval by stratified bootstrap, which draws whole runs anew within each task. (Written here:
+rliable itself needs packages that no longer import together.)
 
 Writes results/learning.json after each contestant, .md and .png; of methods not named, the runs
 recorded stay. --quick runs a little of everything and records nothing.
@@ -34,12 +34,9 @@ import gymnasium
 import numpy as np
 
 import algorithms.exact.register  # noqa: F401
-from algorithms import a3c, actor_critic, async_q, reinforce
 from algorithms.runner.plot import COLOURS, at_steps
+from algorithms.runner.presets import configured
 from benchmarks import study
-from benchmarks.a2c import BASELINE
-from benchmarks.asynchronous import CARTPOLE, MANY, VALUE
-from benchmarks.ddpg import SMALL
 from benchmarks.record import RESULTS, save
 
 POINTS, AT_A_POINT, RESAMPLES = 15, 20, 2000
@@ -62,14 +59,14 @@ class Task(NamedTuple):
 
 
 CAR, BOTH = "CartPole-v1", (OURS, SB3) if TORCH else (OURS,)
-EARLY = replace(SMALL, networks=replace(SMALL.networks, action_layer=1))
+PARALLEL = configured("a3c", CAR)
 TASKS = {
-    "reinforce": Task("reinforce", reinforce.Config(), CAR, 100_000),
-    "actor_critic": Task("actor_critic", actor_critic.Traces(), CAR, 100_000),
-    "async_q": Task("async_q", async_q.NStepQ(**VALUE, **MANY), CAR, 500_000),
-    "a3c": Task("a3c", a3c.Config(workers=2, **CARTPOLE), CAR, CARTPOLE["T_max"]),
-    "a2c": Task("a2c", BASELINE, CAR, 120_000, BOTH),
-    "ddpg": Task("ddpg", EARLY, "Pendulum-v1", 6_000, BOTH),
+    "reinforce": Task("reinforce", configured("reinforce", CAR), CAR, 100_000),
+    "actor_critic": Task("actor_critic", configured("actor-critic-traces", CAR), CAR, 100_000),
+    "async_q": Task("async_q", configured("async-n-step-q", CAR), CAR, 500_000),
+    "a3c": Task("a3c", replace(PARALLEL, driver="round-robin"), CAR, PARALLEL.T_max),
+    "a2c": Task("a2c", configured("a2c", CAR, "sync"), CAR, 120_000, BOTH),
+    "ddpg": Task("ddpg", configured("ddpg", "Pendulum-v1", "early"), "Pendulum-v1", 6_000, BOTH),
 }
 
 
@@ -139,8 +136,9 @@ def stable_baselines3(task, seed):
 def run(task, who, seed):
     """One run as a dict."""
     watch = (page if who == OURS else stable_baselines3)(task, seed)
-    score = round(float(study.play(watch.env, watch.act).mean()), 2)
-    return dict(score=score, steps=watch.steps, seconds=watch.seconds, scores=watch.scores)
+    score, error, n = study.judge(watch.env, watch.act, GOALS.get(task.env))
+    judged = dict(score=round(score, 2), error=round(error, 2), episodes=n)
+    return dict(**judged, steps=watch.steps, seconds=watch.seconds, scores=watch.scores)
 
 
 def iqm(x):
@@ -176,7 +174,8 @@ def reached(runs, by, goal):
     return float(grid[first]) if first < len(grid) else None
 
 
-HEAD = "method", "", "score at the end, IQM [95 %]", "worst run", "runs at the goal"
+HEAD = "method", "", "score at the end, IQM [95 %]", "worst run", "s.e. of a run"
+HEAD += ("runs at the goal",)
 HEAD += "steps until the IQM stays there", "seconds until then", "seconds per 100,000 steps"
 HEAD += ("published",)
 
@@ -193,6 +192,7 @@ def table(contestants):
             f"{c['method']}, {c['env']}", c["who"],
             f"{iqm(scores):.0f} [{low:.0f}, {high:.0f}] of {len(runs)} runs",
             f"{scores.min():.0f}",
+            study.largest_error(runs, "error"),
             "–" if goal is None else f"{np.sum(scores >= goal)} at {goal:g} or more",
             study.maybe(until(runs, "steps", goal)),
             study.maybe(until(runs, "seconds", goal), ".1f"),

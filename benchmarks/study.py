@@ -5,6 +5,7 @@ import json
 import re
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,6 +17,8 @@ from algorithms.runner.plot import COLOURS, bootstrap_band, running_mean
 from benchmarks.record import RESULTS, save
 
 WINDOW = EPISODES = 100
+FAR, MOST = 3.0, 1000  # standard errors from a goal that tell on which side of it a mean is
+UNUSED = 10**6  # by learning: the first seed of the episodes that are played
 POINTS = 60  # of a learning curve that is recorded
 HELP = dict(
     env="instead of each method's own",
@@ -90,13 +93,13 @@ def episodes(training):
     return (metrics for metrics in training if metrics.returns)
 
 
-def play(env, act, n=EPISODES, gamma=1.0):
+def play(env, act, n=EPISODES, gamma=1.0, seed=UNUSED):
     """Return Σ_t γ^t r_t (n,) of n episodes, played side by side in environments like env, on seeds
     that no learning uses. act(S) gives the actions of all n observations."""
     own = env.spec and env.spec.vector_entry_point and not env.spec.additional_wrappers
     made = vectorized(env, n, "vector_entry_point" if own else "sync")
     envs = made if own else SyncVectorEnv([lambda one=one: one for one in made], copy=False)
-    S, _ = envs.reset(seed=10**6)
+    S, _ = envs.reset(seed=seed)
     G, weight, going = np.zeros(n), 1.0, np.ones(n, bool)
     while going.any():
         S, r, terminated, truncated, _ = envs.step(act(S))
@@ -109,7 +112,7 @@ def play(env, act, n=EPISODES, gamma=1.0):
 
 def player(page, env, config, state, greedy):
     """act(S) of a page, at the parameters that its State has by then."""
-    act, rng = page.actor(env, config), np.random.default_rng(10**6)
+    act, rng = page.actor(env, config), np.random.default_rng(UNUSED)
 
     def actions(S):
         parameters = {name: getattr(state, name) for name in state.parameters}
@@ -118,10 +121,31 @@ def player(page, env, config, state, greedy):
     return actions
 
 
-def evaluate(page, env, config, state):
-    """Mean returns of 100 episodes with the policy learned, as it is and by its mode."""
-    mean = lambda greedy: float(play(env, player(page, env, config, state, greedy)).mean())
-    return dict(evaluation=mean(False), evaluation_greedy=mean(True))
+def standard_error(G):
+    return float(G.std(ddof=1) / np.sqrt(len(G)))
+
+
+def judge(env, act, goal=None, n=EPISODES):
+    """Return (mean, its standard error, number) of the returns of episodes.
+
+    With a goal, n more at a time are played, on other starts, until the mean is FAR standard errors
+    from the goal, or there are MOST: the first 100 starts, the same for all, may be easy or hard.
+    """
+    G = play(env, act, n)
+    near = lambda: abs(G.mean() - goal) < FAR * standard_error(G)
+    while goal is not None and len(G) < MOST and near():
+        G = np.append(G, play(env, act, n, seed=UNUSED + len(G)))
+    return float(G.mean()), standard_error(G), len(G)
+
+
+def evaluate(page, env, config, state, goal=None):
+    """Mean returns with the policy learned, as it is (see `judge`), and of 100 episodes by its
+    mode, and their standard errors."""
+    act = partial(player, page, env, config, state)
+    mean, error, n = judge(env, act(False), goal)
+    greedy, greedy_error, _ = judge(env, act(True))
+    found = dict(evaluation=mean, evaluation_error=error, evaluation_episodes=n)
+    return found | dict(evaluation_greedy=greedy, evaluation_greedy_error=greedy_error)
 
 
 def learn(page, env, config, seed, goal, most=np.inf, clock=time.process_time, scale=1.0):
@@ -182,6 +206,12 @@ def median(values):
     """The median, where None counts as infinite; None if it is that."""
     middle = float(np.median([np.inf if x is None else x for x in values]))
     return middle if np.isfinite(middle) else None
+
+
+def largest_error(runs, name):
+    """The largest standard error of the runs' scores, in words; older records have none."""
+    errors = [run[name] for run in runs if name in run]
+    return f"≤ {max(errors):.1f}" if errors else "–"
 
 
 def by_seed(runs, goal):

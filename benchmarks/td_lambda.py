@@ -18,6 +18,7 @@ which the page's `train` made. Some runs are made again by `train`, one Î» and Î
 be the same bit for bit; the off-line algorithm must agree with its definition.
 """
 
+from dataclasses import replace
 from itertools import islice
 
 import gymnasium
@@ -28,6 +29,7 @@ import algorithms.exact.register  # noqa: F401
 from algorithms import td_lambda
 from algorithms.exact.laboratory import lambda_returns
 from algorithms.exact.worlds import RANDOM_WALK_19_VALUES
+from algorithms.runner.presets import configured
 from benchmarks import study
 from benchmarks.record import RESULTS, save
 
@@ -63,7 +65,7 @@ class Recorder(gymnasium.Wrapper):
 
 def train(env, seed, **options):
     """w after each episode (EPISODES, STATES), by the page."""
-    config = td_lambda.Config(gamma=1.0, **options)
+    config = replace(configured("td-lambda", "npgrad/RandomWalk19-v0"), **options)
     state = td_lambda.init(env, config, seed)
     training = study.episodes(td_lambda.train(env, config, state))
     return np.array([state.w.copy() for _ in islice(training, EPISODES)])

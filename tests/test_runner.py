@@ -610,7 +610,7 @@ USAGE = {
     "train": "METHOD is missing",
     "train toi --env E --steps 1": "METHOD = toi: must be one of toy; did you mean toy?",
     "train toy --env CartPol-v1 --steps 1": "--env = CartPol-v1: .*did you mean CartPole-v1",
-    "train toy --env nosuchmodule:X-v1 --steps 1": "--env = nosuchmodule:X-v1: cannot be made",
+    "train toy --env nosuchmodule:X-v1 --steps 1": "--env = nosuchmodule:X-v1: cannot be imp",
     "train toy --env test/Pictured-v0 --steps 1": r"--env = test/Pictured-v0: .*\(8, 8, 3\)",
     "train toy --env CartPole-v1": "missing: --steps INT",
     "train toy --env CartPole-v1 --steps 0": "--steps = 0: must be at least 1",

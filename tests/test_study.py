@@ -179,6 +179,22 @@ def test_play__is_the_discounted_return_of_each_environment(T, n, gamma, truncat
         assert G == pytest.approx(env.R @ gamma ** np.arange(T), rel=1e-12, abs=1e-12)
 
 
+@given(st.integers(2, 30), st.floats(-2, 2), st.sampled_from([0.0, 1e-9, 3.0]))
+def test_judge__plays_on_until_the_goal_is_far(n, goal, scale):
+    """Of 3 standard errors, or up to 1,000 episodes; every n on starts of their own."""
+    seeds, stream = [], np.random.default_rng(0)
+    with pytest.MonkeyPatch.context() as patch:
+        rule = lambda env, act, n, seed=study.UNUSED: seeds.append(seed) or stream.normal(size=n)
+        patch.setattr(study, "play", lambda *given, **how: scale * rule(*given, **how))
+        mean, error, k = study.judge(None, None, goal, n)
+    assert k == n * len(seeds) and seeds == [study.UNUSED + n * i for i in range(len(seeds))]
+    assert abs(mean - goal) >= 3 * error or k >= 1000
+    x = scale * np.random.default_rng(0).normal(size=k)
+    assert (mean, error) == pytest.approx((x.mean(), x.std(ddof=1) / np.sqrt(k)), abs=1e-12)
+    for j in range(n, k, n):
+        assert abs(x[:j].mean() - goal) < 3 * x[:j].std(ddof=1) / np.sqrt(j) + 1e-12
+
+
 def test_gather__runs_what_is_not_recorded(monkeypatch, tmp_path):
     for module in (study, record):
         monkeypatch.setattr(module, "RESULTS", tmp_path)

@@ -2,6 +2,9 @@
 
 A copy is faithful if all that the object holds, but for what an episode changes by itself, is the
 same in it: numbers, words, flags and arrays, in its attributes and in theirs.
+
+An environment may know better: its attribute `again`, if there is one, is a function that makes
+another like it.
 """
 
 import copy
@@ -37,6 +40,8 @@ def makers(env, n) -> list[Callable]:
     """
     if is_factory(env):
         return [env] * n
+    if hasattr(env, "again"):
+        return [lambda: env] + [env.again] * (n - 1)
     if n > 1:
         check_copies(env)
     return [lambda: env] + [lambda: duplicate(env)] * (n - 1)
@@ -47,6 +52,8 @@ def picklable_makers(env, n) -> list[Callable]:
 
     Raises ValueError as `makers`, and if a process would receive something that differs from env.
     """
+    if hasattr(env, "again"):
+        return [env.again] * n
     make = makers(env, n)
     if is_factory(env):
         return make

@@ -3,6 +3,11 @@
     memory = remembered(env)   {name: [dtype, ...]} of plain numbers, for JSON; {} if there are none
     remind(env, memory)        makes env remember just that
     freeze(env)                moments stay as they are from now on
+    normalises_observations(env)   whether a policy sees something else by it
+    pooled(memories)           the memory of one that had seen all that these have seen
+
+    OwnReturn(env)             notes the return of what it wraps, below wrappers that change rewards
+    own_return(info, G)        that return, at an episode's end; G if there is no OwnReturn
 
 A name is "k.attribute", k being the number of wrappers below the one that remembers. So wrappers
 may be added on top. Moments are [dtype, mean, var, count].
@@ -10,11 +15,38 @@ may be added on top. Moments are [dtype, mean, var, count].
 
 import gymnasium
 import numpy as np
+from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import VectorWrapper
 from gymnasium.wrappers import NormalizeReward
 from gymnasium.wrappers.utils import RunningMeanStd
 
+OWN = "own return"
 TRACE = "discounted_reward"  # of NormalizeReward: Σ_k γ^k r_{t−k}, which a truncation does not end
+
+
+class OwnReturn(gymnasium.Wrapper, RecordConstructorArgs):
+    """Adds to `info` the sum of the rewards since the reset."""
+
+    def __init__(self, env):
+        RecordConstructorArgs.__init__(self)
+        super().__init__(env)
+        self.G = 0.0
+
+    def reset(self, **how):
+        self.G = 0.0
+        return self.env.reset(**how)
+
+    def step(self, action):
+        s, r, terminated, truncated, info = self.env.step(action)
+        self.G += r if type(r) is float else float(np.sum(r))
+        return s, r, terminated, truncated, info | {OWN: self.G}
+
+
+def own_return(info, G):
+    """Return what OwnReturn noted in the info of a step, of one environment or of a VectorEnv,
+    whose info of an episode's end may be set apart; or else G."""
+    last = info.get("final_info", info) if isinstance(info, dict) else None
+    return last.get(OWN, G) if isinstance(last, dict) else G
 
 
 def remembered(env) -> dict[str, list]:
@@ -52,6 +84,29 @@ def freeze(env):
     for _, wrapper, _ in _places(env):
         if hasattr(wrapper, "update_running_mean"):
             wrapper.update_running_mean = False
+
+
+def normalises_observations(env) -> bool:
+    """Return whether what a policy sees depends on what the wrappers of env remember."""
+    rewards = ("return_rms", TRACE)
+    return any(name.split(".")[1] not in rewards for name in remembered(env))
+
+
+def pooled(memories: list[dict]) -> dict[str, list]:
+    """Return the moments of all that several environments have seen (Chan et al. 1979); the first's
+    discounted reward."""
+    first, *others = memories
+    merged = dict(first)
+    for name, other in ((name, x) for memory in others for name, x in memory.items()):
+        if name.rpartition(".")[2] != TRACE:
+            dtype, mean, var, count = merged[name]
+            _, mean2, var2, count2 = other
+            mean, var, gap = np.array(mean), np.array(var), np.array(mean2) - mean
+            n = count + count2
+            new = mean + gap * count2 / n
+            square = (var * count + np.array(var2) * count2) / n + gap**2 * count * count2 / n**2
+            merged[name] = [dtype, new.tolist(), square.tolist(), n]
+    return merged
 
 
 def _places(env):

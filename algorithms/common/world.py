@@ -5,7 +5,8 @@
     world.t              steps of the episode so far; 0: it is about to begin
     world.step(a)        (r, s2, terminated, truncated) of action a. s2 are the features of what a
                          led to, also when the episode is over
-    world.ended          ((return, length),) if the latest step ended an episode, else ()
+    world.ended          ((return, length),) if the latest step ended an episode, else (); the
+                         return is the environment's own, below wrappers that change rewards
     world.episode        with record=True: the Episode that the latest step ended, else None
     world.resumed        True if the environment was brought back to the saved Position
 
@@ -35,7 +36,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.vector import VectorEnv
 
-from algorithms.common.remembered import remembered, remind
+from algorithms.common.remembered import own_return, remembered, remind
 
 BLOCK = 32  # steps after which a method yields, also within an episode
 MOST_ACTIONS = 10**6  # of one episode that a Position remembers
@@ -180,7 +181,7 @@ class World:
 
     def step(self, a):
         """Take action a: (r, s2, terminated, truncated)."""
-        observation, r, terminated, truncated, _ = self.env.step(self.decode(a))
+        observation, r, terminated, truncated, info = self.env.step(self.decode(a))
         self.t = self.position.t = self.t + 1
         self.latest = self.position.episode, self.t
         if type(r) is not float or not isfinite(r):
@@ -197,7 +198,7 @@ class World:
             self.R.append(r)
         self.ended, self.episode = (), None
         if terminated or truncated:
-            self.ended = ((self.G, self.t),)
+            self.ended = ((own_return(info, self.G), self.t),)
             if self.record:
                 self.episode = self._recorded(s2, bool(terminated))
             self._reset()

@@ -37,6 +37,7 @@ from gymnasium.vector.utils import batch_space
 
 from algorithms.common.copies import check_unchanged, makers, picklable_makers
 from algorithms.common.events import HEARTBEAT, WorkerError
+from algorithms.common.remembered import own_return
 from algorithms.common.world import (
     MOST_ACTIONS,
     Position,
@@ -214,8 +215,9 @@ class Worlds:
             self.real = ~over
         elif ended.size:
             s2 = self._begin_again(s2.copy(), over, ended, info)
+        G = own_return(info, self.G) if ended.size else self.G
         for i in ended.tolist():
-            self.ended.append((float(self.G[i]), self.t - int(self.begun[i])))
+            self.ended.append((float(G[i]), self.t - int(self.begun[i])))
             self.G[i], self.begun[i] = 0.0, self.t + self.gap
             self.episode[i] += 1
         position = self.position

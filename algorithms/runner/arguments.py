@@ -3,7 +3,8 @@
 import contextlib
 import io
 import re
-from dataclasses import dataclass, fields, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass
+from math import inf
 from typing import Annotated
 
 import tyro
@@ -12,6 +13,7 @@ from algorithms.common.config import Range, ranges
 from algorithms.runner.errors import UsageError
 
 Switch = tyro.conf.FlagCreatePairsOff[bool]
+Repeated = tyro.conf.UseAppendAction[tuple[str, ...]]
 
 
 def _shown(kind, metavar: str, hint: str | None = None):
@@ -41,7 +43,22 @@ class Training(Output):
 @dataclass(frozen=True, kw_only=True)
 class Train(Training):
     env: _shown(str, "ID")
-    """Id of a Gymnasium environment, such as CartPole-v1."""
+    """Id of a Gymnasium environment, such as CartPole-v1; MODULE:ID, of a module here that
+    registers it; or FILE.py:CLASS, your own class."""
+    env_arg: _shown(Repeated, "NAME=VALUE", "(repeatable)") = ()
+    """Argument of the environment, such as is_slippery=False; a Python literal, or else text."""
+    max_episode_steps: _shown(int | None, "INT", "(default: the environment's)") = None
+    """Time limit of an episode, in place of the environment's. At least 1."""
+    wrap: _shown(Repeated, "NAME[:ARG=VALUE,...]", "(repeatable)") = ()
+    """Wrapper around the environment and those before: one of gymnasium.wrappers, such as
+    FlattenObservation, RescaleAction:min_action=-1,max_action=1 or NormalizeObservation;
+    SoftBounds; or FILE.py:CLASS[:ARG=VALUE,...], your own. Returns are told without them:
+    metrics.csv and evaluate have the environment's own rewards, also under NormalizeReward."""
+    network: _shown(str | None, "FILE:CLASS", "(default: algorithms.common.policy.Network)") = None
+    """Your own subclass of algorithms.common.policy.Network; the flags of its fields hold."""
+    preset: _shown(str | None, "[NAME]", "(default: the method's own defaults)") = None
+    """Settings, wrappers and steps behind a published result (npgrad list --presets); flags given
+    beside it win."""
     seed: int = 0
     """Seed of everything random; the same seed gives the same run, unless workers run in parallel.
     At least 0."""
@@ -53,6 +70,8 @@ class Train(Training):
     def __post_init__(self):
         super().__post_init__()
         _at_least(0, seed=self.seed)
+        if self.max_episode_steps is not None:
+            _at_least(1, max_episode_steps=self.max_episode_steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +90,8 @@ class Evaluate(Output):
     """Run folder whose parameters are evaluated."""
     episodes: int = 100
     """Episodes to play. At least 1."""
+    error: _shown(float | None, "FLOAT", "(default: none)") = None
+    """Play on until the standard error of the mean return is at most this. Above 0."""
     seed: int = 0
     """Seed of the environment and of the actions drawn. At least 0."""
     max_episode_steps: int = 10_000
@@ -81,6 +102,14 @@ class Evaluate(Output):
     def __post_init__(self):
         _at_least(1, episodes=self.episodes, max_episode_steps=self.max_episode_steps)
         _at_least(0, seed=self.seed)
+        if self.error is not None and not 0 < self.error < inf:
+            raise ValueError(f"--error = {self.error}: must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class List(Output):
+    presets: Switch = False
+    """List the presets too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,16 +130,19 @@ def _at_least(bound, **values):
             raise ValueError(f"--{name.replace('_', '-')} = {value}: must be at least {bound}")
 
 
-def offered(Config: type) -> type:
-    """Return Config with its ranges in --help. T_max is no flag, because --steps sets the end."""
-    shown = []
-    for field in fields(Config):
-        _, allowed, *_ = ranges(Config).get(field.name, (None, None))
-        if field.name == "T_max":
-            shown.append(("T_max", tyro.conf.Suppress[tyro.conf.Fixed[int]], field.default))
+def offered(Config: type, default=None) -> type:
+    """Return Config with its ranges in --help, and the fields of `default`, a Config, as defaults.
+    T_max is no flag, because --steps sets the end."""
+    shown, default = [], default or Config()
+    for spec in fields(Config):
+        value, kind = getattr(default, spec.name), spec.type
+        _, allowed, *_ = ranges(Config).get(spec.name, (None, None))
+        if spec.name == "T_max":
+            kind = tyro.conf.Suppress[tyro.conf.Fixed[int]]
         elif isinstance(allowed, Range):
-            hint = tyro.conf.arg(help_behavior_hint=f"({allowed}; default: {field.default})")
-            shown.append((field.name, Annotated[field.type, hint], field.default))
+            hint = tyro.conf.arg(help_behavior_hint=f"({allowed}; default: {value})")
+            kind = Annotated[kind, hint]
+        shown.append((spec.name, kind, field(default_factory=lambda value=value: value)))
     return make_dataclass(Config.__name__, shown, bases=(Config,), frozen=True)
 
 
@@ -137,6 +169,9 @@ PHRASES = {
         r"\1 = \2: must be a float"
     ),
     r"Error parsing (\S+): invalid literal for int\(\) .*?: '(.*?)' .*": r"\1 = \2: must be an int",
+    r"Error parsing (--\S+): no type matching \{None\}\|(\S+) could .*? from \['(.*?)'\].*": (
+        r"\1 = \3: must be \2"
+    ),
     r"Error parsing (--\S+): (.*) Argument helptext: --\S+ (.*)": r"\1: \2; must be \3",
     r"Error parsing [^-:][^:]*: (.*)": r"\1",
     r"invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*)\)\.": (

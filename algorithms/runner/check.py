@@ -18,8 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from algorithms.runner.errors import Failure, Outcome, UsageError, one_line, require
-from algorithms.runner.lookup import _near
+from algorithms.runner.errors import Failure, Outcome, UsageError, near, one_line, require
 
 STATUS = {"agrees": 0, "wrong": 1, "cannot be told": 3}
 ABOUT = """\
@@ -208,7 +207,7 @@ def _function(module, file, name):
     try:
         f = operator.attrgetter(name)(module)
     except AttributeError:
-        raise UsageError(f"{file} has no {name}{_near(name, vars(module))}") from None
+        raise UsageError(f"{file} has no {name}{near(name, vars(module))}") from None
     if not callable(f):
         raise UsageError(f"{file}:{name} is of type {type(f).__name__}: must be a function")
     return f

@@ -265,6 +265,12 @@ def read_parameters(path: Path, state, env_id: str) -> dict[str, np.ndarray]:
         return {name: _read(entries[name], name, target) for name, target in empty.items()}
 
 
+def read_scalars(path: Path) -> dict:
+    """Return the numbers and plain values of a checkpoint, by name."""
+    with _entries(path) as entries:
+        return _record(entries["_json"])[1]
+
+
 def check_fit(arrays: dict, state, path: Path, env_id: str):
     """Raise UsageError unless `arrays` holds parameters of the shapes in a new `state`."""
     for name in state.parameters:

@@ -1,13 +1,17 @@
 """The sub-commands: each parses its command line, does the work and formats the result."""
 
+import argparse
+import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 from algorithms.runner import arguments, folder, plot, training
-from algorithms.runner.environments import Environment
-from algorithms.runner.errors import Outcome, UsageError, tell
+from algorithms.runner.environments import described, own
+from algorithms.runner.errors import Outcome, UsageError, one_line, tell
 from algorithms.runner.evaluate import evaluate
 from algorithms.runner.lookup import load_method, summary
+from algorithms.runner.presets import PRESETS, applied, named, preset
 
 
 def train_command(argv, methods) -> Outcome:
@@ -21,14 +25,7 @@ def train_command(argv, methods) -> Outcome:
             arguments.parse(["--help"], "npgrad train METHOD", about, run=arguments.Train)
         raise UsageError(f"METHOD is missing after train: must be one of {', '.join(methods)}")
     else:
-        method, about = load_method(name, methods), summary(methods[name])
-        parts = {"run": arguments.Train, name.replace("-", "_"): arguments.offered(method.Config)}
-        options, config = arguments.parse(flags, f"npgrad train {name}", about, **parts)
-        config = training.ending(method, vars(config), options.steps)
-        command = ["npgrad", "train", *argv]
-        environment = Environment(options.env)
-        given = (name, method, environment, config, options.seed, options.run, command)
-        session = training.begin(*given)
+        options, session = _begin(name, flags, methods)
     tell(f"run folder: {session.path}")
     result = training.learn(session, options.steps, options.checkpoint_every)
     mean, stopped = result["return_last_100"], result["signal"]
@@ -41,6 +38,63 @@ def train_command(argv, methods) -> Outcome:
     )
     status = 128 + signal.Signals[stopped] if stopped else 0
     return Outcome(result, text, status, kept=True)
+
+
+def _begin(name, flags, methods):
+    method, about = load_method(name, methods), summary(methods[name])
+    prog = f"npgrad train {name}"
+    flags, options, environment, config = settled(name, method, flags, arguments.Train, prog, about)
+    command = ["npgrad", "train", name, *flags]
+    given = (name, method, environment, config, options.seed, options.run, command)
+    return options, training.begin(*given)
+
+
+def settled(name, method, flags, Options, prog, about):
+    """Return (flags, options, Environment, Config) of a new run's flags: those of Options, which is
+    arguments.Train or a subclass, and of the method. --preset has become a default."""
+    flags, default, wrap = _preset(name, method, flags)
+    parts = {"run": Options, name.replace("-", "_"): arguments.offered(method.Config, default)}
+    options, config = arguments.parse(flags, prog, about, **parts)
+    config = training.ending(method, vars(config), options.steps)
+    if options.network is not None:
+        config = _own_network(name, config, options.network)
+    limit, wrap = options.max_episode_steps, options.wrap or wrap
+    return flags, options, described(options.env, options.env_arg, limit, wrap), config
+
+
+def _preset(name, method, flags):
+    """Return (the flags without --preset but with its steps, its Config or None, its wrappers)."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--preset", nargs="?", const="")
+    for flag in ("--env", "--steps"):
+        parser.add_argument(flag)
+    try:
+        given, _ = parser.parse_known_args(flags)
+    except argparse.ArgumentError:  # a flag without its value, which the real parser reports
+        return flags, None, ()
+    if given.preset is None:
+        return flags, None, ()
+    k = next(k for k, flag in enumerate(flags) if flag.partition("=")[0] == "--preset")
+    words = 2 if given.preset and flags[k] == "--preset" else 1
+    flags = flags[:k] + flags[k + words :]
+    if given.env is None:  # which the real parser reports
+        return flags, None, ()
+    found = preset(name, given.env, given.preset)
+    flags += [] if given.steps else ["--steps", str(found.steps)]
+    return flags, applied(method.Config(), found.settings), found.wrap
+
+
+def _own_network(name, config, text):
+    """Return the Config with a network of the user's own class, which keeps the fields it has."""
+    from algorithms.common.policy import Network
+
+    if not isinstance(getattr(config, "network", None), Network):
+        raise UsageError(f"--network = {text}: {name} has no algorithms.common.policy.Network")
+    cls = own("--network", text, os.getcwd(), Network)
+    try:
+        return replace(config, network=cls(**vars(config.network)))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"--network = {text}: cannot be made: {one_line(error)}") from error
 
 
 def _resume(name, flags, methods):
@@ -70,10 +124,10 @@ def evaluate_command(argv, methods) -> Outcome:
     path = Path(options.run)
     method = load_method(folder.read_config(path)["method"], methods)
     given = options.episodes, options.seed, options.greedy, options.max_episode_steps
-    result = evaluate(path, method, *given)
+    result = evaluate(path, method, *given, options.error)
     text = (
-        f"{path}: {options.episodes} episodes, return {result['return_mean']:.4g} "
-        f"± {result['return_std']:.4g} (mean ± {result['return_error']:.2g}), "
+        f"{path}: {result['episodes']} episodes, return {result['return_mean']:.4g} "
+        f"± {result['return_error']:.2g} (standard error; s.d. {result['return_std']:.4g}), "
         f"length {result['length_mean']:.4g}"
     )
     return Outcome(result, text)
@@ -93,8 +147,10 @@ def plot_command(argv, methods) -> Outcome:
 
 
 def list_command(argv, methods) -> Outcome:
-    """List the methods, and explain where to find environments."""
-    arguments.parse(argv, "npgrad list", "Name the methods.", output=arguments.Output)
+    """List the methods, where to find environments, and the presets."""
+    (options,) = arguments.parse(argv, "npgrad list", "Name the methods.", output=arguments.List)
+    if options.presets:
+        return _presets(methods)
     lines = {name: summary(page) for name, page in methods.items()}
     where = "python -c 'import gymnasium; gymnasium.pprint_registry()'"
     width = max(map(len, lines))
@@ -107,3 +163,13 @@ def list_command(argv, methods) -> Outcome:
         ]
     )
     return Outcome(dict(methods=lines, environments=where), text)
+
+
+def _presets(methods):
+    """List the presets: method, environment and variant, steps, and what was measured."""
+    shown = {key: found for key, found in PRESETS.items() if key[0] in methods}
+    rows = [(key[0], named(*key[1:]), f"{p.steps:,}", p.result) for key, p in shown.items()]
+    widths = [max(map(len, column), default=0) for column in zip(*rows)]
+    text = "\n".join("  ".join(x.ljust(w) for x, w in zip(row, widths)).rstrip() for row in rows)
+    result = [dict(zip(("method", "env", "name"), key), **p._asdict()) for key, p in shown.items()]
+    return Outcome(dict(presets=result), text)

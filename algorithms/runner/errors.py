@@ -1,9 +1,11 @@
 """The end of a command: an Outcome, or an error with a message of one line for the user."""
 
 import contextlib
+import difflib
 import importlib
 import os
 import sys
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -54,6 +56,12 @@ def silence(stream):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean ...?" if a known name is like this one."""
+    found = difflib.get_close_matches(name, known)
+    return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
 def require(module: str, package: str = "npgrad[app]"):

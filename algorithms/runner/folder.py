@@ -22,6 +22,7 @@ import json
 import os
 import platform
 import stat
+import sys
 import typing
 import weakref
 from array import array
@@ -32,6 +33,7 @@ from pathlib import Path
 
 import numpy as np
 
+from algorithms.runner.environments import Environment, own, trusted
 from algorithms.runner.errors import UsageError, one_line
 
 COLUMNS = ("step", "episode", "return", "length", "seconds")
@@ -171,11 +173,23 @@ def write_config(path: Path, method: str, environment, seed: int, config, comman
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             versions[name] = None
-    values = dataclasses.asdict(config)
+    values = recorded(config)
     record = dict(format=FORMAT, method=method, **environment.record(), seed=seed, config=values)
     record |= dict(versions=versions, command=command)
     with replacing(path / "config.json") as file:
         file.write((json.dumps(record, indent=2) + "\n").encode())
+
+
+def recorded(config) -> dict:
+    """Return dataclasses.asdict, with the class of a nested dataclass that is not the annotated
+    one: {"class": "FILE.py:CLASS", ...}."""
+    values = dataclasses.asdict(config)
+    for name, hint in typing.get_type_hints(type(config)).items():
+        kind = type(getattr(config, name, None))
+        if dataclasses.is_dataclass(hint) and kind is not hint:
+            file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+            values[name] = {"class": f"{file}:{kind.__qualname__}"} | values[name]
+    return values
 
 
 def read_config(path: Path) -> dict:
@@ -195,7 +209,9 @@ def read_config(path: Path) -> dict:
                 raise ValueError(f"{name} is of type {type(record[name]).__name__}: must be {kind}")
         if not 0 <= record["seed"] < 2**63:
             raise ValueError("seed: must be at least 0 and below 2**63")
-        return record
+        return record | Environment.of(record).record()
+    except UsageError:
+        raise
     except Exception as error:
         raise UsageError(f"{path / 'config.json'}: cannot be read: {one_line(error)}") from error
 
@@ -224,7 +240,7 @@ def build(cls: type, values: dict):
     built = {}
     for name, value in values.items():
         if dataclasses.is_dataclass(hints[name]):
-            value = build(hints[name], value)
+            value = build(*_own_class(hints[name], value))
         built[name] = value = tuple(value) if isinstance(value, list) else value
         if not _fits(value, hints[name]):
             raise UsageError(f"config.json: {name} = {_shown(value)}: must be {hints[name]}")
@@ -258,6 +274,16 @@ def _shown(value) -> str:
     """The value as text in one short line."""
     text = " ".join(str(value).split())
     return text if len(text) <= 200 else text[:200] + "..."
+
+
+def _own_class(hint, values):
+    """Return (class, its values) of a nested dataclass as `recorded` gives it."""
+    if not isinstance(values, dict) or "class" not in values:
+        return hint, values
+    values = dict(values)
+    text = str(values.pop("class"))
+    trusted(Path(text).parent)
+    return own("config.json: class", text, None, hint), values
 
 
 class MetricsFile:

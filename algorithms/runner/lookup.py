@@ -1,16 +1,15 @@
 """Look-up of methods and environments by their names."""
 
 import ast
-import difflib
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
 from algorithms.runner.environments import Environment
-from algorithms.runner.errors import UsageError
+from algorithms.runner.errors import UsageError, near
 
 
 class Method(NamedTuple):
@@ -60,7 +59,7 @@ def load_method(name: str, methods: Mapping[str, Page]) -> Method:
     """Import the method called `name`. Raises UsageError for a name that is not in `methods`."""
     if name not in methods:
         allowed = ", ".join(methods)
-        raise UsageError(f"METHOD = {name}: must be one of {allowed}{_near(name, methods)}")
+        raise UsageError(f"METHOD = {name}: must be one of {allowed}{near(name, methods)}")
     module = importlib.import_module(methods[name].module)
     return Method(*(getattr(module, attribute) for attribute in methods[name].names))
 
@@ -71,16 +70,24 @@ def summary(page: Page) -> str:
     return ast.get_docstring(ast.parse(source)).partition("\n")[0]
 
 
-def prepare(method: Method, environment: Environment, config, seed: int):
+def prepare(method: Method, environment: Environment, config, seed: int, **options):
     """Return (environment, new State). Raises UsageError if the id or the spaces are invalid."""
-    env = environment.make()
+    env = environment.make(**options)
     try:
+        _check_moments(env, config)
         return env, method.init(env, config, seed)
     except ValueError as error:
         env.close()
         raise UsageError(f"--env = {environment.env}: {error}") from error
 
 
-def _near(name: str, known: Iterable[str]) -> str:
-    found = difflib.get_close_matches(name, known)
-    return f"; did you mean {' or '.join(found)}?" if found else ""
+def _check_moments(env, config):
+    """Raise ValueError if running moments of observations would stay in other processes, or in
+    threads, where no checkpoint has them."""
+    from algorithms.common.remembered import normalises_observations
+
+    for name, right in (("driver", "round-robin"), ("vectorization", "sync")):
+        value = getattr(config, name, right)
+        if value != right and normalises_observations(env):
+            text = "to keep the moments of wrappers that normalise observations"
+            raise ValueError(f"{name} = {value}: must be {right} {text}")

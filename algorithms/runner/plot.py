@@ -87,8 +87,9 @@ def _groups(paths):
 
 
 def _flat(record) -> dict[str, str]:
-    """Return method, env and all Config fields of a config.json as text, nested ones unprefixed."""
-    flat, nested = {"method": record["method"], "env": record["env"]}, [record["config"]]
+    """Return method, environment and Config fields of a config.json as text, without prefixes."""
+    flat = {name: str(record[name]) for name in ("method", "env", "max_episode_steps", "wrap")}
+    nested = [record["env_args"], record["config"]]
     for values in nested:
         nested += [value for value in values.values() if isinstance(value, dict)]
         flat |= {k: str(value) for k, value in values.items() if not isinstance(value, dict)}
