@@ -32,6 +32,8 @@ class Training(Output):
     """Environment steps in total, including those before a resume. At least 1."""
     checkpoint_every: float = 30.0
     """Seconds between checkpoints; 0 saves one at every update."""
+    tensorboard: Switch = False
+    """Also write an event file for TensorBoard into the run folder, in this session."""
 
     def __post_init__(self):
         _at_least(1, steps=self.steps)

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from algorithms.runner import arguments, folder, plot, training
@@ -9,11 +10,14 @@ from algorithms.runner.environments import Environment
 from algorithms.runner.errors import Outcome, UsageError
 from algorithms.runner.evaluate import evaluate
 from algorithms.runner.lookup import load_method, summary
+from algorithms.runner.tensorboard import Events, require_tensorboard
 
 
 def train_command(argv, methods) -> Outcome:
     """Begin or resume a run, and learn until --steps or a signal."""
     name, flags = (argv[0], argv[1:]) if argv and argv[0][:1] != "-" else (None, argv)
+    if "--tensorboard" in flags:
+        require_tensorboard()
     if any(flag.partition("=")[0] == "--resume" for flag in flags):
         options, session = _resume(name, flags, methods)
     elif name is None:
@@ -31,7 +35,12 @@ def train_command(argv, methods) -> Outcome:
         given = (name, method, environment, config, options.seed, options.run, command)
         session = training.begin(*given)
     print(f"run folder: {session.path}", file=sys.stderr)
-    result = training.learn(session, options.steps, options.checkpoint_every)
+    with ExitStack() as stack:
+        observers = []
+        if options.tensorboard:
+            events = Events(session.path, session.tally.steps)
+            observers.append(stack.enter_context(closing(events)))
+        result = training.learn(session, options.steps, options.checkpoint_every, observers)
     mean, stopped = result["return_last_100"], result["signal"]
     if stopped:
         hint = f"go on with: npgrad train --resume {session.path} --steps {options.steps}"
