@@ -19,14 +19,15 @@ class Environment:
 
     record = asdict
 
-    def make(self):
-        """Return a new environment. Raises UsageError if the id is not known or nothing is made."""
+    def make(self, **options):
+        """Return a new environment, made with more options than config.json has, such as a
+        render_mode. Raises UsageError if the id is not known or nothing is made."""
         import gymnasium
 
         import algorithms.exact.register  # noqa: F401  (registers this project's ids)
 
         try:
-            return gymnasium.make(self.env)
+            return gymnasium.make(self.env, **options)
         except gymnasium.error.UnregisteredEnv as error:
             found = difflib.get_close_matches(self.env, gymnasium.registry)
             near = f"; did you mean {' or '.join(found)}?" if found else ""

@@ -16,7 +16,14 @@ from algorithms.runner.progress import Progress
 
 
 def evaluate(
-    path: Path, method: Method, episodes: int, seed: int, greedy: bool, longest: int = 10_000
+    path: Path,
+    method: Method,
+    episodes: int,
+    seed: int,
+    greedy: bool,
+    longest: int = 10_000,
+    see=lambda env: env,
+    **options,
 ) -> dict:
     """Play episodes with the parameters of a run, and return statistics of them.
 
@@ -24,13 +31,14 @@ def evaluate(
     error of the mean, the mean length, and the number of truncated episodes.
 
     The actions are those of the learned policy, or its mode if `greedy`; the same seed gives the
-    same numbers. Episodes are truncated after `longest` steps. Raises UsageError for parameters
-    that do not fit the environment, Failure if the environment raises an error.
+    same numbers. Episodes are truncated after `longest` steps. They are played in see(env), env
+    made with `options`. Raises UsageError for parameters that do not fit the environment, Failure
+    if the environment raises an error.
     """
     record = folder.read_config(path)
     config = folder.build(method.Config, record["config"])
-    env, state = prepare(method, Environment.of(record), config, record["seed"])
-    with closing(env):
+    env, state = prepare(method, Environment.of(record), config, record["seed"], **options)
+    with closing(see(env)) as env:
         parameters = read_arrays(path / "parameters.npz")
         check_fit(parameters, state, path / "parameters.npz", record["env"])
         act, rng = method.actor(env, config), np.random.default_rng(seed)

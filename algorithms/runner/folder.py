@@ -63,18 +63,23 @@ def replacing(path: Path):
         temporary.unlink(missing_ok=True)
 
 
+def versions() -> dict[str, str | None]:
+    """Return the versions that are installed of npgrad and of what it runs on."""
+    found = {}
+    for name in ("npgrad", "numpy", "gymnasium"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found | {"python": platform.python_version()}
+
+
 def write_config(path: Path, method: str, environment, seed: int, config, command: list[str]):
     """Write everything that determines a run to config.json."""
-    versions = {"python": platform.python_version()}
-    for name in ("numpy", "gymnasium", "npgrad"):
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = None
     record = dict(
         method=method, **environment.record(), seed=seed, config=dataclasses.asdict(config)
     )
-    record |= dict(versions=versions, command=command)
+    record |= dict(versions=versions(), command=command)
     with replacing(path / "config.json") as file:
         file.write((json.dumps(record, indent=2) + "\n").encode())
 

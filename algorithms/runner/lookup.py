@@ -71,9 +71,9 @@ def summary(page: Page) -> str:
     return ast.get_docstring(ast.parse(source)).partition("\n")[0]
 
 
-def prepare(method: Method, environment: Environment, config, seed: int):
+def prepare(method: Method, environment: Environment, config, seed: int, **options):
     """Return (environment, new State). Raises UsageError if the id or the spaces are invalid."""
-    env = environment.make()
+    env = environment.make(**options)
     try:
         return env, method.init(env, config, seed)
     except ValueError as error:
