@@ -875,7 +875,7 @@ def test_plot__groups_seeds_and_tells_groups_apart(here, capsys, pictures, monke
     paths += [
         run(3000, seed, Config(sigma=0.1, network=Network((5,))))[0].path for seed in (0, 1, 2)
     ]
-    title, groups = plot._groups(paths)
+    title, groups = plot.groups_of(paths)
     assert title == "toy · CartPole-v1"
     assert {label: len(runs) for label, runs in groups.items()} == {
         "sigma = 0.5, hidden = [2, 3]": 2,

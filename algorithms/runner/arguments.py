@@ -93,8 +93,12 @@ class Plot(Output):
     """Picture to write: .png, .pdf or .svg. Default for several runs: ./learning_curves.png."""
 
     def __post_init__(self):
-        if self.out is not None and not self.out.endswith((".png", ".pdf", ".svg")):
-            raise ValueError(f"--out = {self.out}: must end in .png, .pdf or .svg")
+        _picture(self.out)
+
+
+def _picture(out):
+    if out is not None and not out.endswith((".png", ".pdf", ".svg")):
+        raise ValueError(f"--out = {out}: must end in .png, .pdf or .svg")
 
 
 def _at_least(bound, **values):
