@@ -592,7 +592,7 @@ def test_learn__stops_at_the_steps_in_a_world_that_never_ends(name, here):
 
 GO = f"train toy --env {CARTPOLE} --steps 1"
 USAGE = {
-    "": "COMMAND is missing: must be one of train, evaluate, plot, laboratory, check, list",
+    "": "COMMAND is missing: must be one of train, evaluate, plot",
     "trian": "COMMAND = trian: must be one of train",
     "train": "METHOD is missing",
     "train toi --env E --steps 1": "METHOD = toi: must be one of toy; did you mean toy?",
