@@ -13,7 +13,7 @@ def main() -> int:
     try:
         with warnings.catch_warnings(record=True) as told:
             import algorithms
-        found = algorithms.__file__ or list(algorithms.__path__)[0]
+        found = algorithms.__file__ or next(iter(algorithms.__path__))
         ours = hasattr(algorithms, "load")
     except Exception as error:
         found, ours = f"{type(error).__name__}: {' '.join(str(error).split())}", False

@@ -1,6 +1,7 @@
 """Policy-gradient methods, one page each. A program uses every page by the same names:
 
-    Config                             a page's hyper-parameters (actor_critic and async_q have three)
+    Config                             a page's hyper-parameters. actor_critic has OneStep, Traces
+                                       and Continuing; async_q OneStepQ, OneStepSarsa and NStepQ
     init(env, config, seed)            the State before learning
     State                              all that changes while learning; State.parameters are the
                                        names of what is learned

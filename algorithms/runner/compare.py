@@ -29,9 +29,7 @@ class Compare(arguments.Output):
 
 def compare_command(argv, methods) -> Outcome:
     """Print the table of several runs and draw their learning curves."""
-    about = (
-        "Compare runs: the mean return of the last 100 episodes as interquartile mean over runs."
-    )
+    about = "Compare runs: the last-100 return, as interquartile mean over the seeds."
     (options,) = arguments.parse(argv, "npgrad compare", about, run=Compare)
     runs = [Path(run) for run in dict.fromkeys(options.runs)]
     if not runs:
@@ -60,7 +58,7 @@ def _shown(row):
 
 
 def aligned(rows: list[tuple[str, ...]]) -> str:
-    """Return the rows as text, their columns aligned: the first to the left, others to the right."""
+    """Return the rows as text: the first column aligned to the left, the others to the right."""
     first, *others = [max(map(len, column)) for column in zip(*rows)]
     lines = []
     for name, *cells in rows:

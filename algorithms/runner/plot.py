@@ -1,4 +1,4 @@
-"""Learning curves: the mean return of the last 100 episodes against environment steps or seconds."""
+"""Learning curves: the mean return of the last 100 episodes against steps or seconds."""
 
 import importlib.util
 import itertools
