@@ -30,7 +30,7 @@ ABOUT = '''"""Act as {method} learned to on {env}. {mark}; needs only NumPy.
 
 import numpy as np
 
-npz = np.load(__file__[:-2] + "npz")
+with np.load(__file__[:-2] + "npz") as npz:
 '''
 BOTH = "act(observation) is the mode of the policy; act(observation, rng) is drawn from the policy."
 ONE = "act(observation) is the action: the policy is deterministic."
@@ -231,7 +231,7 @@ def _program(record, model, given, lines):
     """Return the text of the program, which loads the arrays `given` beside θ."""
     what, argument = (BOTH, ", rng=None") if any("rng" in x for x in lines) else (ONE, "")
     text = ABOUT.format(**record, mark=MARK, what=what)
-    text += "".join(f'{name} = npz["{name}"]\n' for name in ("theta", *given))
+    text += "".join(f'    {name} = npz["{name}"]\n' for name in ("theta", *given))
     for name, start, shape in _places(model):
         part = f"theta[{start}:{start + prod(shape)}]"
         text += f"{name} = {part}.reshape{shape}\n" if len(shape) > 1 else f"{name} = {part}\n"
