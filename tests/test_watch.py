@@ -16,7 +16,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from algorithms import ddpg
@@ -27,6 +27,7 @@ from algorithms.runner import compare, export, folder, plot, training
 from algorithms.runner.cli import main
 from algorithms.runner.environments import Environment
 from algorithms.runner.lookup import METHODS, load_method
+from algorithms.runner.tensorboard import Events
 from npgrad import from_function
 
 CARTPOLE = "CartPole-v1"
@@ -79,6 +80,14 @@ SMALL = dict(network=Network(hidden=(3,)))
 # TensorBoard
 
 
+@pytest.fixture
+def tensorboard():
+    """tensorboardX imports torch if there is one, which takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "torch", sys.modules.get("torch"))
+        pytest.importorskip("tensorboardX")
+
+
 def events(path):
     """The events of a run folder, file by file, as TensorBoard reads them: a session that starts
     at a step makes it forget what is known of that step and of later ones."""
@@ -104,15 +113,14 @@ def series(path):
 updates = st.lists(st.lists(st.tuples(st.integers(-99, 99), st.integers(1, 9)), max_size=3))
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(updates, updates, st.integers(0, 20))
-def test_events__are_the_rows_of_metrics_also_after_a_resume(before, after, cut):
+def test_events__are_the_rows_of_metrics_also_after_a_resume(tensorboard, before, after, cut):
     """A session is resumed from its first `cut` updates; the later ones are taken again."""
-    tensorboard = pytest.importorskip("algorithms.runner.tensorboard")
-    pytest.importorskip("tensorboardX")
     with scratch() as path:
         expected, steps, episodes = [], 0, 0
         for part, kept in ((before, before[:cut]), (after, after)):
-            watch = tensorboard.Events(path, steps)
+            watch = Events(path, steps)
             done = steps, episodes
             for k, update in enumerate(part):
                 returns, lengths = tuple(zip(*update)) or ((), ())
@@ -127,8 +135,7 @@ def test_events__are_the_rows_of_metrics_also_after_a_resume(before, after, cut)
         assert series(path) == expected
 
 
-def test_train__with_tensorboard_writes_what_metrics_csv_has(here, capsys):
-    pytest.importorskip("tensorboardX")
+def test_train__with_tensorboard_writes_what_metrics_csv_has(here, capsys, tensorboard):
     flags = "--hidden 3 --tensorboard"
     assert npgrad(capsys, f"train a3c --env {CARTPOLE} --steps 200 --run run {flags}")[0] == 0
     assert npgrad(capsys, "train --resume run --steps 400 --tensorboard")[0] == 0
@@ -214,13 +221,13 @@ def test_aligned__has_one_width(rows):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # among matplotlib and its own
-def test_compare__tells_apart_what_differs_within_a_method(here, capsys):
+def test_compare__tells_apart_what_differs_within_a_method(here, capsys, monkeypatch):
     pytest.importorskip("matplotlib")
     for seed in (0, 1):
         for n in (2, 3):
             trained(run=f"r{n}{seed}", seed=seed, network=Network(hidden=(n,)))
     trained("actor-critic", run="ac", step_size=0.5, **SMALL)
-    status, out, err = npgrad(capsys, "compare r20 r21 r30 r31 ac r20 --json")
+    status, out, err = npgrad(capsys, "compare r20 r21 r30 r31 ac r20 --json --out all.svg")
     result = json.loads(out[-1])
     assert status == 0 and err == [] and result["title"] == CARTPOLE
     labels = {row["label"]: row["runs"] for row in result["rows"]}
@@ -229,10 +236,13 @@ def test_compare__tells_apart_what_differs_within_a_method(here, capsys):
         "reinforce, hidden = [3]": 2,
         "actor-critic, hidden = [3]": 1,
     }
-    assert Path("comparison.png").read_bytes().startswith(b"\x89PNG")
-    status, out, _ = npgrad(capsys, "compare r20 --x seconds --out one.svg")
+    picture = Path("all.svg").read_text()
+    assert "<!-- seconds -->" in picture and "<!-- environment steps -->" in picture
+    monkeypatch.setattr(plot, "draw", lambda *given: drawn.append(given))
+    drawn = []
+    status, out, _ = npgrad(capsys, "compare r20 --x seconds")
     assert status == 0 and "reinforce · CartPole-v1 · seed 0" in out[1] and "[" not in out[1]
-    assert "<!-- seconds -->" in Path("one.svg").read_text()
+    assert drawn == [([Path("r20")], Path("comparison.png"), ("seconds",))]
 
 
 @pytest.mark.parametrize("line, why", [
