@@ -15,7 +15,7 @@ def main() -> int:
             import algorithms
         found = algorithms.__file__ or next(iter(algorithms.__path__))
         ours = hasattr(algorithms, "load")
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         found, ours = f"{type(error).__name__}: {' '.join(str(error).split())}", False
     if not ours:
         print(
