@@ -188,6 +188,11 @@ def test_record__refuses_in_one_line(here, capsys, monkeypatch):
     assert status == 2 and len(err) == 1
     assert "npgrad/Chain-v0 has the render modes []: must have rgb_array" in err[0]
     trained(**SMALL)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "pygame", None)
+        status, _, err = npgrad(capsys, "record run")
+        assert status == 1 and len(err) == 1 and "npgrad: pygame is not installed" in err[0]
+    pytest.importorskip("pygame")
     for out in ("run", "run/config.json", "run/config.json/x"):
         status, _, err = npgrad(capsys, f"record run --out {out}")
         assert status == 2 and len(err) == 1 and f"--out = {out}: " in err[0]

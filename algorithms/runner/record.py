@@ -1,10 +1,12 @@
 """Videos of episodes with the learned policy of a run."""
 
 import os
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import gymnasium
+import numpy as np
 
 from algorithms.runner import arguments, folder
 from algorithms.runner.environments import Environment
@@ -33,10 +35,10 @@ def record_command(argv, methods) -> Outcome:
     method = load_method(record["method"], methods)
     require("moviepy", "npgrad[video]")
     out = Path(options.out or path / "video")
-    _check_renders(Environment.of(record))
-    _check_new(out)
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame then needs no display
     try:
+        _check_renders(Environment.of(record))
+        _check_new(out)
         result = evaluate(
             path,
             method,
@@ -57,14 +59,20 @@ def record_command(argv, methods) -> Outcome:
 
 
 def _check_renders(environment):
-    """Raise UsageError unless the environment can draw itself into an array."""
-    env = environment.make()
-    env.close()
-    modes = env.metadata.get("render_modes") or ()
+    """Raise UsageError unless the environment draws itself into an array, which is tried."""
+    with closing(environment.make()) as env:
+        modes = env.metadata.get("render_modes") or []
     if "rgb_array" not in modes:
         raise UsageError(
-            f"RUN: {environment.env} has the render modes {list(modes)}: must have rgb_array, as "
+            f"RUN: {environment.env} has the render modes {modes}: must have rgb_array, as "
             "CartPole-v1 has"
+        )
+    with closing(environment.make(render_mode="rgb_array")) as env:
+        env.reset()
+        shape = np.shape(env.render())
+    if len(shape) != 3:
+        raise UsageError(
+            f"RUN: {environment.env} gives pictures of shape {shape}: must be height, width, colour"
         )
 
 
