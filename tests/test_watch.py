@@ -184,9 +184,16 @@ def test_record__refuses_in_one_line(here, capsys, monkeypatch):
     assert status == 1
     assert err == ["npgrad: moviepy is not installed: pip install 'npgrad[video]'"]
     monkeypatch.setitem(sys.modules, "moviepy", sys)
-    status, _, err = npgrad(capsys, "record chain")
-    assert status == 2 and len(err) == 1
-    assert "npgrad/Chain-v0 has the render modes []: must have rgb_array" in err[0]
+    for metadata, why in (
+        ({}, "npgrad/Chain-v0 has the render modes []: must have rgb_array"),
+        ({"render_modes": ["rgb_array"]}, "npgrad/Chain-v0 gives pictures of shape (): must"),
+    ):
+        env = Shown(Discrete(1), Discrete(1))
+        env.metadata, env.reset, env.render = metadata, lambda: None, lambda: "text"
+        with monkeypatch.context() as patch:
+            patch.setattr(Environment, "make", lambda self, env=env, **options: env)
+            status, _, err = npgrad(capsys, "record chain")
+        assert status == 2 and len(err) == 1 and why in err[0]
     trained(**SMALL)
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "pygame", None)
@@ -206,10 +213,11 @@ floats = st.floats(-1e3, 1e3)
 
 @given(st.lists(st.lists(floats, min_size=1, max_size=4), min_size=1, max_size=3))
 def test_compare__a_row_is_the_interquartile_mean_of_its_runs(scores):
-    """Of runs whose returns are all the same, and which end at steps 10, 20, ..."""
+    """Of runs whose last returns are all the same, and which end at steps 10, 20, ..."""
     for k, group in enumerate(scores):
-        runs = [{"return": np.full(3, x), "step": np.array([1, 5, 10.0 * i]), "seconds": np.ones(3)}
-                for i, x in enumerate(group, 1)]  # fmt: skip
+        returns = [np.repeat([1e6, x], [5, plot.WINDOW]) for x in group]
+        runs = [{"return": G, "step": np.array([1, 10.0 * i]), "seconds": np.ones(3)}
+                for i, G in enumerate(returns, 1)]  # fmt: skip
         row = compare._row(f"group {k}", runs)
         cut = len(group) // 4
         middle = np.sort(group)[cut : len(group) - cut]
@@ -279,6 +287,9 @@ def test_watch__usage_is_one_line_and_status_2(here, capsys, line, why):
 # programs
 
 
+ASYNCHRONOUS_Q = {"async-q", "async-sarsa", "async-n-step-q"}
+
+
 class Shown(gymnasium.Env):
     """Nothing but spaces."""
 
@@ -301,7 +312,7 @@ numbers = st.builds(
     st.sampled_from([(), (1,), (2,), (2, 2)]),
     st.sampled_from([np.float32, np.float64, np.int64]),
 )
-actions = discrete | choices | st.builds(MultiBinary, st.sampled_from([3, (2, 2)])) | numbers
+binary = st.builds(MultiBinary, st.sampled_from([3, (2, 2)]))
 networks = st.builds(
     Network,
     approximator=st.sampled_from(["mlp", "linear"]),
@@ -317,25 +328,37 @@ floating = st.builds(
 )
 
 
+gaussian = st.sampled_from(["reinforce", "actor-critic", "a2c", "a3c"])
+anything = st.sampled_from(sorted(METHODS.keys() - {"td-lambda", "ddpg"} - ASYNCHRONOUS_Q))
+flat = Box(np.array([-1, 0], np.float32), np.array([2, 1], np.float32))
+# kind of policy: methods, observations, actions
+KINDS = {
+    "categorical": (anything, observations, discrete),
+    "product": (gaussian, observations, choices | binary),
+    "gaussian": (gaussian, boxes, numbers),
+    "one-hot gaussian": (gaussian, discrete, numbers),
+    "normalised": (st.just("a2c"), observations, numbers),
+    "features": (st.sampled_from(["actor-critic-traces"]), st.just(flat), discrete),
+    "greedy": (st.sampled_from(sorted(ASYNCHRONOUS_Q)), observations, discrete),
+    "deterministic": (st.just("ddpg"), observations, floating),
+}
+
+
 @st.composite
-def policies(draw):
-    """(name, env, config): a method, spaces that it can handle, and settings of its policy."""
-    name = draw(st.sampled_from(sorted(METHODS.keys() - {"td-lambda"})))
-    see, network = draw(observations), draw(networks)
+def policies(draw, kind):
+    """(name, env, config): a method, spaces, and settings of its policy."""
+    name, see, act = map(draw, KINDS[kind])
     config = load_method(name, METHODS).Config()
     if name == "ddpg":
         norm, hidden = draw(st.booleans()), draw(st.sampled_from([(3, 2), (2, 2, 2)]))
         config = replace(config, networks=ddpg.Networks(hidden=hidden, batch_norm=norm))
-        return name, Shown(see, draw(floating)), config
-    config, act = replace(config, network=network), draw(actions)
-    if name.startswith("async"):
-        act = draw(discrete)
+    else:
+        config = replace(config, network=draw(networks))
     if name in ("a2c", "a3c"):
         config = replace(config, trunk=draw(st.sampled_from(["shared", "separate"])))
-    if name == "a2c":
-        config = replace(config, normalize_observations=draw(st.booleans()))
-    if name.startswith("actor-critic") and draw(st.booleans()):
-        see = Box(np.array([-1, 0], np.float32), np.array([2, 1], np.float32))
+    if kind == "normalised":
+        config = replace(config, normalize_observations=True)
+    if kind == "features":
         config = replace(config, features=draw(st.sampled_from(BASES)), order=2)
     return name, Shown(see, act), config
 
@@ -344,36 +367,44 @@ def program(name, env, config, parameters):
     """The function act of the exported program, run as a file of its own."""
     record = dict(method=name, env="test/Shown-v0", seed=0, config={})
     method = load_method(name, METHODS)
-    with scratch() as path:
-        export._write(path / "p.npz", *export.exported(method, env, config, parameters, record))
-        return runpy.run_path(str(path / "p.py"))["act"]
+    arrays, text = export.exported(method, env, config, parameters, record)
+    with TemporaryDirectory() as path:
+        np.savez(f"{path}/p.npz", **arrays)
+        Path(path, "p.py").write_text(text)
+        return runpy.run_path(f"{path}/p.py")["act"]
 
 
-@settings(max_examples=60)
-@given(policies(), st.integers(0, 2**31), st.sampled_from([np.float32, np.float64]))
-def test_export__acts_as_the_page_does(policy, seed, dtype):
-    """To the bit. A drawn σ of √softplus is one of other roundings, so there actions are near."""
-    name, env, config = policy
-    rng, method = np.random.default_rng(seed), load_method(name, METHODS)
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=12)
+@given(data=st.data(), seed=st.integers(0, 2**31), dtype=st.sampled_from([np.float32, np.float64]))
+def test_export__acts_as_the_page_does(kind, data, seed, dtype):
+    """To the bit; a σ = √softplus(ω) that is drawn from is rounded in other ways."""
+    page, env, config = data.draw(policies(kind))
+    rng, method = np.random.default_rng(seed), load_method(page, METHODS)
     _, model, *_ = export.acting(method, env, config)
     parameters = {"theta": rng.standard_normal(model.layout.size).astype(dtype)}
-    if getattr(config.networks if name == "ddpg" else None, "batch_norm", False):
-        parameters["theta"] = np.abs(parameters["theta"])  # among them variances
-    n = gymnasium.spaces.flatdim(env.observation_space)
-    parameters["seen"] = np.abs(rng.standard_normal((3, n))) * rng.integers(2)
-    ours, page = program(name, env, config, parameters), method.actor(env, config)
+    for name, view in model.layout.views(parameters["theta"])._asdict().items():
+        if name.startswith("var"):
+            view[:] = np.abs(view)
     env.observation_space.seed(seed)
-    for k in range(5):
+    near = gymnasium.spaces.flatten(env.observation_space, env.observation_space.sample())
+    moments = np.abs(rng.standard_normal((3, near.size)))
+    moments[0] = rng.integers(4)
+    moments[1] = near + 1e-5 * moments[1]
+    moments[2] *= 10.0 ** rng.integers(-12, 2)
+    parameters["seen"] = moments
+    ours, act = program(page, env, config, parameters), method.actor(env, config)
+    env.observation_space.seed(seed)
+    for k in range(8):
         observation = env.observation_space.sample()
         action = ours(observation)
-        mode = page(parameters, observation, np.random.default_rng(k), greedy=True)
+        mode = act(parameters, observation, np.random.default_rng(k), greedy=True)
         np.testing.assert_array_equal(action, mode)
         assert env.action_space.contains(action)
-        if name.startswith("async") or name == "ddpg":
-            continue
-        drawn = page(parameters, observation, np.random.default_rng(k), greedy=False)
-        action = ours(observation, np.random.default_rng(k))
-        np.testing.assert_allclose(action, drawn, rtol=1e-6, atol=1e-6)
+        if kind not in ("greedy", "deterministic"):
+            drawn = act(parameters, observation, np.random.default_rng(k), greedy=False)
+            action = ours(observation, np.random.default_rng(k))
+            np.testing.assert_allclose(action, drawn, rtol=1e-6, atol=1e-6)
 
 
 def test_export__refuses_a_network_of_ones_own(here):
