@@ -6,9 +6,11 @@ metrics.csv         one row per finished episode, written at once:
 checkpoint.npz      the method's State and its Tally; arrays and one JSON text, no pickle
 parameters.npz      the learned parameters alone, one array per name in State.parameters
 learning_curve.png  the picture of metrics.csv
+events.out.*        metrics.csv for TensorBoard, a file for each session with --tensorboard
+video/, act.*       what `npgrad record` and `npgrad export` made
 
-Every file except metrics.csv is replaced completely or not at all. metrics.csv grows row by row and
-is never behind the checkpoint; rows beyond the checkpoint are removed when a run is resumed.
+Every file except metrics.csv and the events is replaced completely or not at all. metrics.csv grows
+row by row and is never behind the checkpoint; rows beyond the checkpoint are removed when a run is resumed.
 """
 
 import dataclasses
