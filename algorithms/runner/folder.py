@@ -10,7 +10,8 @@ events.out.*        metrics.csv for TensorBoard, a file for each session with --
 video/, act.*       what `npgrad record` and `npgrad export` made
 
 Every file except metrics.csv and the events is replaced completely or not at all. metrics.csv grows
-row by row and is never behind the checkpoint; rows beyond the checkpoint are removed when a run is resumed.
+row by row and is never behind the checkpoint; rows beyond the checkpoint are removed when a run is
+resumed.
 """
 
 import dataclasses
