@@ -7,26 +7,11 @@ capacity · (2n + d + 2) numbers in the end, 168 MB for a million transitions of
 single precision.
 """
 
-import os
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from npgrad.memory import aligned
-
-
-def available_memory():
-    """Bytes that can be had without swapping; None where the system does not tell."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return 1024 * next(int(x.split()[1]) for x in lines if x.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        pass
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
+from npgrad.memory import aligned, available_memory
 
 
 def empty_ring(capacity, n, d, dtype):

@@ -1,6 +1,8 @@
 """Helpers for speed: aligned arrays, minima of small arrays, removal of denormal numbers."""
 
 import math
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,3 +45,16 @@ def flush(x: Array, least: float | None = None) -> None:
     if least is None:
         least = 1e8 * float(np.finfo(x.dtype).tiny)
     x[np.abs(x) < least] = 0.0
+
+
+def available_memory() -> int | None:
+    """Bytes that can be had without swapping; None where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return 1024 * next(int(x.split()[1]) for x in lines if x.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None

@@ -785,7 +785,7 @@ def test_train__yields_no_statistics_that_overflow(name, gradient, data, sign, s
 # 7. single precision goes the same way
 
 PRECISE = [name for name in ALL if "precision" in ranges(load_method(name, METHODS).Config)]
-DOUBLE = {"seen", "returned", "N", "final_epsilon"}  # moments of the data, noise, ε: not θ's
+DOUBLE = {"seen", "returned", "trace", "N", "final_epsilon"}  # of the data, noise, ε: not θ's
 
 
 @pytest.mark.parametrize("name", PRECISE)

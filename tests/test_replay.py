@@ -9,6 +9,8 @@ from worlds import CHANCE, SEEDS
 
 from algorithms import ddpg_replay
 from algorithms.ddpg_replay import Replay, empty_ring
+from npgrad import memory
+from npgrad.memory import available_memory
 
 NUMBERS = st.floats(-1e6, 1e6, width=32)
 
@@ -137,11 +139,11 @@ def test_ring__that_does_not_fit_is_refused_before_it_is_allocated(monkeypatch):
 
 
 def test_available_memory__is_a_number_of_bytes_or_unknown(monkeypatch):
-    free = ddpg_replay.available_memory()
+    free = available_memory()
     assert free is None or free > 1_000_000
-    monkeypatch.setattr(ddpg_replay.Path, "read_text", lambda path: "nothing of use\n")
-    total = ddpg_replay.available_memory()
+    monkeypatch.setattr(memory.Path, "read_text", lambda path: "nothing of use\n")
+    total = available_memory()
     assert total is None or total > 1_000_000
-    monkeypatch.delattr(ddpg_replay.os, "sysconf")
-    assert ddpg_replay.available_memory() is None
+    monkeypatch.delattr(memory.os, "sysconf")
+    assert available_memory() is None
     assert empty_ring(3, 1, 1, np.float32).shape == (3, 5)

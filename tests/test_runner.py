@@ -210,6 +210,16 @@ def rows(path):
     return [row[:4] + row[5:] for row in folder._rows(Path(path))]
 
 
+NOTHING = Tally()
+
+
+def save(path, state, tally=NOTHING):
+    keeper = Keeper(path, state, tally, np.inf)
+    keeper.keep(tally)
+    keeper.save()
+    return keeper
+
+
 def bits(state):
     arrays, scalars = checkpoint.copy_state(state)
     return {name: (a.shape, a.dtype, a.tobytes()) for name, a in arrays.items()}, repr(scalars)
@@ -220,9 +230,10 @@ def files(path="."):
 
 
 floats = st.floats(allow_nan=True, allow_infinity=True, width=64)
+finite = st.floats(allow_nan=False, allow_infinity=False)
 states = st.builds(
     State,
-    theta=arrays(np.float64, array_shapes(min_dims=0, max_dims=3, min_side=0), elements=floats),
+    theta=arrays(np.float64, array_shapes(min_dims=0, max_dims=3, min_side=0), elements=finite),
     best=floats,
     t=st.integers(0, 2**62),
     n=st.integers(0, 2**62),
@@ -231,7 +242,7 @@ states = st.builds(
 configs = st.builds(
     Config,
     sigma=st.floats(0, allow_infinity=True),
-    episodes=st.integers(),
+    episodes=st.integers(-(2**62), 2**62),
     keep=st.booleans(),
     network=st.builds(
         Network,
@@ -248,10 +259,10 @@ positions = st.builds(Tally, *[st.integers(0, 2**62)] * 2, st.floats(0, 1e9))
 @given(states, positions, st.integers(0, 5))
 def test_checkpoint__restores_every_bit(state, position, drawn):
     state.rng.standard_normal(drawn)
-    other = State(np.full_like(state.theta, 7.0), 1.0, 2, 3, np.random.default_rng(1))
+    other = State(np.full_like(state.theta, 7.0), -np.inf, 2, 3, np.random.default_rng(1))
     theta = other.theta
     with scratch() as path:
-        Keeper(path, state, position, np.inf)
+        save(path, state, position)
         assert checkpoint.restore(path, other, CARTPOLE) == position
         saved = checkpoint.read_arrays(path / "parameters.npz")
     assert bits(other) == bits(state)
@@ -269,16 +280,17 @@ def test_checkpoint__leaves_out_rows_of_the_replay_memory_that_hold_nothing(step
     state.steps = steps
     assert checkpoint.copy_state(state)[0]["ring"].shape == (min(steps, 6), state.ring.shape[1])
     with scratch() as path:
-        Keeper(path, state, Tally(), np.inf)
+        save(path, state)
         checkpoint.restore(path, other, "Pendulum-v1")
     assert bits(other) == bits(state) and np.array_equal(other.ring, state.ring)
 
 
 @given(states, positions)
 def test_keeper__saves_the_last_yield_not_what_came_after(state, position):
+    state.best = -np.inf  # as a new one's
     before = bits(state)
     with scratch() as path:
-        keeper = Keeper(path, state, position, np.inf)
+        keeper = save(path, state, position)
         state.theta += 1.0
         state.t += 1
         state.rng.random()
@@ -297,7 +309,7 @@ def test_copy_state__refuses_what_a_checkpoint_cannot_hold(value):
 @given(st.data())
 def test_read_arrays__whole_or_refused(data):
     with scratch() as path:
-        Keeper(path, State(np.arange(3.0), 0.5, 1, 2, np.random.default_rng(0)), Tally(), np.inf)
+        save(path, State(np.arange(3.0), 0.5, 1, 2, np.random.default_rng(0)))
         whole = (path / "checkpoint.npz").read_bytes()
         (path / "torn.npz").write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
         with pytest.raises(UsageError, match=r"torn\.npz: cannot be read"):
@@ -370,7 +382,7 @@ def test_metrics_file__reads_back_and_cuts_anywhere(played, data):
         whole = max(torn.count(b"\n") - 1, 0)
         assert len(folder.read_metrics(path)["step"]) == whole
         keep = data.draw(st.integers(0, whole))
-        folder.cut_metrics(path, keep)
+        folder.cut_metrics(path, steps, keep)
         left = (path / "metrics.csv").read_bytes()
         assert left == b"".join(
             text.splitlines(keepends=True)[: keep + 1 if whole else torn.count(b"\n")]

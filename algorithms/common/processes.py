@@ -44,7 +44,7 @@ def processes(worker, make, config, state, options):
 
     Yields (i, "pushed", what) when episodes ended, (i, "ended", None), (i, "died", None), and
     (None, "waiting", None) after HEARTBEAT seconds without any of these. A worker that died is
-    replaced, with a warning, when the caller continues.
+    replaced, with a warning, when the caller continues, unless state.stop is set.
 
     Raises ValueError for objects that cannot be sent to a process. Raises WorkerError, after all
     workers have been stopped, if a worker fails or dies TRIES times without an update between.
@@ -65,7 +65,7 @@ def processes(worker, make, config, state, options):
                     message, trace = what
                     raise WorkerError(f"worker {i}: {message}") from RuntimeError(trace)
                 yield i, event, what
-                if event == "died":
+                if event == "died" and not state.stop[0]:
                     crew.replace(i, *life)
     finally:
         crew.end()

@@ -11,7 +11,15 @@ import sys
 import traceback
 import warnings
 
-from algorithms.runner.errors import Failure, Outcome, UsageError, one_line, require
+from algorithms.runner.errors import (
+    Failure,
+    Outcome,
+    UsageError,
+    one_line,
+    require,
+    silence,
+    tell,
+)
 from algorithms.runner.lookup import METHODS
 
 HELP = """\
@@ -49,20 +57,50 @@ def main(argv=None, methods=METHODS) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     argv = sys.argv[1:] if argv is None else list(argv)
+    _open_streams()
     with _one_line_warnings():
         try:
             outcome = _dispatch(argv, methods)
+            text = strict_json(outcome.result) if "--json" in argv else outcome.text
+            return _printed(text, outcome)
         except SystemExit as after_help:
-            return after_help.code or 0
+            return _printed("", Outcome({}, "", after_help.code or 0))
         except BrokenPipeError:  # e.g. `npgrad train reinforce --help | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
+            return _printed("", Outcome({}, "", 1))
         except (Exception, KeyboardInterrupt) as error:
             outcome = _failed(error, "--debug" in argv)
-    text = strict_json(outcome.result) if "--json" in argv else outcome.text
-    if text:
-        print(text, flush=True)
+            return _printed(strict_json(outcome.result) if "--json" in argv else "", outcome)
+
+
+def _printed(text, outcome) -> int:
+    """Write the result to stdout; return the exit status."""
+    try:
+        if text:
+            print(text)
+        sys.stdout.flush()
+    except (OSError, ValueError) as error:
+        silence(sys.stdout)
+        if not isinstance(error, BrokenPipeError) and outcome.status == 0:
+            tell(f"npgrad: stdout cannot be written: {one_line(error)}")
+        return outcome.status or (0 if outcome.kept else 1)
     return outcome.status
+
+
+def _open_streams():
+    """Let every line be printable: on terminals that lack its letters, and if a stream is closed.
+
+    The numbers 0 to 2 are kept in use, or the next file to be opened would be taken for stdout.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, encoding="utf-8")  # for reading, so that writing is an error
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _dispatch(argv, methods) -> Outcome:
@@ -80,20 +118,29 @@ def _dispatch(argv, methods) -> Outcome:
 
 def _failed(error, debug: bool) -> Outcome:
     if debug:
-        traceback.print_exception(error)
+        tell("".join(traceback.format_exception(error)).rstrip())
     message, status = f"{one_line(error)} (--debug shows where)", 1
     if isinstance(error, KeyboardInterrupt):
         message, status = "interrupted", 128 + signal.SIGINT
     elif isinstance(error, (UsageError, Failure)):
         message, status = str(error), error.status
-    print(f"npgrad: {message}", file=sys.stderr)
+    tell(f"npgrad: {message}")
     return Outcome({**getattr(error, "result", {}), "error": message}, "", status)
 
 
-def strict_json(result: dict) -> str:
+def strict_json(result) -> str:
     """Return one line of JSON; numbers that JSON cannot hold (NaN, infinity) become null."""
-    odd = [k for k, v in result.items() if isinstance(v, float) and not math.isfinite(v)]
-    return json.dumps({**result, **dict.fromkeys(odd)}, allow_nan=False)
+    return json.dumps(_strict(result), allow_nan=False)
+
+
+def _strict(x):
+    if isinstance(x, dict):
+        return {key: _strict(value) for key, value in x.items()}
+    if isinstance(x, (list, tuple)):
+        return [_strict(value) for value in x]
+    if hasattr(x, "tolist"):  # NumPy's
+        return _strict(x.tolist())
+    return None if isinstance(x, float) and not math.isfinite(x) else x
 
 
 @contextlib.contextmanager
@@ -101,7 +148,7 @@ def _one_line_warnings():
     def show(message, category, filename, lineno, file=None, line=None):
         text = " ".join(re.sub(r"\x1b\[\d+m|WARN: ", "", str(message)).split())
         clear = "\r\x1b[K" if sys.stderr.isatty() else ""  # erases the rest of a progress bar
-        print(f"{clear}npgrad: warning: {text}", file=sys.stderr)
+        tell(f"{clear}npgrad: warning: {text}")
 
     with warnings.catch_warnings():
         warnings.showwarning = show

@@ -3,13 +3,12 @@
 import argparse
 import os
 import signal
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 from algorithms.runner import arguments, folder, plot, training
 from algorithms.runner.environments import described, own
-from algorithms.runner.errors import Outcome, UsageError, one_line
+from algorithms.runner.errors import Outcome, UsageError, one_line, tell
 from algorithms.runner.evaluate import evaluate
 from algorithms.runner.lookup import load_method, summary
 from algorithms.runner.presets import PRESETS, applied, named, preset
@@ -27,17 +26,18 @@ def train_command(argv, methods) -> Outcome:
         raise UsageError(f"METHOD is missing after train: must be one of {', '.join(methods)}")
     else:
         options, session = _begin(name, flags, methods)
-    print(f"run folder: {session.path}", file=sys.stderr)
+    tell(f"run folder: {session.path}")
     result = training.learn(session, options.steps, options.checkpoint_every)
     mean, stopped = result["return_last_100"], result["signal"]
     if stopped:
         hint = f"go on with: npgrad train --resume {session.path} --steps {options.steps}"
-        print(f"npgrad: {stopped}: stopped, all is saved; {hint}", file=sys.stderr)
+        tell(f"npgrad: {stopped}: stopped, all is saved; {hint}")
     text = (
         f"{session.path}: {result['steps']} steps, {result['episodes']} episodes, "
         f"{result['seconds']:.1f} s, last-100 return {'-' if mean is None else f'{mean:.4g}'}"
     )
-    return Outcome(result, text, 128 + signal.Signals[stopped] if stopped else 0)
+    status = 128 + signal.Signals[stopped] if stopped else 0
+    return Outcome(result, text, status, kept=True)
 
 
 def _begin(name, flags, methods):
@@ -143,7 +143,7 @@ def plot_command(argv, methods) -> Outcome:
     default = runs[0] / "learning_curve.png" if len(runs) == 1 else "learning_curves.png"
     out = Path(options.out or default)
     plot.draw(runs, out)
-    return Outcome(dict(picture=str(out), runs=[str(run) for run in runs]), str(out))
+    return Outcome(dict(picture=str(out), runs=[str(run) for run in runs]), str(out), kept=True)
 
 
 def list_command(argv, methods) -> Outcome:

@@ -1,17 +1,24 @@
 """The end of a command: an Outcome, or an error with a message of one line for the user."""
 
+import contextlib
 import difflib
 import importlib
+import os
+import sys
 from collections.abc import Iterable
 from typing import NamedTuple
 
 
 class Outcome(NamedTuple):
-    """The result of a command: as an object, as text, and as exit status."""
+    """The result of a command: as an object, as text, and as exit status.
+
+    kept says that files hold the result too: the command succeeds even if stdout cannot take it.
+    """
 
     result: dict
     text: str
     status: int = 0
+    kept: bool = False
 
 
 class UsageError(Exception):
@@ -39,6 +46,22 @@ def near(name: str, known: Iterable[str]) -> str:
     """Return "; did you mean ...?" if a known name is like this one."""
     found = difflib.get_close_matches(name, known)
     return f"; did you mean {' or '.join(found)}?" if found else ""
+
+
+def tell(text: str):
+    """Write a line to stderr. A line that nobody can receive is lost; it stops no work."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        silence(sys.stderr)
+
+
+def silence(stream):
+    """Send all that is still written to a broken stream nowhere, also when Python exits."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def require(module: str, package: str = "npgrad[app]"):

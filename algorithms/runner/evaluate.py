@@ -1,6 +1,5 @@
 """Evaluation of the parameters of a run folder."""
 
-import json
 from contextlib import closing
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from algorithms.common.remembered import (
 )
 from algorithms.common.world import Position, World
 from algorithms.runner import folder
-from algorithms.runner.checkpoint import check_fit, read_arrays
+from algorithms.runner.checkpoint import read_parameters, read_scalars
 from algorithms.runner.environments import Environment
 from algorithms.runner.errors import Failure, UsageError, one_line
 from algorithms.runner.lookup import Method, prepare
@@ -47,8 +46,7 @@ def evaluate(
     config = folder.build(method.Config, record["config"])
     env, state = prepare(method, Environment.of(record), config, record["seed"])
     with closing(env):
-        parameters = read_arrays(path / "parameters.npz")
-        check_fit(parameters, state, path / "parameters.npz", record["env"])
+        parameters = read_parameters(path / "parameters.npz", state, record["env"])
         hold_moments(env, path)
         act, rng = method.actor(env, config), np.random.default_rng(seed)
         played, cut, progress = [], 0, Progress(episodes, 0, "episodes")
@@ -84,13 +82,13 @@ def hold_moments(env, path: Path):
         return
     file = path / "checkpoint.npz"
     try:
-        scalars = json.loads(read_arrays(file)["_json"].item())["scalars"]
-        latest = [x for name, x in scalars.items() if name.split(".")[-1] == "latest" and x]
+        scalars = read_scalars(file).items()
+        latest = [x for name, x in scalars if name.split(".")[-1] == "latest" and x]
         if latest:
             remind(env, pooled(latest))
         elif normalises_observations(env):
             raise ValueError("has no moments of the observations that the wrappers normalise")
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+    except (LookupError, ArithmeticError, ValueError, TypeError, AttributeError) as error:
         raise UsageError(f"{file}: {one_line(error)}") from error
     freeze(env)
 

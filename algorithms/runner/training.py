@@ -1,17 +1,20 @@
 """Runs of a method: begin or resume a run folder, iterate `train`, save all results."""
 
 import signal
+import threading
 import time
 import warnings
 from collections import deque
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from algorithms.common.events import WorkerError
+from algorithms.common.world import name_of
 from algorithms.runner import folder, plot
-from algorithms.runner.checkpoint import Keeper, Tally, restore
+from algorithms.runner.checkpoint import Keeper, Tally, check_actions, copy_state, restore, write
 from algorithms.runner.environments import Environment
 from algorithms.runner.errors import Failure, UsageError, one_line
 from algorithms.runner.lookup import Method, prepare
@@ -19,7 +22,8 @@ from algorithms.runner.progress import Progress
 
 
 class Session(NamedTuple):
-    """A run that is ready to continue from `tally`, the totals of its State."""
+    """A run that is ready to continue from `tally`, the totals of its State. `learn` closes env and
+    lock."""
 
     path: Path
     method: Method
@@ -27,6 +31,7 @@ class Session(NamedTuple):
     config: object
     state: object
     tally: Tally
+    lock: folder.Lock
 
 
 def ending(method: Method, values: dict, steps: int):
@@ -40,78 +45,144 @@ def begin(
 ) -> Session:
     """Set up a new run. Nothing is written before all arguments have been checked.
 
+    config.json is written last: a folder that has one can be resumed, and a folder that has none
+    can be given to another run.
+
     Raises UsageError for an invalid environment, for spaces that the method cannot handle, and for
     an invalid run folder.
     """
-    env, state = prepare(method, environment, config, seed)
-    default = f"{name}-{environment.env}-seed{seed}".replace("/", "-").replace(":", "-")
-    path = folder.create(run, default)
-    folder.write_config(path, name, environment, seed, config, list(command))
-    return Session(path, method, env, config, state, Tally())
+    with ExitStack() as undo:
+        env, state = prepare(method, environment, config, seed)
+        undo.callback(env.close)
+        default = f"{name}-{environment.env}-seed{seed}".replace("/", "-").replace(":", "-")
+        path = folder.create(run, default)
+        lock = folder.Lock(path)
+        undo.callback(lock.close)
+        if (path / "config.json").exists():
+            raise UsageError(f"--run = {path}: another process has begun in it; must be empty")
+        try:
+            write(path, *copy_state(state, copy=False), Tally(), state.parameters)
+            folder.write_config(path, name, environment, seed, config, list(command))
+        except OSError as error:
+            raise UsageError(f"--run = {path}: cannot be written: {error.strerror}") from error
+        undo.pop_all()
+    folder.log(path, "begin at step 0")
+    return Session(path, method, env, config, state, Tally(), lock)
 
 
 def resume(path: Path, method: Method, steps: int) -> Session:
     """Resume the run in `path` from its checkpoint, to continue to `steps` steps in total.
 
-    Raises UsageError if it already has that many steps, or if its files do not fit together.
+    Raises UsageError if it already has that many steps, if its files do not fit together, or if
+    another process trains in it.
     """
     record = folder.read_config(path)
     config = ending(method, vars(folder.build(method.Config, record["config"])), steps)
-    env, state = prepare(method, Environment.of(record), config, record["seed"])
-    tally = restore(path, state, record["env"])
-    if steps <= tally.steps:
-        raise UsageError(f"--steps = {steps}: must exceed the {tally.steps} steps of {path}")
-    folder.cut_metrics(path, tally.episodes)
-    return Session(path, method, env, config, state, tally)
+    with ExitStack() as undo:
+        lock = folder.Lock(path)
+        undo.callback(lock.close)
+        env, state = prepare(method, Environment.of(record), config, record["seed"])
+        undo.callback(env.close)
+        tally = restore(path, state, record["env"])
+        check_actions(path, state, env.action_space)
+        if steps <= tally.steps:
+            raise UsageError(f"--steps = {steps}: must exceed the {tally.steps} steps of {path}")
+        try:
+            folder.cut_metrics(path, tally.steps, tally.episodes)
+        except OSError as error:
+            raise UsageError(f"RUN = {path}: cannot be written: {error.strerror}") from error
+        undo.pop_all()
+    folder.log(path, f"resume at step {tally.steps}")
+    return Session(path, method, env, config, state, tally, lock)
 
 
 def learn(session: Session, steps: int, checkpoint_every: float = 30.0) -> dict:
     """Iterate `train` until `steps` environment steps or a signal; return the run's summary.
 
     Stops at a yield, where the State is valid and can be saved. A method with T_max <= steps ends
-    by itself, so that its workers report everything they did. If the method or its environment
-    raises, the latest copy of a valid State is saved before Failure is raised.
+    by itself, so that its workers report everything they did. If the method, its environment or the
+    disk fails, the latest copy of a valid State is saved before Failure is raised.
     """
-    path, method, env, config, state, tally = session
-    started, failure = time.monotonic() - tally.seconds, None
-    rows, progress = folder.MetricsFile(path), Progress(steps, tally.steps, "steps")
-    recent = deque(folder.read_metrics(path)["return"], maxlen=100)
-    mean = lambda: float(np.mean(recent)) if recent else None
+    path, method, env, config, state, tally, lock = session
+    started, failure, stopped = time.monotonic() - tally.seconds, None, None
     limit = np.inf if getattr(config, "T_max", np.inf) <= steps else steps
-    with closing(env), closing(rows), _stop_signals() as signals:
-        keeper = Keeper(path, state, tally, checkpoint_every)
+    with ExitStack() as stack:
+        stack.callback(lock.close)
+        signals = stack.enter_context(_stop_signals())
+        stack.enter_context(_logged_warnings(path))
+        stack.callback(_close, env)
+        rows, recent = _open_metrics(path, stack)
+        mean = lambda: float(np.mean(recent)) if recent else None
+        progress = Progress(steps, tally.steps, "steps")
+        keeper = Keeper(path, state, tally, checkpoint_every, rows.sync)
         try:
             with closing(_guarded(method.train(env, config, state))) as updates:
                 for metrics in updates:
-                    seconds = time.monotonic() - started
-                    tally = Tally(metrics.steps, metrics.episodes, seconds)
+                    seconds = max(tally.seconds, time.monotonic() - started)
                     rows.append(metrics, seconds)
+                    tally = Tally(metrics.steps, metrics.episodes, seconds)
                     recent.extend(metrics.returns)
                     keeper.at_yield(tally)
                     progress.update(metrics.steps, mean)
                     if signals or metrics.steps >= limit:
                         break
             keeper.keep(tally)
-        except Failure as error:
+        except Exception as error:
             failure = error
-        keeper.save()
+        if signals and tally.steps < limit:
+            stopped = signals[0]
+            failure = None if _of_a_worker(failure) else failure  # the signal ended the worker, too
+        failure = _saved(keeper) or failure
         progress.finish(tally.steps, mean)
-        _picture(path)
-    result = dict(run=str(path), **tally._asdict(), return_last_100=mean())
-    result["signal"] = signals[0] if signals else None
+        if not isinstance(failure, OSError):
+            _picture(path)
+        reason = one_line(failure) if failure else stopped or "done"
+        folder.log(path, f"stop at step {keeper.saved.steps}: {reason}")
+    result = dict(run=str(path), **tally._asdict(), return_last_100=mean(), signal=stopped)
     if failure is not None:
-        where = f"{env.spec.id}, after step {tally.steps}"
-        saved = f"saved up to step {keeper.tally.steps} in {path}"
-        raise Failure(f"{where}: {failure}; {saved}", **result) from failure
+        what = str(failure) if isinstance(failure, Failure) else one_line(failure)
+        where = f"{name_of(env)}, after step {tally.steps}"
+        saved = f"saved up to step {keeper.saved.steps} in {path}"
+        raise Failure(f"{where}: {what}; {saved}", **result) from failure
     return result
 
 
+def _open_metrics(path, stack):
+    """Return the MetricsFile, and the latest 100 returns in it."""
+    try:
+        rows = stack.enter_context(closing(folder.MetricsFile(path)))
+        return rows, deque(folder.read_metrics(path)["return"], maxlen=100)
+    except OSError as error:
+        raise Failure(f"{path}: cannot be written: {one_line(error)}") from error
+
+
 def _guarded(training):
-    """Yield from `training`; only its exceptions become Failure, not those of the loop body."""
+    """Yield from `training`; what it raises becomes Failure, unlike what the loop body raises."""
     try:
         yield from training
-    except Exception as error:
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
         raise Failure(one_line(error)) from error
+
+
+def _of_a_worker(failure):
+    return isinstance(failure, Failure) and isinstance(failure.__cause__, WorkerError)
+
+
+def _saved(keeper):
+    """Write the latest copy; return the error, if there is one."""
+    try:
+        keeper.save()
+    except Exception as error:
+        return error
+
+
+def _close(env):
+    """Close the environment. If that fails, nothing that was learned is lost."""
+    try:
+        env.close()
+    except Exception as error:
+        text = f"{name_of(env)}: cannot be closed: {one_line(error)}"
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
 
 
 def _picture(path):
@@ -122,18 +193,38 @@ def _picture(path):
 
 
 @contextmanager
+def _logged_warnings(path):
+    """Write every warning to log.txt as well."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def log_and_show(message, *rest):
+            folder.log(path, f"warning: {message}")
+            show(message, *rest)
+
+        warnings.showwarning = log_and_show
+        yield
+
+
+@contextmanager
 def _stop_signals():
-    """Yield a list for the name of the first SIGINT or SIGTERM; a second ends the process."""
-    received, stops = [], (signal.SIGINT, signal.SIGTERM)
+    """Yield a list for the name of the first SIGINT or SIGTERM; a second ends the process.
+
+    A signal that is ignored, as in the background of a script, stays ignored.
+    """
+    received, handlers = [], {}
 
     def note(number, frame):
         received.append(signal.Signals(number).name)
-        for each in stops:
+        for each in handlers:
             signal.signal(each, signal.SIG_DFL)
 
-    previous = {each: signal.signal(each, note) for each in stops}
+    if threading.current_thread() is threading.main_thread():
+        for each in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(each) != signal.SIG_IGN:
+                handlers[each] = signal.signal(each, note)
     try:
         yield received
     finally:
-        for each, handler in previous.items():
+        for each, handler in handlers.items():
             signal.signal(each, handler)
