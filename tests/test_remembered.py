@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worlds import SEEDS, Scripted, Wander
 
-from algorithms.common.remembered import freeze, remembered, remind
+from algorithms.common.remembered import freeze, pooled, remembered, remind
 
 WRAPPERS = {
     "observation": NormalizeObservation,
@@ -60,6 +60,19 @@ def test_freeze__holds_the_moments(chain, seed):
     freeze(env)
     play(env, 20)
     assert before.items() <= remembered(env).items()
+
+
+PARTS = st.lists(st.lists(st.floats(-9, 9), min_size=1, max_size=5), min_size=1, max_size=4)
+
+
+@given(PARTS)
+def test_pooled__is_the_moments_of_all_together(parts):
+    entry = lambda x: ["float64", [np.mean(x)], [np.var(x)], float(len(x))]
+    (found,) = pooled([{"1.obs_rms": entry(x)} for x in parts]).values()
+    together = np.concatenate(parts)
+    assert (found[0], found[3]) == ("float64", len(together))
+    np.testing.assert_allclose(found[1], together.mean(), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(found[2], together.var(), rtol=0, atol=1e-11)
 
 
 WRONG = [  # (what stands in for the moments of the observations, the error)

@@ -91,7 +91,7 @@ def hold_moments(env, path: Path):
             remind(env, pooled(latest))
         elif normalises_observations(env):
             raise ValueError("has no moments of the observations that the wrappers normalise")
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+    except (LookupError, ArithmeticError, ValueError, TypeError, AttributeError) as error:
         raise UsageError(f"{file}: {one_line(error)}") from error
     freeze(env)
 

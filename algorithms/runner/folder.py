@@ -217,11 +217,9 @@ def read_config(path: Path) -> dict:
                 raise ValueError(f"{name} is of type {type(record[name]).__name__}: must be {kind}")
         if not 0 <= record["seed"] < 2**63:
             raise ValueError("seed: must be at least 0 and below 2**63")
-        return record | Environment.of(record).record()
-    except UsageError:
-        raise
     except Exception as error:
         raise UsageError(f"{path / 'config.json'}: cannot be read: {one_line(error)}") from error
+    return record | Environment.of(record).record()
 
 
 def check_format(record):
