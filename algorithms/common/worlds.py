@@ -19,6 +19,9 @@ an environment only reset itself (NEXT_STEP). Features and errors are those of `
 seeds the N environments once, with seed, seed + 1, ...
 """
 
+import os
+import signal
+from functools import partial
 from math import isfinite
 from typing import NamedTuple
 
@@ -57,8 +60,18 @@ def vectorized(env, n, vectorization):
         check_unchanged(env)
         return gymnasium.make_vec(spec, num_envs=n, vectorization_mode=vectorization)
     if vectorization == "async":
-        return AsyncVectorEnv(picklable_makers(env, n), copy=False)
+        make = [partial(_apart, os.getpid(), each) for each in picklable_makers(env, n)]
+        return AsyncVectorEnv(make, copy=False)
     return SyncVectorEnv(makers(env, n), copy=False)  # `Worlds` copies the features
+
+
+def _apart(parent, make):
+    """Make an environment in a process of its own, which leaves Ctrl-C to its parent and ends at
+    SIGTERM, whatever the parent does at signals."""
+    if os.getpid() != parent:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return make()
 
 
 def check_vector(envs):
