@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from algorithms import a3c, async_q
-from algorithms.common import processes
+from algorithms.common import events, processes
 from algorithms.common.drivers import WorkerError
 from algorithms.common.policy import Network
 from algorithms.runner.checkpoint import read_arrays
@@ -39,6 +39,7 @@ class Logged(gymnasium.Env):
     stillborn   a process ends with status 3 before there is an environment
     locked      it can be neither copied nor pickled
     endless     the episode of every process's step AT does not end
+    hangs       in the first process that comes to its step AT
     mortal, raises, nan, sleeps   at every process's step AT
     """
 
@@ -78,6 +79,10 @@ class Logged(gymnasium.Env):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.steps == AT and self.fault == "raises":
             raise RuntimeError("the arm\nis stuck")
+        if self.steps == AT and self.fault == "hangs":
+            with suppress(FileExistsError):
+                Path("hung").touch(exist_ok=False)
+                time.sleep(600)
         if self.steps == AT and self.fault == "sleeps":
             Path(f"asleep-{os.getpid()}").touch()
             time.sleep(600)
@@ -88,7 +93,7 @@ class Logged(gymnasium.Env):
         return observation, reward, over, False, {}
 
 
-FAULTS = ("fine", "killed", "mortal", "endless", "raises", "nan", "sleeps", "locked")
+FAULTS = ("fine", "killed", "mortal", "endless", "raises", "nan", "sleeps", "locked", "hangs")
 
 
 def register():
@@ -251,11 +256,22 @@ def test_processes__workers_end_by_themselves_when_they_are_told(monkeypatch):
     assert [child.exitcode for child in children] == [0, 0]
 
 
+def test_processes__worker_that_hangs_does_not_keep_a_finished_run(monkeypatch):
+    """The other one reaches T_max."""
+    for place in (processes, events):
+        monkeypatch.setattr(place, "PATIENCE", 0.5)
+    state, training = learning("hangs", workers=2, T_max=300)
+    with pytest.warns(RuntimeWarning, match=r"worker \d does not end by itself"):
+        list(training)
+    assert state.T.sum() > 300 and state.T.min() == AT - 1
+
+
 def test_processes__worker_that_does_not_end_is_killed(monkeypatch):
     monkeypatch.setattr(processes, "PATIENCE", 0.1)
     state, training = learning("sleeps", workers=1, T_max=10**6)
     wait_until(lambda: next(training) and asleep())
-    training.close()
+    with pytest.warns(RuntimeWarning, match="worker 0 does not end by itself"):
+        training.close()
     assert state.T.tolist() == [12]
 
 
@@ -388,7 +404,7 @@ def test_train__killed_worker_is_reported_and_ctrl_c_leaves_nothing():
     [
         (signal.SIGTERM, lambda: asleep() == 2, os.killpg),
         (signal.SIGTERM, lambda: asleep() == 2, os.kill),
-        (signal.SIGINT, Path("run/parameters.npz").exists, os.killpg),
+        (signal.SIGINT, Path("run/metrics.csv").exists, os.killpg),
     ],
     ids=["sigterm_at_work", "sigterm_to_the_parent_alone", "sigint_at_birth"],
 )
@@ -397,9 +413,11 @@ def test_train__signal_saves_and_replaces_nobody(number, moment, send):
     run.wait_until(moment)
     send(run.parent.pid, number)
     status, out, err = run.end()
-    assert status == 128 + number and out[-1].startswith("run: ") and len(lives()) <= 2
+    assert status == 128 + number and out[-1].startswith("run: ")
+    assert len(lives()) <= 2, (lives(), err, Path("run/log.txt").read_text())
     told = [line for line in err if "steps/s" not in line]
-    assert len(told) == 2 and number.name in told[1]  # after the run folder
+    slow = [line for line in told[1:-1] if line.endswith("its latest steps are lost")]
+    assert number.name in told[-1] and len(told) == 2 + len(slow)  # after the run folder
     arrays, tally = saved()
     assert arrays["T"].sum() >= tally["steps"]
     if number == signal.SIGTERM:  # both sleep in the third segment of their AT − 1 steps

@@ -5,6 +5,7 @@ A worker is a generator of (event, what); see algorithms.common.asynchronous.
 
 import queue
 import threading
+import time
 import warnings
 from contextlib import ExitStack, closing
 from heapq import heappop, heappush
@@ -13,7 +14,7 @@ import numpy as np
 
 from algorithms.common.asynchronous import LAST, check_state, learners, total
 from algorithms.common.copies import makers, picklable_makers
-from algorithms.common.events import HEARTBEAT, WorkerError
+from algorithms.common.events import HEARTBEAT, PATIENCE, Deadline, WorkerError, abandoned
 from algorithms.common.metrics import Metrics
 from algorithms.common.processes import processes
 from algorithms.common.world import check_finite
@@ -76,8 +77,10 @@ def virtual_clock(workers, step, gradient, push, bus=False):
             heappush(agenda, (later, order, i, computed))
 
 
-def threads(workers):
-    """Run each worker in a thread.
+def threads(workers, late=lambda: False):
+    """Run each worker in a thread, until all have ended, or there is no news and late().
+
+    A thread that then does not end within PATIENCE seconds is abandoned, with a warning.
 
     Yields (i, "pushed", what) when episodes ended, (i, "ended", None) when a worker ended, and
     (None, "waiting", None) after HEARTBEAT seconds without either.
@@ -101,12 +104,14 @@ def threads(workers):
     }
     for thread in running.values():
         thread.start()
-    everyone = list(running.values())
+    everyone = dict(running)
     try:
         while running:
             try:
                 i, event, what = news.get(timeout=HEARTBEAT)
             except queue.Empty:
+                if late():
+                    break
                 yield None, "waiting", None
                 continue
             if event == "failed":
@@ -116,8 +121,11 @@ def threads(workers):
             yield i, event, what
     finally:
         stop.set()
-        for thread in everyone:
-            thread.join()
+        deadline = time.monotonic() + PATIENCE
+        for i, thread in everyone.items():
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                warnings.warn(abandoned(i), RuntimeWarning, stacklevel=2)
 
 
 def train(worker, env, config, state, schedule=None, **options):
@@ -154,7 +162,8 @@ def train(worker, env, config, state, schedule=None, **options):
                 raise ValueError(f"env = {env}: must make a new environment at every call")
             workers = [worker(i, envs[i], config, state, **options) for i in range(N)]
             turns = state.turns if schedule is None else schedule
-            events = interleave(workers, turns) if in_turn else threads(workers)
+            late = Deadline(state, config)
+            events = interleave(workers, turns) if in_turn else threads(workers, late)
         for _, event, what in stack.enter_context(closing(events)):
             if event not in ("pulled", "computed"):
                 yield report(state, what or ())

@@ -1,7 +1,28 @@
 """Definitions shared by all drivers of workers."""
 
+import time
+
 HEARTBEAT = 0.2  # seconds: the longest time that a parallel driver waits before it yields
+PATIENCE = 5.0  # seconds that workers have to end by themselves
 
 
 class WorkerError(RuntimeError):
     """An error in a worker, with its number; the other workers have been stopped."""
+
+
+class Deadline:
+    """A function () -> whether workers have been told to end, by T > T_max or by state.stop, for
+    PATIENCE seconds."""
+
+    def __init__(self, state, config):
+        self.state, self.T_max, self.over = state, config.T_max, None
+
+    def __call__(self):
+        if self.over is None and (self.state.stop[0] or self.state.T.sum() > self.T_max):
+            self.over = time.monotonic()
+        return self.over is not None and time.monotonic() - self.over > PATIENCE
+
+
+def abandoned(i):
+    """Return the text of a warning."""
+    return f"worker {i} does not end by itself: it is stopped, and its latest steps are lost"

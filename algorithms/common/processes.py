@@ -26,10 +26,9 @@ from multiprocessing.connection import wait
 import numpy as np
 from gymnasium.vector.utils import CloudpickleWrapper
 
-from algorithms.common.events import HEARTBEAT, WorkerError
+from algorithms.common.events import HEARTBEAT, PATIENCE, Deadline, WorkerError, abandoned
 
 LINE = 64  # bytes in a cache line; each array begins at a new one
-PATIENCE = 5.0  # seconds that workers have to end by themselves before they are killed
 TRIES = 3  # deaths of a worker in a row, without an update between, that end the run
 BLAS = ("OMP_NUM", "OPENBLAS_NUM", "MKL_NUM", "VECLIB_MAXIMUM")
 ONE_THREAD = {f"{name}_THREADS": "1" for name in BLAS}
@@ -44,7 +43,9 @@ def processes(worker, make, config, state, options):
 
     Yields (i, "pushed", what) when episodes ended, (i, "ended", None), (i, "died", None), and
     (None, "waiting", None) after HEARTBEAT seconds without any of these. A worker that died is
-    replaced, with a warning, when the caller continues, unless state.stop is set.
+    replaced, with a warning, when the caller continues, unless state.stop is set. When T exceeds
+    T_max, state.stop is set, or the generator is closed, the workers have PATIENCE seconds to end
+    by themselves; then they are killed, with a warning.
 
     Raises ValueError for objects that cannot be sent to a process. Raises WorkerError, after all
     workers have been stopped, if a worker fails or dies TRIES times without an update between.
@@ -52,12 +53,15 @@ def processes(worker, make, config, state, options):
     if not hasattr(signal, "pthread_sigmask"):
         raise ValueError("driver = processes: this system has no POSIX signals; use round-robin")
     crew = Crew(state, _pack(worker, make, config, state, options))
+    late = Deadline(state, config)
     try:
         for i in range(config.workers):
             crew.start(i)
         while crew.members:
             ready = wait(list(crew.members), HEARTBEAT)
             if not ready:
+                if late():
+                    break
                 yield None, "waiting", None
             for connection in ready:
                 i, event, what, life = crew.receive(connection)
@@ -82,7 +86,7 @@ class Crew:
         )
         self.stop = self.context.RawValue(ctypes.c_bool, False)
         self.places = {name: _share(self.context, state, name) for name in _arrays(state)}
-        self.children = []  # every process that was started
+        self.children = {}  # {process: i} of all that were started and not replaced
         self.members = {}  # {connection: (i, process, T[i] at its start, deaths before)}
         resource_tracker.ensure_running()  # else the first child starts it, which unblocks SIGINT
 
@@ -90,7 +94,7 @@ class Crew:
         ours, theirs = self.context.Pipe(duplex=False)
         arguments = i, self.luggage, self.places, self.stop, theirs
         child = self.context.Process(target=_child, args=arguments, daemon=True)
-        self.children.append(child)  # before its start, which Ctrl-C may interrupt
+        self.children[child] = i  # before its start, which Ctrl-C may interrupt
         with _birth(), theirs:
             child.start()
             self.members[ours] = i, child, int(self.state.T[i]), deaths
@@ -108,8 +112,10 @@ class Crew:
         return i, event, what, life
 
     def replace(self, i, child, T, deaths):
-        _end([child])
+        _end({child: i})
         code, deaths = child.exitcode, deaths + 1 if self.state.T[i] == T else 0
+        del self.children[child]
+        child.close()  # its files
         cause = f"exit status {code}" if code >= 0 else signal.strsignal(-code)
         if deaths == TRIES:
             raise WorkerError(f"worker {i} died ({cause}), {TRIES} times before an update")
@@ -165,12 +171,15 @@ def _child(i, luggage, places, stop, connection):
 
 
 def _end(children):
-    """Wait until all processes have ended; after PATIENCE seconds, kill those that have not."""
+    """Wait until all processes {process: i} have ended; after PATIENCE seconds, kill the others."""
     deadline = time.monotonic() + PATIENCE
-    for child in (child for child in children if child.pid is not None):
-        child.join(max(0.0, deadline - time.monotonic()))
-        child.kill()
-        child.join()
+    for child, i in children.items():
+        if child.pid is not None:
+            child.join(max(0.0, deadline - time.monotonic()))
+            if child.is_alive():
+                child.kill()
+                warnings.warn(abandoned(i), RuntimeWarning, stacklevel=2)
+            child.join()
 
 
 def _share(context, state, name):

@@ -23,8 +23,11 @@ an environment only reset itself (NEXT_STEP). Features and errors are those of `
 environments are seeded once, with seed, seed + 1, ...
 """
 
+import os
+import signal
 import warnings
 from array import array
+from functools import partial
 from math import isfinite
 from typing import NamedTuple
 
@@ -74,8 +77,8 @@ def vectorized(env, n, vectorization):
         check_unchanged(env)
         return gymnasium.make_vec(spec, num_envs=n, vectorization_mode=vectorization)
     if vectorization == "async":
-        mode = AutoresetMode.SAME_STEP
-        return AsyncVectorEnv(picklable_makers(env, n), copy=False, autoreset_mode=mode)
+        make = [partial(_apart, os.getpid(), each) for each in picklable_makers(env, n)]
+        return AsyncVectorEnv(make, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
     made = []
     try:
         for make in makers(env, n):
@@ -100,6 +103,15 @@ def beside(envs, places):
     if len(places) != (1 if vector else len(envs)):
         raise ValueError(f"environments = {len(places)}: must be as many as in the State")
     return Worlds(envs, places[0]) if vector else Several(envs, places)
+
+
+def _apart(parent, make):
+    """Make an environment in a process of its own, which leaves Ctrl-C to its parent and ends at
+    SIGTERM, whatever the parent does at signals."""
+    if os.getpid() != parent:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return make()
 
 
 def check_vector(envs):

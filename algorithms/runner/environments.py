@@ -67,8 +67,8 @@ class Environment:
         """Return a new environment, made with more options than config.json has, such as a
         render_mode. Raises UsageError if it cannot be made as described.
 
-        Its attribute `again` makes another like it (algorithms.common.copies). In wrappers, it also
-        tells its own return (algorithms.common.remembered.OwnReturn).
+        With wrappers or code of the user's, its attribute `again` makes another like it
+        (algorithms.common.copies), and it tells its own return (algorithms.common.remembered).
         """
         env = self._bare(options)
         if self.wrap:
@@ -77,7 +77,8 @@ class Environment:
             env = OwnReturn(env)
         for text in self.wrap:
             env = self._wrapped(env, text)
-        env.again = self.make
+        if self.wrap or self.home:
+            env.again = self.make
         return env
 
     def _bare(self, options):

@@ -132,7 +132,9 @@ def learn(
                     keeper.at_yield(tally)
                     progress.update(metrics.steps, mean)
                     if signals or metrics.steps >= limit:
-                        break
+                        if not hasattr(state, "stop"):
+                            break
+                        state.stop[:] = True  # its workers end and report everything
             keeper.keep(tally)
         except Exception as error:
             failure = error
