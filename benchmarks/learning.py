@@ -15,8 +15,7 @@ Score: the mean return of the policy's mode, no exploration: of 20 episodes at e
 a run, of 100 at its end, on seeds of their own. Seconds are processor time of training alone, one
 thread: acting, environment, learning. Runs are aggregated as rliable does it (Agarwal et al. 2021):
 interquartile mean, the mean of the middle half of all runs; its 95 % interval by stratified
-bootstrap, which draws whole runs anew within each task. (Written here: rliable itself needs
-packages that no longer import together.)
+bootstrap, which draws whole runs anew within each task (algorithms.runner.scores).
 
 Writes results/learning.json after each contestant, .md and .png; of methods not named, the runs
 recorded stay. --quick runs a little of everything and records nothing.
@@ -36,13 +35,14 @@ import numpy as np
 import algorithms.exact.register  # noqa: F401
 from algorithms import a3c, actor_critic, async_q, reinforce
 from algorithms.runner.plot import COLOURS, at_steps
+from algorithms.runner.scores import interval, iqm
 from benchmarks import study
 from benchmarks.a2c import BASELINE
 from benchmarks.asynchronous import CARTPOLE, MANY, VALUE
 from benchmarks.ddpg import SMALL
 from benchmarks.record import RESULTS, save
 
-POINTS, AT_A_POINT, RESAMPLES = 15, 20, 2000
+POINTS, AT_A_POINT = 15, 20
 OURS, SB3 = "npgrad", "Stable-Baselines3"
 TORCH = ("stable-baselines3", "torch") if find_spec("stable_baselines3") else ()
 GOALS = {"CartPole-v1": 475.0, "Pendulum-v1": -160.0}
@@ -141,21 +141,6 @@ def run(task, who, seed):
     watch = (page if who == OURS else stable_baselines3)(task, seed)
     score = round(float(study.play(watch.env, watch.act).mean()), 2)
     return dict(score=score, steps=watch.steps, seconds=watch.seconds, scores=watch.scores)
-
-
-def iqm(x):
-    """Mean over the last axis of its middle half, int(n/4) entries being cut at either end."""
-    x = np.sort(x, axis=-1)
-    cut = x.shape[-1] // 4
-    return x[..., cut : x.shape[-1] - cut].mean(-1)
-
-
-def interval(tasks, rng):
-    """95 % interval of the iqm over all runs of all tasks, a list of arrays (points, runs) or
-    (runs,); each bootstrap sample draws every task's runs from its own."""
-    draw = lambda n: rng.integers(n, size=(RESAMPLES, n))
-    picks = np.concatenate([x[..., draw(x.shape[-1])] for x in tasks], axis=-1)
-    return np.quantile(iqm(picks), [0.025, 0.975], axis=-1)
 
 
 def curve(runs, by, spaced=np.linspace):

@@ -19,6 +19,8 @@ usage: npgrad COMMAND ...   (npgrad COMMAND --help explains its flags)
 
   npgrad train METHOD --env ID --steps N    learn; the results go into a run folder
   npgrad train --resume RUN --steps N       resume a run from its checkpoint
+  npgrad sweep METHOD --env ID --steps N    train many seeds and settings at once
+  npgrad search METHOD --env ID --steps N   search good settings
   npgrad evaluate RUN                       play episodes with the learned policy
   npgrad plot RUN [RUN ...]                 draw learning curves
   npgrad laboratory --env ID                exact bias and variance of estimators of ∇J
@@ -30,6 +32,8 @@ Every command takes --json (the last line of stdout is one JSON object) and --de
 
 COMMANDS = {  # name: the module of algorithms.runner that has NAME_command(argv, methods)
     "train": "commands",
+    "sweep": "sweep",
+    "search": "search",
     "evaluate": "commands",
     "plot": "commands",
     "laboratory": "laboratory",
