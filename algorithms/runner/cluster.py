@@ -3,10 +3,12 @@
 import math
 import os
 import socket
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 
 from algorithms.common.processes import TRIES
 from algorithms.runner.errors import UsageError, one_line, require
+from algorithms.runner.training import _stop_signals
 from algorithms.runner.trials import Trial, run
 
 ANSWER = 10.0  # seconds that a cluster has to accept a connection
@@ -26,10 +28,14 @@ def connect(address: str, cpus: int):
     try:
         if address not in ("auto", "local"):
             _reach(address)
-        ray.init(address, log_to_driver=False, logging_level="ERROR", **own)
+        with _stop_signals() as signals:  # an exception within ray.init crashes the process later
+            ray.init(address, log_to_driver=False, logging_level="ERROR", **own)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         what = "must be auto, local, or host:port of a Ray cluster that runs"
         raise UsageError(f"--cluster = {address}: {what} ({one_line(error)})") from error
+    if signals:
+        ray.shutdown()
+        raise KeyboardInterrupt
     return ray
 
 
@@ -55,14 +61,18 @@ class Cluster:
     jobs = math.inf  # Ray keeps the queue
 
     def __init__(self, address: str, jobs: int, token: Path):
-        self.ray, self.token, self.refs = connect(address, jobs), str(token), {}
+        self.ray, self.token, self.refs = connect(address, jobs), token, {}
+        self.stack = ExitStack()
 
     def submit(self, trial: Trial):
         """Return the Future of run(trial). A trial whose workers are processes needs their CPUs."""
+        if not self.refs:  # what Ray prints of machines that it lost, beside the results
+            log = self.stack.enter_context(open(self.token.with_name("ray.log"), "a"))
+            self.stack.enter_context(redirect_stdout(log))
         driver = getattr(trial.config, "driver", None)
         cpus = trial.config.workers if driver == "processes" else 1
         task = self.ray.remote(num_cpus=cpus, max_retries=TRIES)(run_away)
-        ref = task.remote(trial, self.token)
+        ref = task.remote(trial, str(self.token))
         self.refs[ref.future()] = ref
         return next(reversed(self.refs))
 
@@ -76,6 +86,7 @@ class Cluster:
     def close(self):
         self.stop()
         self.ray.shutdown()
+        self.stack.close()
 
 
 def run_away(trial: Trial, token: str) -> dict:

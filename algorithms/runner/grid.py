@@ -1,6 +1,7 @@
 """Settings by name: the fields of a Config and their values from text, as its flags take them."""
 
 import dataclasses
+import functools
 import itertools
 import re
 import typing
@@ -20,6 +21,11 @@ def leaves(config, prefix: str = "") -> dict[str, type]:
         nested = dataclasses.is_dataclass(value)
         found |= leaves(value, f"{prefix}{name}.") if nested else {prefix + name: hints[name]}
     return found
+
+
+def value_of(config, name: str):
+    """Return the field with a dotted name."""
+    return functools.reduce(getattr, name.split("."), config)
 
 
 def last(name: str) -> str:

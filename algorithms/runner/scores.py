@@ -9,7 +9,7 @@ RESAMPLES = 2000
 
 
 def iqm(x):
-    """Return the mean over the last axis of its middle half; int(n/4) entries are cut at each end."""
+    """Return the mean of the middle half of the last axis: int(n/4) entries are cut at each end."""
     x = np.sort(x, axis=-1)
     cut = x.shape[-1] // 4
     return x[..., cut : x.shape[-1] - cut].mean(-1)

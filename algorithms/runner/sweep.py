@@ -14,12 +14,13 @@ import shutil
 import signal
 import sys
 import warnings
+from contextlib import closing
 from pathlib import Path
 
 from algorithms.runner import arguments, folder, plot, training
 from algorithms.runner.environments import Environment
 from algorithms.runner.errors import Outcome, UsageError, one_line
-from algorithms.runner.grid import grid, leaves
+from algorithms.runner.grid import grid, leaves, value_of
 from algorithms.runner.lookup import load_method, prepare, summary
 from algorithms.runner.scores import summarise, told
 from algorithms.runner.trials import Here, Trial, locked, position, run_all
@@ -37,13 +38,13 @@ def sweep_command(argv, methods) -> Outcome:
     for config in points.values():
         attempt(one._replace(config=config))
     trials = {name: seeded(one, out / name, config, options) for name, config in points.items()}
-    place = placed(options, out / "sweep.json")
-    claim(out, "sweep.json", settings(options, one) | {"grid": list(options.grid)})
-    with locked(out / "lock"):
-        record = read(out / "sweep.json")
-        todo = [t for group in zip(*trials.values()) for t in group if not done(record, out, t)]
-        board = Board(trials, record, out)
-        stopped = run_all(todo, place, board.ended, board.shown)
+    with closing(placed(options, out / "sweep.json")) as place:
+        claim(out, "sweep.json", settings(options, one) | {"grid": list(options.grid)})
+        with locked(out / "lock"):
+            record = read(out / "sweep.json")
+            todo = [t for group in zip(*trials.values()) for t in group if not done(record, out, t)]
+            board = Board(trials, record, out)
+            stopped = run_all(todo, place, board.ended, board.shown)
     results = {name: board.summary(name) for name in points}
     result = dict(out=options.out or os.path.relpath(out), points=results, signal=stopped)
     result["picture"] = picture(out, trials)
@@ -113,11 +114,7 @@ def settings(options, one) -> dict:
     names = ("steps", "seeds", "first_seed", "evaluate", "greedy")
     found = {"method": one.name, **one.environment.record()}
     found |= {name: getattr(options, name) for name in names}
-    for name in leaves(one.config):
-        value = one.config
-        for part in name.split("."):
-            value = getattr(value, part)
-        found[name] = value
+    found |= {name: value_of(one.config, name) for name in leaves(one.config)}
     return json.loads(json.dumps(found, default=str))
 
 
@@ -182,9 +179,9 @@ def picture(out, trials) -> str | None:
 
 
 class Board:
-    """The results of a sweep: in sweep.json, and on stderr a line for each point or ended trial.
+    """The results of trials: in sweep.json, if the record has settings, and shown on stderr.
 
-    On a terminal, a line for each point is renewed in place.
+    There, each trial that ends has a line; on a terminal, each point has one that is renewed.
     """
 
     def __init__(self, trials: dict[str, list[Trial]], record: dict, out: Path):
@@ -198,7 +195,8 @@ class Board:
         if "again" in result:
             return self._print(f"npgrad: warning: {name}: {result['failed']}; it is run again")
         results[name] = {k: result[k] for k in ("score", "error", "failed") if k in result}
-        write(self.out / "sweep.json", self.record)
+        if "settings" in self.record:
+            write(self.out / "sweep.json", self.record)
         count = f"{len(results)}/{sum(map(len, self.trials.values()))} {name}"
         if "failed" in result:
             self._print(f"npgrad: {count}: failed: {result['failed']}")

@@ -156,14 +156,14 @@ def position(trial: Trial) -> tuple[int, float] | None:
 
 
 def run_all(trials, place, ended, shown):
-    """Run trials in `place`, which is closed at the end. Return the name of a signal, or None.
+    """Run trials in `place`. Return the name of a signal, after which they are incomplete, or None.
 
     ended(trial, result) is called as each one ends, shown(running trials) every PERIOD. A trial
     whose process dies is run again, until it dies TRIES times after the same episode. The first
     SIGINT or SIGTERM lets the running trials save and end; a second one ends the process.
     """
     waiting, running, deaths = deque(trials), {}, Counter()
-    with training._stop_signals() as signals, closing(place):
+    with training._stop_signals() as signals:
         while running or (waiting and not signals):
             while waiting and len(running) < place.jobs and not signals:
                 trial = waiting.popleft()
