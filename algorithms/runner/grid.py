@@ -45,7 +45,9 @@ def find(given: str, config, flag: str) -> str:
 
 def convert(name: str, kind: type, text: str):
     """Return a value of a field as its flag takes it. Raises UsageError as the flag does."""
-    Value = dataclasses.make_dataclass("Value", [(last(name), tyro.conf.FlagConversionOff[kind])])
+    alone = tyro.conf.arg(help=" ")  # else tyro searches the source for a docstring
+    kind = typing.Annotated[tyro.conf.FlagConversionOff[kind], alone]
+    Value = dataclasses.make_dataclass("Value", [(last(name), kind)])
     argv = [f"--{last(name).replace('_', '-')}", *text.split()]
     (value,) = arguments.parse(argv, "npgrad", "", value=Value)
     return getattr(value, last(name))
@@ -56,8 +58,8 @@ def put(config, values: dict):
     own, nested = {}, {}
     for name, value in values.items():
         head, _, rest = name.partition(".")
-        nested.setdefault(head, {})[rest] = value
-        own[head] = put(getattr(config, head), nested[head]) if rest else value
+        (nested.setdefault(head, {}) if rest else own)[rest or head] = value
+    own |= {head: put(getattr(config, head), inner) for head, inner in nested.items()}
     return dataclasses.replace(config, **own)
 
 

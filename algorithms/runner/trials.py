@@ -110,13 +110,17 @@ def _opened(trial, method):
 def _read(trial, state):
     """Return the steps of a trial's run. Raises UsageError if it is damaged or another run."""
     path, found = Path(trial.path), folder.read_config(Path(trial.path))
+    found |= Environment.of(found).record()
     wanted = dict(method=trial.name, **trial.environment.record(), seed=trial.seed)
     wanted = json.loads(json.dumps(wanted | {"config": dataclasses.asdict(trial.config)}))
     for name, value in wanted.items():
         if found.get(name) != value:
             raise UsageError(f"{path}: {name} = {found.get(name)}: must be {value}")
-    folder.read_metrics(path)
-    return restore(path, state, trial.environment.env).steps
+    tally = restore(path, state, trial.environment.env)
+    episodes, least = len(folder.read_metrics(path)["step"]), tally.episodes
+    if episodes < least:
+        raise UsageError(f"{path / 'metrics.csv'}: has {episodes} episodes: must have {least}")
+    return tally.steps
 
 
 def _stoppable(session):
