@@ -75,7 +75,9 @@ def test_imports__need_numpy_and_gymnasium_only(module):
     """npgrad NumPy only; the runner's extras are optional."""
     allowed = {0: {"numpy"}, 4: {"numpy", "gymnasium", *FOREIGN, *EXTRAS}}
     allowed = allowed.get(place(module), {"numpy", "gymnasium", *FOREIGN})
-    allowed |= {"hypothesis"} if module == "npgrad.testing" else set()
+    allowed |= {"npgrad.testing": {"hypothesis"}, "algorithms.common.cluster": {"ray"}}.get(
+        module, set()
+    )
     for line, name in imports(TREES[module]):
         top = name.split(".")[0]
         ours = top in OURS or top in sys.stdlib_module_names

@@ -11,6 +11,7 @@ from heapq import heappop, heappush
 import numpy as np
 
 from algorithms.common.asynchronous import LAST, check_state, total
+from algorithms.common.cluster import cluster
 from algorithms.common.copies import makers, picklable_makers
 from algorithms.common.events import HEARTBEAT, WorkerError
 from algorithms.common.metrics import Metrics
@@ -147,8 +148,9 @@ def train(worker, env, config, state, schedule=None, **options):
     check_state(config, state)
     N = config.workers
     with ExitStack() as stack:
-        if schedule is None and config.driver == "processes":
-            events = processes(worker, picklable_makers(env, N), config, state, options)
+        if schedule is None and config.driver in ("processes", "ray"):
+            run = processes if config.driver == "processes" else cluster
+            events = run(worker, picklable_makers(env, N), config, state, options)
         else:
             envs = []
             for make in makers(env, N):
