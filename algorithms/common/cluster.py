@@ -57,6 +57,7 @@ def changes(state, before):
         new = getattr(state, name)
         where = np.flatnonzero(new != old)
         if where.size:
+            where = slice(None) if where.size == new.size else where
             values = new.reshape(-1)[where]
             found[name] = where, values - old.reshape(-1)[where] if name in SUMMED else values
     return found

@@ -32,13 +32,13 @@ Every command takes --json (the last line of stdout is one JSON object) and --de
 
 COMMANDS = {  # name: the module of algorithms.runner that has NAME_command(argv, methods)
     "train": "commands",
-    "sweep": "sweep",
-    "search": "search",
     "evaluate": "commands",
     "plot": "commands",
     "laboratory": "laboratory",
     "check": "check",
     "list": "commands",
+    "sweep": "sweep",
+    "search": "search",
 }
 
 

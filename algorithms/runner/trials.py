@@ -195,7 +195,9 @@ def _result(trial, future):
     """
     try:
         result = future.result()
-    except BaseException as error:  # also those by which a place says that it has lost a trial
+    except BrokenProcessPool:
+        return {"failed": "its process died"}, True
+    except BaseException as error:  # by which Ray says that it has lost a trial, or cancelled it
         return {"failed": f"its process died: {one_line(error)}"}, True
     for name, content in result.pop("files", {}).items():
         Path(trial.path).mkdir(parents=True, exist_ok=True)
