@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import sys
 from collections import Counter
 from concurrent.futures import Future
@@ -14,6 +15,7 @@ from dataclasses import replace
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 from types import SimpleNamespace
 
 import numpy as np
@@ -468,3 +470,46 @@ def test_here__replaces_a_process_that_is_killed_and_its_trial_goes_on(here):
     assert len(results) == 2 and "again" in results[0] and results[1] == straight
     assert parameters(here / "deadly") == parameters(here / "straight")
     assert not any(child.is_alive() for child in children)
+
+
+# extras
+
+
+@pytest.mark.parametrize(
+    "line, extra",
+    [(f"{GO} --cluster local", "ray.*cluster"), (f"{GO} --choice gamma=.9", "optuna.*search")],
+)
+def test_main__says_which_extra_is_missing(here, capsys, monkeypatch, line, extra):
+    for module in ("ray", "optuna"):
+        monkeypatch.setitem(sys.modules, module, None)
+    line = line.replace("sweep", "search") if "choice" in line else line
+    assert main(line.split()) == 1
+    name, _, package = extra.partition(".*")
+    wanted = f"npgrad: {name} is not installed: pip install 'npgrad[{package}]'\n"
+    assert capsys.readouterr().err == wanted and list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.0 400 Bad request\r\n", b"", None])
+def test_connect__refuses_at_once_what_is_no_cluster(monkeypatch, answer):
+    from algorithms.runner import cluster
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=None))
+    server = socket.create_server(("127.0.0.1", 0))
+    address = f"127.0.0.1:{server.getsockname()[1]}"
+
+    def reply():
+        with server.accept()[0] as connection:
+            connection.sendall(answer)
+            connection.recv(999)
+
+    thread = Thread(target=reply)
+    if answer is None:
+        server.close()
+    else:
+        thread.start()
+    for wrong in (address, "nonsense", "host:port"):
+        with pytest.raises(UsageError, match=f"--cluster = {wrong}: must be auto, local"):
+            cluster.connect(wrong, 1)
+    if answer is not None:
+        thread.join()
+    server.close()
