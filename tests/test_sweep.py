@@ -155,7 +155,7 @@ def test_flags__give_the_config_back(name):
 sizes = st.lists(st.integers(1, 3), min_size=0, max_size=3)
 
 
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(sizes)
 def test_grid__has_every_combination_once(counts):
     fields = ("gamma", "step_size", "network.hidden")
@@ -390,9 +390,7 @@ def test_sweep__completes_what_is_missing_and_nothing_else(here, capsys, inline)
     assert main(line.split()) == 0
     assert json.loads(capsys.readouterr().out) == first
     assert inline[1].submitted.total() == 2
-    assert main([*line.split(), "--jobs", "1"]) == 0 and inline[2].submitted.total() == 0
-    capsys.readouterr()
-    for other in ("--steps 6", "--seeds 3", "--greedy", "--step-size 1", "--grid gamma=.5"):
+    for other in ("--steps 6", "--step-size 1", "--grid gamma=.5"):
         assert main(line.replace("--json", other).split()) == 2
         out, err = capsys.readouterr()
         assert re.fullmatch(r"npgrad: (--|\w+ = .*must be .*all/sweep.json).*\n", err), err
