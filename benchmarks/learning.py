@@ -15,8 +15,8 @@ Score: the mean return of the policy's mode, no exploration: of 20 episodes at e
 a run, of 100 or more (study.judge) at its end, on seeds of their own. Seconds are processor time of
 training alone, one thread: acting, environment, learning. Runs are aggregated as rliable does it
 (Agarwal et al. 2021): interquartile mean, the mean of the middle half of all runs; its 95 %
-interval by stratified bootstrap, which draws whole runs anew within each task. (Written here:
-rliable itself needs packages that no longer import together.)
+interval by stratified bootstrap, which draws whole runs anew within each task
+(algorithms.runner.scores).
 
 Writes results/learning.json after each contestant, .md and .png; of methods not named, the runs
 recorded stay. --quick runs a little of everything and records nothing.
@@ -36,7 +36,7 @@ import numpy as np
 import algorithms.exact.register  # noqa: F401
 from algorithms.runner.plot import COLOURS, at_steps
 from algorithms.runner.presets import configured
-from algorithms.runner.statistics import interval, iqm
+from algorithms.runner.scores import interval, iqm
 from benchmarks import study
 from benchmarks.record import RESULTS, save
 

@@ -12,14 +12,8 @@ from algorithms.runner.lookup import METHODS
 ROOT = Path(__file__).parent.parent
 OURS = ("npgrad", "algorithms", "benchmarks")
 FOREIGN = {"cloudpickle"}  # which Gymnasium itself requires
-EXTRAS = {
-    "tyro",
-    "tqdm",
-    "matplotlib",
-    "rich",
-    "tensorboardX",
-    "moviepy",
-}  # optional, and only the runner's
+# optional, and only the runner's
+EXTRAS = {"tyro", "tqdm", "matplotlib", "rich", "tensorboardX", "moviepy", "ray", "optuna"}
 PAGES = {page.module for page in METHODS.values()}
 
 
@@ -82,7 +76,9 @@ def test_imports__need_numpy_and_gymnasium_only(module):
     """npgrad NumPy only; the runner's extras are optional."""
     allowed = {0: {"numpy"}, 4: {"numpy", "gymnasium", *FOREIGN, *EXTRAS}}
     allowed = allowed.get(place(module), {"numpy", "gymnasium", *FOREIGN})
-    allowed |= {"hypothesis"} if module == "npgrad.testing" else set()
+    allowed |= {"npgrad.testing": {"hypothesis"}, "algorithms.common.cluster": {"ray"}}.get(
+        module, set()
+    )
     for line, name in imports(TREES[module]):
         top = name.split(".")[0]
         ours = top in OURS or top in sys.stdlib_module_names

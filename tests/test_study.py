@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from worlds import UNIT, Scripted
 
 from algorithms.common.metrics import Metrics
-from benchmarks import learning, record, study, traces
+from algorithms.runner.scores import interval, iqm
+from benchmarks import record, study, traces
 from benchmarks.claims import recorded
 from benchmarks.claims.__main__ import CLAIMS, markdown
 
@@ -20,33 +21,33 @@ RUNS = st.lists(st.floats(-1e3, 1e3), min_size=4, max_size=16).map(np.array)
 @given(RUNS, st.randoms(use_true_random=False), st.floats(0.1, 10), st.floats(-100, 100))
 def test_iqm__follows_affine_maps_and_no_order(x, random, a, b):
     shuffled = np.array(random.sample(list(x), len(x)))
-    np.testing.assert_allclose(learning.iqm(a * shuffled + b), a * learning.iqm(x) + b, atol=1e-9)
+    np.testing.assert_allclose(iqm(a * shuffled + b), a * iqm(x) + b, atol=1e-9)
 
 
 @given(RUNS, st.floats(0, 1e6))
 def test_iqm__is_the_mean_of_the_middle_half(x, far):
     cut = len(x) // 4
     inner = np.sort(x)[cut : len(x) - cut]
-    np.testing.assert_allclose(learning.iqm(x), inner.mean(), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(iqm(x), inner.mean(), rtol=0, atol=1e-9)
     outward = np.sort(x)
     outward[:cut] -= far
     outward[len(x) - cut :] += far
-    np.testing.assert_allclose(learning.iqm(outward), learning.iqm(x), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(iqm(outward), iqm(x), rtol=0, atol=1e-9)
 
 
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=3), st.integers(2, 6))
 def test_interval__draws_runs_within_their_own_task(levels, runs):
     tasks = [np.full(runs, level) for level in levels]  # no spread but that between the tasks
-    low, high = learning.interval(tasks, np.random.default_rng(0))
-    middle = learning.iqm(np.concatenate(tasks))
+    low, high = interval(tasks, np.random.default_rng(0))
+    middle = iqm(np.concatenate(tasks))
     np.testing.assert_allclose([low, high], middle, rtol=0, atol=1e-12)
 
 
 @given(st.integers(0, 2**31))
 def test_interval__of_curves_is_that_of_each_point(seed):
     x = np.random.default_rng(seed).normal(size=(3, 8))
-    low, high = learning.interval([x], np.random.default_rng(seed))
-    one = learning.interval([x[1]], np.random.default_rng(seed))
+    low, high = interval([x], np.random.default_rng(seed))
+    one = interval([x[1]], np.random.default_rng(seed))
     np.testing.assert_allclose([low[1], high[1]], one, rtol=0, atol=1e-12)
 
 

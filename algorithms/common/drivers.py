@@ -13,6 +13,7 @@ from heapq import heappop, heappush
 import numpy as np
 
 from algorithms.common.asynchronous import LAST, check_state, learners, total
+from algorithms.common.cluster import cluster
 from algorithms.common.copies import makers, picklable_makers
 from algorithms.common.events import HEARTBEAT, PATIENCE, Deadline, WorkerError, abandoned
 from algorithms.common.metrics import Metrics
@@ -150,8 +151,9 @@ def train(worker, env, config, state, schedule=None, **options):
     if not in_turn:
         cut_episodes(state)
     with ExitStack() as stack:
-        if not in_turn and config.driver == "processes":
-            events = processes(worker, picklable_makers(env, N), config, state, options)
+        if not in_turn and config.driver in ("processes", "ray"):
+            run = processes if config.driver == "processes" else cluster
+            events = run(worker, picklable_makers(env, N), config, state, options)
         else:
             envs = []
             for make in makers(env, N):

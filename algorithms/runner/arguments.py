@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import re
 from dataclasses import dataclass, field, fields, make_dataclass
 from math import inf
@@ -84,6 +85,60 @@ class Resume(Training):
     """If given, must equal the run's."""
     seed: _shown(int | None, "INT", "(default: the run's)") = None
     """If given, must equal the run's."""
+
+
+Hidden = tyro.conf.Suppress[tyro.conf.Fixed[str | int | None]]
+Repeated = tyro.conf.UseAppendAction[tuple[str, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trials(Train):
+    seeds: int = 10
+    """Runs of each setting, with different seeds. At least 1."""
+    first_seed: int = 0
+    """The first of the seeds, which follow one another. At least 0."""
+    jobs: _shown(int, "INT", "(default: the CPUs of this machine)") = os.cpu_count() or 1
+    """Runs at once on this machine, or CPUs of `--cluster local`. At least 1."""
+    cluster: _shown(str | None, "ADDRESS", "(default: this machine alone)") = None
+    """Ray cluster that executes the runs: auto, local (a new one here) or host:port."""
+    evaluate: int = 0
+    """Episodes played after a run with the learned policy, whose mean return is the score; 0: the
+    score is the mean return of the last 100 training episodes."""
+    greedy: Switch = False
+    """Play these episodes with the mode of the policy."""
+    out: _shown(str | None, "DIR", "(default: runs/COMMAND-METHOD-ENV)") = None
+    """Folder of all runs. If it holds the same already, what is missing is completed."""
+    seed: Hidden = 0
+    run: Hidden = None
+    resume: Hidden = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        _at_least(1, seeds=self.seeds, jobs=self.jobs)
+        _at_least(0, first_seed=self.first_seed, evaluate=self.evaluate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep(Trials):
+    grid: _shown(Repeated, "FIELD=A,B,...") = ()
+    """Values of a field; all combinations with other --grid are run. "hidden=64 64,32": a value of
+    several parts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search(Trials):
+    seeds: int = 5
+    """Runs of each setting, with different seeds. At least 1."""
+    trials: int = 50
+    """Settings to try, including those tried before. At least 1."""
+    range: _shown(Repeated, "FIELD=LOW:HIGH[:log]") = ()
+    """Search a field between two numbers; log: evenly in its logarithm."""
+    choice: _shown(Repeated, "FIELD=A,B,...") = ()
+    """Search a field among some values."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        _at_least(1, trials=self.trials)
 
 
 @dataclass(frozen=True, kw_only=True)

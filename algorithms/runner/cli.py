@@ -27,6 +27,8 @@ usage: npgrad COMMAND ...   (npgrad COMMAND --help explains its flags)
 
   npgrad train METHOD --env ID --steps N    learn; the results go into a run folder
   npgrad train --resume RUN --steps N       resume a run from its checkpoint
+  npgrad sweep METHOD --env ID --steps N    train many seeds and settings at once
+  npgrad search METHOD --env ID --steps N   search good settings
   npgrad evaluate RUN                       play episodes with the learned policy
   npgrad plot RUN [RUN ...]                 draw learning curves
   npgrad compare RUN [RUN ...]              a table of scores, and curves by steps and by seconds
@@ -50,6 +52,8 @@ COMMANDS = {  # name: the module of algorithms.runner that has NAME_command(argv
     "laboratory": "laboratory",
     "check": "check",
     "list": "commands",
+    "sweep": "sweep",
+    "search": "search",
 }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from algorithms.runner import arguments, plot
 from algorithms.runner.errors import Outcome, UsageError
-from algorithms.runner.statistics import interval, iqm
+from algorithms.runner.scores import interval, iqm
 
 COLUMNS = {"steps": ("step",), "seconds": ("seconds",), "both": ("step", "seconds")}
 HEAD = "runs", "score [95% interval]", "steps", "seconds"

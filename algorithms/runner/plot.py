@@ -8,7 +8,7 @@ import numpy as np
 
 from algorithms.runner import folder
 from algorithms.runner.errors import UsageError, one_line, require
-from algorithms.runner.statistics import interval, iqm
+from algorithms.runner.scores import interval, iqm
 
 WINDOW = 100
 MEAN = f"mean of the last {WINDOW} episodes"
