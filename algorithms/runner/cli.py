@@ -31,7 +31,7 @@ usage: npgrad COMMAND ...   (npgrad COMMAND --help explains its flags)
   npgrad plot RUN [RUN ...]                 draw learning curves
   npgrad laboratory --env ID                exact bias and variance of estimators of ∇J
   npgrad check FILE:f [--gradient FILE:g]   judge a gradient of your own at drawn inputs
-  npgrad list                               name the methods
+  npgrad list [--presets]                   name the methods (the settings of published results)
 
 Every command takes --json (the last line of stdout is one JSON object) and --debug (tracebacks).
 """
