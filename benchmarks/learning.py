@@ -36,10 +36,11 @@ import numpy as np
 import algorithms.exact.register  # noqa: F401
 from algorithms.runner.plot import COLOURS, at_steps
 from algorithms.runner.presets import configured
+from algorithms.runner.statistics import interval, iqm
 from benchmarks import study
 from benchmarks.record import RESULTS, save
 
-POINTS, AT_A_POINT, RESAMPLES = 15, 20, 2000
+POINTS, AT_A_POINT = 15, 20
 OURS, SB3 = "npgrad", "Stable-Baselines3"
 TORCH = ("stable-baselines3", "torch") if find_spec("stable_baselines3") else ()
 GOALS = {"CartPole-v1": 475.0, "Pendulum-v1": -160.0}
@@ -139,21 +140,6 @@ def run(task, who, seed):
     score, error, n = study.judge(watch.env, watch.act, GOALS.get(task.env))
     judged = dict(score=round(score, 2), error=round(error, 2), episodes=n)
     return dict(**judged, steps=watch.steps, seconds=watch.seconds, scores=watch.scores)
-
-
-def iqm(x):
-    """Mean over the last axis of its middle half, int(n/4) entries being cut at either end."""
-    x = np.sort(x, axis=-1)
-    cut = x.shape[-1] // 4
-    return x[..., cut : x.shape[-1] - cut].mean(-1)
-
-
-def interval(tasks, rng):
-    """95 % interval of the iqm over all runs of all tasks, a list of arrays (points, runs) or
-    (runs,); each bootstrap sample draws every task's runs from its own."""
-    draw = lambda n: rng.integers(n, size=(RESAMPLES, n))
-    picks = np.concatenate([x[..., draw(x.shape[-1])] for x in tasks], axis=-1)
-    return np.quantile(iqm(picks), [0.025, 0.975], axis=-1)
 
 
 def curve(runs, by, spaced=np.linspace):

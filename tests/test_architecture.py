@@ -12,7 +12,14 @@ from algorithms.runner.lookup import METHODS
 ROOT = Path(__file__).parent.parent
 OURS = ("npgrad", "algorithms", "benchmarks")
 FOREIGN = {"cloudpickle"}  # which Gymnasium itself requires
-EXTRAS = {"tyro", "tqdm", "matplotlib", "rich"}  # optional, and only the runner's
+EXTRAS = {
+    "tyro",
+    "tqdm",
+    "matplotlib",
+    "rich",
+    "tensorboardX",
+    "moviepy",
+}  # optional, and only the runner's
 PAGES = {page.module for page in METHODS.values()}
 
 

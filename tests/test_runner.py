@@ -605,7 +605,7 @@ def test_learn__stops_at_the_steps_in_a_world_that_never_ends(name, here):
 
 GO = f"train toy --env {CARTPOLE} --steps 1"
 USAGE = {
-    "": "COMMAND is missing: must be one of train, evaluate, plot, laboratory, check, list",
+    "": "COMMAND is missing: must be one of train, evaluate, plot",
     "trian": "COMMAND = trian: must be one of train",
     "train": "METHOD is missing",
     "train toi --env E --steps 1": "METHOD = toi: must be one of toy; did you mean toy?",
@@ -888,7 +888,7 @@ def test_plot__groups_seeds_and_tells_groups_apart(here, capsys, pictures, monke
     paths += [
         run(3000, seed, Config(sigma=0.1, network=Network((5,))))[0].path for seed in (0, 1, 2)
     ]
-    title, groups = plot._groups(paths)
+    title, groups = plot.groups_of(paths)
     assert title == "toy · CartPole-v1"
     assert {label: len(runs) for label, runs in groups.items()} == {
         "sigma = 0.5, hidden = [2, 3]": 2,

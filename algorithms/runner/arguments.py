@@ -34,6 +34,8 @@ class Training(Output):
     """Environment steps in total, including those before a resume. At least 1."""
     checkpoint_every: float = 30.0
     """Seconds between checkpoints; 0 saves one at every update."""
+    tensorboard: Switch = False
+    """Also write an event file for TensorBoard into the run folder, in this session."""
 
     def __post_init__(self):
         _at_least(1, steps=self.steps)
@@ -120,8 +122,12 @@ class Plot(Output):
     """Picture to write: .png, .pdf or .svg. Default for several runs: ./learning_curves.png."""
 
     def __post_init__(self):
-        if self.out is not None and not self.out.endswith((".png", ".pdf", ".svg")):
-            raise ValueError(f"--out = {self.out}: must end in .png, .pdf or .svg")
+        _picture(self.out)
+
+
+def _picture(out):
+    if out is not None and not out.endswith((".png", ".pdf", ".svg")):
+        raise ValueError(f"--out = {out}: must end in .png, .pdf or .svg")
 
 
 def _at_least(bound, **values):

@@ -266,7 +266,7 @@ def read_parameters(path: Path, state, env_id: str) -> dict[str, np.ndarray]:
 
 
 def read_scalars(path: Path) -> dict:
-    """Return what a checkpoint holds but arrays. Raises UsageError, or what _record raises."""
+    """Return the numbers and plain values of a checkpoint, by name."""
     with _entries(path) as entries:
         return _record(entries["_json"])[1]
 
@@ -281,12 +281,13 @@ def check_fit(arrays: dict, state, path: Path, env_id: str):
 
 
 def restore(path: Path, state, env_id: str) -> Tally:
-    """Overwrite a new `state` with checkpoint.npz, and return the Tally of the checkpoint.
+    """Overwrite a new `state` with checkpoint.npz, and return the Tally of the checkpoint. `path`
+    is the run folder, or the file itself.
 
     Arrays are written into those that init allocated, to keep their memory alignment.
     Raises UsageError if the checkpoint is damaged or belongs to another State.
     """
-    path = path / "checkpoint.npz"
+    path = path / "checkpoint.npz" if path.is_dir() else path
     with _entries(path) as entries:
         check_fit(entries, state, path, env_id)
         try:

@@ -29,9 +29,13 @@ usage: npgrad COMMAND ...   (npgrad COMMAND --help explains its flags)
   npgrad train --resume RUN --steps N       resume a run from its checkpoint
   npgrad evaluate RUN                       play episodes with the learned policy
   npgrad plot RUN [RUN ...]                 draw learning curves
+  npgrad compare RUN [RUN ...]              a table of scores, and curves by steps and by seconds
+  npgrad record RUN                         a video of episodes with the learned policy
+  npgrad export RUN                         the learned policy as a program that needs only NumPy
   npgrad laboratory --env ID                exact bias and variance of estimators of ∇J
   npgrad check FILE:f [--gradient FILE:g]   judge a gradient of your own at drawn inputs
   npgrad list [--presets]                   name the methods (the settings of published results)
+  npgrad --version                          name the versions of npgrad and what it runs on
 
 Every command takes --json (the last line of stdout is one JSON object) and --debug (tracebacks).
 """
@@ -40,6 +44,9 @@ COMMANDS = {  # name: the module of algorithms.runner that has NAME_command(argv
     "train": "commands",
     "evaluate": "commands",
     "plot": "commands",
+    "compare": "compare",
+    "record": "record",
+    "export": "export",
     "laboratory": "laboratory",
     "check": "check",
     "list": "commands",
@@ -107,6 +114,10 @@ def _dispatch(argv, methods) -> Outcome:
     if argv and argv[0] in ("-h", "--help"):
         print(HELP, end="")
         raise SystemExit(0)
+    if argv and argv[0] == "--version":
+        versions = importlib.import_module("algorithms.runner.folder").versions()
+        lines = (f"{name} {version or 'not installed'}" for name, version in versions.items())
+        return Outcome(versions, "\n".join(lines))
     if not argv or argv[0] not in COMMANDS:
         given = f"COMMAND = {argv[0]}" if argv else "COMMAND is missing"
         raise UsageError(f"{given}: must be one of {', '.join(COMMANDS)} (npgrad --help)")

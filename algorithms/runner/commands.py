@@ -3,6 +3,7 @@
 import argparse
 import os
 import signal
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +13,14 @@ from algorithms.runner.errors import Outcome, UsageError, one_line, tell
 from algorithms.runner.evaluate import evaluate
 from algorithms.runner.lookup import load_method, summary
 from algorithms.runner.presets import PRESETS, applied, named, preset
+from algorithms.runner.tensorboard import Events, require_tensorboard
 
 
 def train_command(argv, methods) -> Outcome:
     """Begin or resume a run, and learn until --steps or a signal."""
     name, flags = (argv[0], argv[1:]) if argv and argv[0][:1] != "-" else (None, argv)
+    if "--tensorboard" in flags:
+        require_tensorboard()
     if any(flag.partition("=")[0] == "--resume" for flag in flags):
         options, session = _resume(name, flags, methods)
     elif name is None:
@@ -27,7 +31,12 @@ def train_command(argv, methods) -> Outcome:
     else:
         options, session = _begin(name, flags, methods)
     tell(f"run folder: {session.path}")
-    result = training.learn(session, options.steps, options.checkpoint_every)
+    with ExitStack() as stack:
+        observers = []
+        if options.tensorboard:
+            events = Events(session.path, session.tally.steps)
+            observers.append(stack.enter_context(closing(events)))
+        result = training.learn(session, options.steps, options.checkpoint_every, observers)
     mean, stopped = result["return_last_100"], result["signal"]
     if stopped:
         hint = f"go on with: npgrad train --resume {session.path} --steps {options.steps}"

@@ -42,12 +42,6 @@ def one_line(error) -> str:
     return ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
 
 
-def near(name: str, known: Iterable[str]) -> str:
-    """Return "; did you mean ...?" if a known name is like this one."""
-    found = difflib.get_close_matches(name, known)
-    return f"; did you mean {' or '.join(found)}?" if found else ""
-
-
 def tell(text: str):
     """Write a line to stderr. A line that nobody can receive is lost; it stops no work."""
     try:
@@ -62,6 +56,12 @@ def silence(stream):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean ...?" if a known name is like this one."""
+    found = difflib.get_close_matches(name, known)
+    return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
 def require(module: str, package: str = "npgrad[app]"):

@@ -30,6 +30,8 @@ def evaluate(
     greedy: bool,
     longest: int = 10_000,
     error: float | None = None,
+    see=lambda env: env,
+    **options,
 ) -> dict:
     """Play episodes with the parameters of a run, and return statistics of them.
 
@@ -39,13 +41,14 @@ def evaluate(
     those at the end of the run, and the returns are the environment's own.
 
     The actions are those of the learned policy, or its mode if `greedy`; the same seed gives the
-    same numbers. Episodes are truncated after `longest` steps. Raises UsageError for parameters
-    that do not fit the environment, Failure if the environment raises an error.
+    same numbers. Episodes are truncated after `longest` steps. They are played in see(env), env
+    made with `options`. Raises UsageError for parameters that do not fit the environment, Failure
+    if the environment raises an error.
     """
     record = folder.read_config(path)
     config = folder.build(method.Config, record["config"])
-    env, state = prepare(method, Environment.of(record), config, record["seed"])
-    with closing(env):
+    env, state = prepare(method, Environment.of(record), config, record["seed"], **options)
+    with closing(see(env)) as env:
         parameters = read_parameters(path / "parameters.npz", state, record["env"])
         hold_moments(env, path)
         act, rng = method.actor(env, config), np.random.default_rng(seed)
@@ -82,8 +85,8 @@ def hold_moments(env, path: Path):
         return
     file = path / "checkpoint.npz"
     try:
-        scalars = read_scalars(file).items()
-        latest = [x for name, x in scalars if name.split(".")[-1] == "latest" and x]
+        scalars = read_scalars(file)
+        latest = [x for name, x in scalars.items() if name.split(".")[-1] == "latest" and x]
         if latest:
             remind(env, pooled(latest))
         elif normalises_observations(env):

@@ -8,9 +8,12 @@ parameters.npz      the learned parameters alone, one array per name in State.pa
 log.txt             one line per event: begin, resume, warnings, stop
 lock                locked by the process that trains
 learning_curve.png  the picture of metrics.csv
+events.out.*        metrics.csv for TensorBoard, a file for each session with --tensorboard
+video/, act.*       what `npgrad record` and `npgrad export` made
 
-Every file except metrics.csv is replaced completely or not at all. metrics.csv grows row by row and
-is never behind the checkpoint; rows beyond the checkpoint are removed when a run is resumed.
+Every file except metrics.csv and the events is replaced completely or not at all. metrics.csv grows
+row by row and is never behind the checkpoint; rows beyond the checkpoint are removed when a run is
+resumed.
 
 A run folder may come from anybody. Its files are read by no code of theirs (no pickle), and no more
 of them than fits the run.
@@ -165,17 +168,22 @@ def opened(path: Path):
     return file
 
 
+def versions() -> dict[str, str | None]:
+    """Return the versions that are installed of npgrad and of what it runs on."""
+    found = {}
+    for name in ("npgrad", "numpy", "gymnasium"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found | {"python": platform.python_version()}
+
+
 def write_config(path: Path, method: str, environment, seed: int, config, command: list[str]):
     """Write everything that determines a run to config.json."""
-    versions = {"python": platform.python_version()}
-    for name in ("numpy", "gymnasium", "npgrad"):
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = None
     values = recorded(config)
     record = dict(format=FORMAT, method=method, **environment.record(), seed=seed, config=values)
-    record |= dict(versions=versions, command=command)
+    record |= dict(versions=versions(), command=command)
     with replacing(path / "config.json") as file:
         file.write((json.dumps(record, indent=2) + "\n").encode())
 
@@ -276,7 +284,7 @@ def _shown(value) -> str:
 
 def _own_class(hint, values):
     """Return (class, its values) of a nested dataclass as `recorded` gives it."""
-    if "class" not in values:
+    if not isinstance(values, dict) or "class" not in values:
         return hint, values
     values = dict(values)
     text = str(values.pop("class"))

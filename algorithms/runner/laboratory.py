@@ -35,8 +35,7 @@ class Laboratory(arguments.Output):
 
     def __post_init__(self):
         arguments._at_least(0, seed=self.seed, spread=self.spread)
-        if self.out is not None and not self.out.endswith((".png", ".pdf", ".svg")):
-            raise ValueError(f"--out = {self.out}: must end in .png, .pdf or .svg")
+        arguments._picture(self.out)
 
 
 def text_table(rows) -> str:

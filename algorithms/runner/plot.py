@@ -1,4 +1,4 @@
-"""Learning curves: the mean return of the last 100 episodes against environment steps."""
+"""Learning curves: the mean return of the last 100 episodes against steps or seconds."""
 
 import importlib.util
 import itertools
@@ -8,9 +8,13 @@ import numpy as np
 
 from algorithms.runner import folder
 from algorithms.runner.errors import UsageError, one_line, require
+from algorithms.runner.statistics import interval, iqm
 
 WINDOW = 100
 MEAN = f"mean of the last {WINDOW} episodes"
+AXES = {"step": "environment steps", "seconds": "seconds"}
+TITLE = "method", "env"
+POINTS = 200  # of a curve over several runs
 INK, FAINT = "#2b2b2b", "#d9d9d9"
 COLOURS = ("#3b6fb6", "#d1603d", "#3f8f5f", "#8a5fa8", "#b8902b", "#4aa3b5", "#b5507f", "#6b6b6b")
 
@@ -44,25 +48,33 @@ def learning_curve(path: Path):
         draw([path], path / "learning_curve.png")
 
 
-def draw(paths: list[Path], out: Path):
-    """Draw the episodes and running mean of one run, or the mean curve of each group of runs.
+def draw(paths: list[Path], out: Path, by=("step",)):
+    """Draw the episodes and running mean of one run, or the curve of each group of runs.
 
-    A group is the runs of one method, environment and Config, with different seeds; its band is the
-    95% bootstrap interval of the mean over its runs. Raises UsageError for a run without a finished
+    A group is the runs of one method, environment and Config, with different seeds. Its curve is
+    the interquartile mean over its runs, with a 95% bootstrap interval. There is a picture for
+    each of `by`, which is "step" or "seconds". Raises UsageError for a run without a finished
     episode.
     """
-    title, groups = _groups(paths)
+    title, groups = groups_of(paths)
     require("matplotlib")
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 4.8), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
-    if len(paths) == 1:
-        ((steps, returns),) = groups[""]
-        axes.plot(steps, returns, ".", color=COLOURS[0], alpha=0.35, ms=5, mew=0, label="episode")
-    for (label, runs), colour in zip(groups.items(), itertools.cycle(COLOURS)):
-        _draw_group(axes, runs, label, colour)
-    _dress(axes, title, "return" if len(paths) == 1 else f"return, {MEAN}")
+    figure = Figure(figsize=(3 + 5 * len(by), 4.8), dpi=150, layout="constrained")
+    for axes, x in zip(figure.subplots(1, len(by), sharey=True, squeeze=False)[0], by):
+        if len(paths) == 1:
+            (run,) = groups[""]
+            dots = dict(color=COLOURS[0], alpha=0.35, ms=5, mew=0, label="episode")
+            axes.plot(run[x], run["return"], ".", **dots)
+        for (label, runs), colour in zip(groups.items(), itertools.cycle(COLOURS)):
+            _draw_group(axes, runs, label, colour, x)
+        _dress(axes, x)
+    first = figure.axes[0]
+    first.set_title(title, loc="left", color=INK, fontsize=13, pad=12)
+    first.set_ylabel("return" if len(paths) == 1 else f"return, {MEAN}", color=INK)
+    columns = dict(loc="outside lower center", ncols=2 if len(paths) == 1 else 1)
+    handles = first.get_legend_handles_labels()
+    figure.legend(*handles, **columns, frameon=False, labelcolor=INK)
     try:
         with folder.replacing(out) as file:
             figure.savefig(file, format=out.suffix[1:])
@@ -70,20 +82,31 @@ def draw(paths: list[Path], out: Path):
         raise UsageError(f"--out = {out}: cannot be written: {one_line(error)}") from error
 
 
-def _groups(paths):
-    """Return a title of the traits common to all runs, and {other traits: [(steps, returns)]}."""
+def groups_of(paths: list[Path]):
+    """Return a title of what is common to all runs, and {what else the runs are: [metrics]}.
+
+    The fields of a Config are compared with those of runs of the same method only.
+    """
     records, groups = [folder.read_config(path) for path in paths], {}
-    traits = [_flat(record) for record in records]
-    varying = [name for name in traits[0] if len({trait.get(name) for trait in traits}) > 1]
+    traits, varying = [_flat(record) for record in records], {}
+    for trait in traits:
+        for name, value in trait.items():
+            of = None if name in records[0] else trait["method"]
+            varying.setdefault(name, {}).setdefault(of, set()).add(value)
+    varying = [k for k, found in varying.items() if max(map(len, found.values())) > 1]
     for path, trait in zip(paths, traits):
         metrics = folder.read_metrics(path)
         if not len(metrics["step"]):
             raise UsageError(f"RUN = {path}: has no finished episode; must have at least one")
-        label = ", ".join(f"{name} = {trait[name]}" for name in varying if name in trait)
-        groups.setdefault(label, []).append((metrics["step"], metrics["return"]))
-    shared = [traits[0][name] for name in ("method", "env") if name not in varying]
+        parts = (_named(name, trait[name]) for name in varying if name in trait)
+        groups.setdefault(", ".join(parts), []).append(metrics)
+    shared = [traits[0][name] for name in TITLE if name not in varying]
     seed = [f"seed {records[0]['seed']}"] if len(paths) == 1 else []
     return " · ".join(shared + seed), groups
+
+
+def _named(name, value):
+    return value if name in TITLE else f"{name} = {value}"
 
 
 def _flat(record) -> dict[str, str]:
@@ -96,32 +119,30 @@ def _flat(record) -> dict[str, str]:
     return flat
 
 
-def _draw_group(axes, runs, label, colour):
-    """Draw the mean of the runs' running means, on the steps that all runs cover."""
-    first, last = max(steps[0] for steps, _ in runs), min(steps[-1] for steps, _ in runs)
+def _draw_group(axes, runs, label, colour, by):
+    """Draw the interquartile mean of the runs' running means, where all runs have one."""
+    first, last = max(run[by][0] for run in runs), min(run[by][-1] for run in runs)
     if first > last:
-        raise UsageError(f"RUN: the runs with {label or 'one config'} have no steps in common")
-    grid = np.unique(runs[0][0]) if len(runs) == 1 else np.linspace(first, last, 400)
-    curves = np.stack([at_steps(grid, steps, running_mean(returns)) for steps, returns in runs])
+        raise UsageError(f"RUN: the runs with {label or 'one config'} have no {by} in common")
+    grid = np.unique(runs[0][by]) if len(runs) == 1 else np.linspace(first, last, POINTS)
+    curves = [at_steps(grid, run[by], running_mean(run["return"])) for run in runs]
+    curves = np.stack(curves, axis=-1)
     if len(runs) > 1:
-        band = bootstrap_band(curves, np.random.default_rng(0))
+        band = interval([curves], np.random.default_rng(0))
         axes.fill_between(grid, *band, color=colour, alpha=0.2, lw=0)
-        label = f"{label} (mean of {len(runs)} runs, 95% band)".strip()
-    axes.plot(grid, curves.mean(axis=0), color=colour, lw=2, label=label or MEAN)
+        label = f"{label} (interquartile mean of {len(runs)} runs, 95% interval)".strip()
+    axes.plot(grid, iqm(curves), color=colour, lw=2, label=label or MEAN)
 
 
-def _dress(axes, title, ylabel):
+def _dress(axes, by):
     from matplotlib.ticker import EngFormatter
 
-    axes.set_title(title, loc="left", color=INK, fontsize=13, pad=12)
-    axes.set_xlabel("environment steps", color=INK)
-    axes.set_ylabel(ylabel, color=INK)
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_xlabel(AXES[by], color=INK)
+    in_steps = EngFormatter(sep="")
+    axes.xaxis.set_major_formatter(in_steps if by == "step" else lambda x, _: f"{x:g}")
     axes.grid(color=FAINT, lw=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FAINT)
     axes.tick_params(colors=INK, length=0)
     axes.margins(x=0.01)
-    columns = 2 if ylabel == "return" else 1
-    axes.figure.legend(loc="outside lower center", ncols=columns, frameon=False, labelcolor=INK)

@@ -5,6 +5,7 @@ import threading
 import time
 import warnings
 from collections import deque
+from collections.abc import Iterable
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -96,8 +97,12 @@ def resume(path: Path, method: Method, steps: int) -> Session:
     return Session(path, method, env, config, state, tally, lock)
 
 
-def learn(session: Session, steps: int, checkpoint_every: float = 30.0) -> dict:
+def learn(
+    session: Session, steps: int, checkpoint_every: float = 30.0, observers: Iterable = ()
+) -> dict:
     """Iterate `train` until `steps` environment steps or a signal; return the run's summary.
+
+    Each of the observers is called with every Metrics, after its rows are written.
 
     Stops at a yield, where the State is valid and can be saved. A method with T_max <= steps ends
     by itself, so that its workers report everything they did. If the method, its environment or the
@@ -122,6 +127,8 @@ def learn(session: Session, steps: int, checkpoint_every: float = 30.0) -> dict:
                     rows.append(metrics, seconds)
                     tally = Tally(metrics.steps, metrics.episodes, seconds)
                     recent.extend(metrics.returns)
+                    for observe in observers:
+                        observe(metrics)
                     keeper.at_yield(tally)
                     progress.update(metrics.steps, mean)
                     if signals or metrics.steps >= limit:
