@@ -4,8 +4,9 @@
 
 50,000 steps of a method (DDPG 10,000), or as many as its preset says where that was made here. The
 score is the mean return of 100 episodes or more (study.judge) with the policy learned; of the value
-methods, greedy; of DDPG, μ. "Learns" says that it is better than a uniformly random policy by three
-standard errors and a tenth of the way to the goal in most runs.
+methods, greedy; of DDPG, μ. A method learns if most runs get half the way from a uniformly random
+policy to the goal, and by three standard errors. (To stand still is better than random on
+MountainCarContinuous-v0, whose goal it misses.)
 
 Writes results/defaults.json after each run, and .md; what is recorded is not run again.
 """
@@ -65,8 +66,8 @@ def random_score(env_id):
 
 
 def learns(runs, zero, goal):
-    """Whether most runs are better than random, by 3 standard errors and a tenth of the way."""
-    least = [max(3 * run["error"], 0.1 * (goal - zero)) for run in runs]
+    """Whether most runs are better than random, by 3 standard errors and half the way."""
+    least = [max(3 * run["error"], 0.5 * (goal - zero)) for run in runs]
     return np.mean([run["score"] - zero > x for run, x in zip(runs, least)]) > 0.5
 
 

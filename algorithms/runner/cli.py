@@ -36,7 +36,7 @@ usage: npgrad COMMAND ...   (npgrad COMMAND --help explains its flags)
   npgrad export RUN                         the learned policy as a program that needs only NumPy
   npgrad laboratory --env ID                exact bias and variance of estimators of ∇J
   npgrad check FILE:f [--gradient FILE:g]   judge a gradient of your own at drawn inputs
-  npgrad list                               name the methods
+  npgrad list [--presets]                   name the methods (the settings of published results)
   npgrad --version                          name the versions of npgrad and what it runs on
 
 Every command takes --json (the last line of stdout is one JSON object) and --debug (tracebacks).
