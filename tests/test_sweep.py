@@ -424,8 +424,8 @@ def test_search__resumes_and_names_the_best(here, capsys, monkeypatch):
     line += " --range step_size=1e-4:1e-2:log --choice optimizer=adam,rmsprop"
     line += " --range episodes_per_update=1:3 --trials"
     found = []
-    for trials in "2", "3":
-        assert main([*line.split(), trials]) == 0
+    for most in "2", "3":
+        assert main([*line.split(), most]) == 0
         found.append(json.loads(capsys.readouterr().out))
     assert [r["trials"] for r in found] == [2, 3]
     assert [place.submitted.total() for place in places] == [4, 2]
