@@ -1,5 +1,6 @@
 """The driver `ray` without Ray; and, slow, both uses of Ray on a cluster of two nodes, one lost."""
 
+import copy
 import dataclasses
 
 import gymnasium
@@ -70,12 +71,17 @@ def array_fields(state):
     return {name: a.copy() for name, a in vars(state).items() if isinstance(a, np.ndarray)}
 
 
+def serve(state):
+    """A server, and its exchange as Ray has it: by copies."""
+    server = Parameters(array_fields(state))
+    return server, lambda changes: copy.deepcopy(server.exchange(changes))
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_work__of_one_worker_is_that_of_its_generator(name):
     module, env, config, worker, state = started(name)
-    server, options = Parameters(array_fields(state)), {"gradient": module.gradient}
-    work(0, worker, env, config, state, options, server.exchange, server.push)
-    server.push({})
+    (server, exchange), options = serve(state), {"gradient": module.gradient}
+    work(0, worker, env, config, state, options, exchange, server.push)
     _, env, _, _, alone = started(name)
     ended = [what for event, what in worker(0, env, config, alone, **options) if event == "pushed"]
     for field, a in array_fields(alone).items():
@@ -89,11 +95,11 @@ def test_work__of_one_worker_is_that_of_its_generator(name):
 def test_work__counts_the_updates_of_others_as_staleness(others):
     """Each exchange finds that worker 1 has pushed `others` times meanwhile."""
     module, env, config, worker, state = started("a3c", workers=2)
-    server = Parameters(array_fields(state))
+    server, served = serve(state)
 
     def exchange(changes):
         server.push({"updates": (np.array([1]), server.arrays["updates"][1:] + others)})
-        return server.exchange(changes)
+        return served(changes)
 
     options = {"gradient": module.gradient}
     work(0, worker, env, config, state, options, exchange, server.push)
@@ -103,16 +109,16 @@ def test_work__counts_the_updates_of_others_as_staleness(others):
 
 def test_work__ends_when_the_server_stops():
     module, env, config, worker, state = started("a3c", T_max=10**9)
-    server, options = Parameters(array_fields(state)), {"gradient": module.gradient}
+    (server, exchange), options = serve(state), {"gradient": module.gradient}
 
     def push(changes, ended):
         server.push(changes, ended)
         if total(server.arrays["T"]) > 20:
             server.stop()
 
-    work(0, worker, env, config, state, options, server.exchange, push)
+    work(0, worker, env, config, state, options, exchange, push)
     assert 20 < total(server.arrays["T"]) <= 25
-    work(0, worker, env, config, state, options, server.exchange, push)  # one that is late
+    work(0, worker, env, config, state, options, exchange, push)  # one that is late
     assert total(server.arrays["T"]) <= 25
 
 

@@ -1,6 +1,5 @@
 """Sweeps and searches: grids of settings, trials that go on, and what their scores are."""
 
-import dataclasses
 import json
 import os
 import re
@@ -415,26 +414,31 @@ def test_sweep__goes_on_when_a_trial_fails_and_tells_by_its_status(here, capsys,
     assert inline[0].submitted.total() == 2
 
 
-def test_search__resumes_and_names_the_best(here, capsys, inline):
+def test_search__resumes_and_names_the_best(here, capsys, monkeypatch):
     pytest.importorskip("optuna")
+    score = lambda trial: {"score": trial.config.step_size + trial.seed, "error": None}
+    places = []
+    placed = lambda options, token: places.append(Inline(work=score)) or places[-1]
+    monkeypatch.setattr(search, "placed", placed)
     line = f"search reinforce --env {CARTPOLE} --steps 60 --seeds 2 --hidden 3 --out all --json"
     line += " --range step_size=1e-4:1e-2:log --choice optimizer=adam,rmsprop"
     line += " --range episodes_per_update=1:3 --trials"
-    assert main([*line.split(), "2"]) == 0
-    first = json.loads(capsys.readouterr().out)
-    assert (first["trials"], inline[0].submitted.total()) == (2, 4)
-    assert main([*line.split(), "3"]) == 0
-    then = json.loads(capsys.readouterr().out)
-    assert (then["trials"], inline[1].submitted.total()) == (3, 2)
-    best = max(then["best"], key=lambda row: row["iqm"])
-    assert then["best"][0] == best and {row["trial"] for row in first["best"]} < {
-        row["trial"] for row in then["best"]
-    }
-    config = folder.read_config(Path("all", best["trial"], "seed-0"))["config"]
-    words = then["command"].split()[7:]
-    (parsed,) = arguments.parse(words, "npgrad", "", m=arguments.offered(REINFORCE.Config))
-    assert json.loads(json.dumps(dataclasses.asdict(parsed))) == config
-    assert 1e-4 <= config["step_size"] <= 1e-2 and config["network"]["hidden"] == [3]
+    found = []
+    for most in "2", "3":
+        assert main([*line.split(), most]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert [r["trials"] for r in found] == [2, 3]
+    assert [place.submitted.total() for place in places] == [4, 2]
+    rows = found[1]["best"]
+    assert [row["iqm"] for row in rows] == sorted((row["iqm"] for row in rows), reverse=True)
+    assert all(row["iqm"] == pytest.approx(row["step_size"] + 0.5) for row in rows)
+    assert {row["trial"] for row in found[0]["best"]} < {row["trial"] for row in rows}
+    assert len({row["step_size"] for row in rows}) == 3
+    words = found[1]["command"].split()[7:]
+    (best,) = arguments.parse(words, "npgrad", "", m=arguments.offered(REINFORCE.Config))
+    for name in ("step_size", "optimizer", "episodes_per_update"):
+        assert getattr(best, name) == rows[0][name]
+    assert 1e-4 <= best.step_size <= 1e-2 and best.network.hidden == (3,)
     assert main([*line.replace("--seeds 2", "--seeds 3").split(), "3"]) == 2
 
 
@@ -446,8 +450,9 @@ def test_search__takes_over_the_trials_of_a_process_that_died(here):
     options = arguments.Search(env=CARTPOLE, steps=5, trials=2)
     with ExitStack() as one, ExitStack() as two, ExitStack() as three:
         take = lambda held: search.taken(optuna, study, options, here, held)
-        first, second = take(one), take(two)
+        first = take(one)
         drawn = search.suggested(first, space)
+        second = take(two)
         assert {first.number, second.number} == {0, 1} and take(three) is None
         one.close()  # as when its process dies
         again = take(three)
