@@ -10,7 +10,8 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from algorithms.runner.environments import Environment
-from algorithms.runner.errors import UsageError
+from algorithms.runner.errors import UsageError, one_line
+from npgrad.memory import within_memory
 
 
 class Method(NamedTuple):
@@ -75,10 +76,12 @@ def prepare(method: Method, environment: Environment, config, seed: int):
     """Return (environment, new State). Raises UsageError if the id or the spaces are invalid."""
     env = environment.make()
     try:
-        return env, method.init(env, config, seed)
-    except ValueError as error:
+        with within_memory():
+            return env, method.init(env, config, seed)
+    except (ValueError, OverflowError, MemoryError) as error:
         env.close()
-        raise UsageError(f"--env = {environment.env}: {error}") from error
+        what = str(error) if isinstance(error, ValueError) else one_line(error)
+        raise UsageError(f"--env = {environment.env}: {what}") from error
 
 
 def _near(name: str, known: Iterable[str]) -> str:
