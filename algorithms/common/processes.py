@@ -198,13 +198,14 @@ def _view(memory, dtype, shape):
 
 @contextmanager
 def _birth():
-    """Let a process that is spawned in this block have one BLAS thread and ignore Ctrl-C.
+    """Let a process that is spawned in this block have one BLAS thread, and ignore Ctrl-C and
+    SIGTERM.
 
-    A terminal sends Ctrl-C to all processes, but only the parent responds to it.
+    A terminal, or a system that shuts down, sends them to all; only the parent responds.
     """
     before = {name: os.environ[name] for name in ONE_THREAD if name in os.environ}
     os.environ.update(ONE_THREAD)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:

@@ -58,7 +58,7 @@ def copy_state(state, kept=None, copy=True) -> tuple[dict, dict]:
             arrays[name] = np.array(value)
         elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
             rows = slice(filled.get(name)) if value.ndim else ()
-            arrays[name] = _copied(name, value, rows, kept) if copy else value[rows]
+            arrays[name] = _copy_array(name, value, rows, kept) if copy else value[rows]
         elif isinstance(value, np.random.Generator):
             scalars[name] = value.bit_generator.state
         elif isinstance(value, (int, float)) or (holder is not state and _is_plain(value)):
@@ -71,7 +71,7 @@ def copy_state(state, kept=None, copy=True) -> tuple[dict, dict]:
     return arrays, scalars
 
 
-def _copied(name, value, rows, kept):
+def _copy_array(name, value, rows, kept):
     """Copy these rows of a value into the memory kept for it."""
     if name not in kept or (kept[name].shape, kept[name].dtype) != (value.shape, value.dtype):
         kept.pop(name, None)  # before there is a second one
@@ -218,14 +218,17 @@ def _entries(path: Path):
 
 
 def _entry(archive, info) -> Entry:
-    """Read the header of an entry."""
+    """Read the header of an entry. Raises ValueError, with its name, if it is no plain array."""
     name = info.filename[:100]
     if not name.endswith(".npy") or info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
         raise ValueError(f"{name!r}: must be an array, uncompressed")
-    with archive.open(info) as stream:
-        readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-        shape, fortran, dtype = readers[npy.read_magic(stream)](stream)
-        start = stream.tell()
+    readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    try:
+        with archive.open(info) as stream:
+            shape, fortran, dtype = readers[npy.read_magic(stream)](stream)
+            start = stream.tell()
+    except Exception as error:
+        raise ValueError(f"{name!r}: {one_line(error)}") from error
     size = math.prod(shape) * dtype.itemsize
     if dtype.kind not in "biufU" or (fortran and len(shape) > 1) or min(shape, default=0) < 0:
         raise ValueError(f"{name!r}: dtype {dtype}: must be numbers, row by row")

@@ -38,8 +38,10 @@ class Failure(Exception):
 
 
 def one_line(error) -> str:
-    """Return an exception as `Type: message`, without line breaks."""
-    return ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
+    """Return an exception as `Type: message`, without line breaks, of at most 500 letters."""
+    text = " ".join(str(error).split())
+    text = text if len(text) <= 500 else f"{text[:500]}..."
+    return ": ".join(filter(None, (type(error).__name__, text)))
 
 
 def tell(text: str):
@@ -52,7 +54,7 @@ def tell(text: str):
 
 def silence(stream):
     """Send all that is still written to a broken stream nowhere, also when Python exits."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)

@@ -215,6 +215,8 @@ def read_config(path: Path) -> dict:
         for name, kind in dict(method=str, env=str, seed=int, config=dict).items():
             if type(record[name]) is not kind:
                 raise ValueError(f"{name} is of type {type(record[name]).__name__}: must be {kind}")
+            if kind is str and not record[name].isprintable():
+                raise ValueError(f"{name} = {record[name][:100]!r}: must be printable")
         if not 0 <= record["seed"] < 2**63:
             raise ValueError("seed: must be at least 0 and below 2**63")
     except Exception as error:
@@ -365,11 +367,11 @@ def _continued(file, row, episode, before, steps) -> int:
     try:
         if [str(int(row[1])), str(int(row[0]))] != [str(episode), row[0]] or len(row) < 5:
             raise ValueError
-        step, *_ = int(row[0]), float(row[2]), int(row[3]), float(row[4])
-        if not before <= step <= steps:
+        step, *numbers = int(row[0]), float(row[2]), int(row[3]), float(row[4])
+        if not before <= step <= steps or not np.isfinite(numbers).all():
             raise ValueError
     except ValueError as error:
-        must = f"must be episode {episode}, at a step from {before} to {steps}"
+        must = f"must be episode {episode}, at a step from {before} to {steps}, all finite"
         raise UsageError(f"{file}: row {episode} = {_shown(given)}: {must}") from error
     return step
 
@@ -381,8 +383,10 @@ def _rows(path: Path):
         with opened(path / "metrics.csv") as file:
             while (line := file.readline(LONGEST_ROW)).endswith(b"\n"):
                 row = line[:-1].decode().split(",")
+                if columns is None and tuple(row[: len(COLUMNS)]) != COLUMNS:
+                    raise ValueError(f"must begin with {','.join(COLUMNS)}")
                 columns = columns or len(row)
-                if len(row) != columns or columns < len(COLUMNS):
+                if len(row) != columns:
                     raise ValueError(f"a row of {len(row)} columns: must be {columns}")
                 yield row
         if len(line) == LONGEST_ROW:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from algorithms.runner.environments import Environment
-from algorithms.runner.errors import UsageError, near
+from algorithms.runner.errors import UsageError, near, one_line
 
 
 class Method(NamedTuple):
@@ -72,13 +72,17 @@ def summary(page: Page) -> str:
 
 def prepare(method: Method, environment: Environment, config, seed: int, **options):
     """Return (environment, new State). Raises UsageError if the id or the spaces are invalid."""
+    from npgrad.memory import within_memory
+
     env = environment.make(**options)
     try:
         _check_moments(env, config)
-        return env, method.init(env, config, seed)
-    except ValueError as error:
+        with within_memory():
+            return env, method.init(env, config, seed)
+    except (ValueError, OverflowError, MemoryError) as error:
         env.close()
-        raise UsageError(f"--env = {environment.env}: {error}") from error
+        what = str(error) if isinstance(error, ValueError) else one_line(error)
+        raise UsageError(f"--env = {environment.env}: {what}") from error
 
 
 def _check_moments(env, config):
