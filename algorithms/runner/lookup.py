@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from algorithms.runner.environments import Environment
 from algorithms.runner.errors import UsageError, one_line
-from npgrad.memory import within_memory
 
 
 class Method(NamedTuple):
@@ -74,6 +73,8 @@ def summary(page: Page) -> str:
 
 def prepare(method: Method, environment: Environment, config, seed: int):
     """Return (environment, new State). Raises UsageError if the id or the spaces are invalid."""
+    from npgrad.memory import within_memory  # here, because --help imports no NumPy
+
     env = environment.make()
     try:
         with within_memory():
