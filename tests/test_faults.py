@@ -276,6 +276,14 @@ def test_keeper__copies_into_the_same_memory():
         assert np.array_equal(keeper.copy[0]["ring"], state.ring[: state.steps])
 
 
+def test_keeper__puts_the_rows_on_the_disk_before_the_checkpoint(monkeypatch):
+    order, state = [], reinforce.init(Environment("CartPole-v1").make(), CONFIG, 0)
+    monkeypatch.setattr(checkpoint, "write", lambda *_: order.append("checkpoint"))
+    keeper = Keeper(Path("."), state, Tally(), 0.0, lambda: order.append("rows"))
+    keeper.at_yield(Tally(3, 1))
+    assert order == ["rows", "checkpoint"] and keeper.saved == Tally(3, 1)
+
+
 @pytest.mark.parametrize("free", [1, None])
 def test_keeper__without_memory_for_a_copy_saves_at_yields(free, monkeypatch):
     """Because it is said to be too little, or because there is none when it is asked for."""
@@ -405,6 +413,12 @@ def test_restore__names_an_array_that_does_not_fit(runs, how):
     strangers.rewrite(file, {**arrays, "theta_statistics": wrong}.items())
     with pytest.raises(UsageError, match=r"checkpoint\.npz: .*theta_statistics"):
         training.resume(Path("copy"), reinforce, 999)
+
+
+def test_read_arrays__refuses_what_would_grow_as_it_is_read():
+    np.savez_compressed("bomb.npz", x=np.zeros(10**6))
+    with pytest.raises(UsageError, match=r"bomb\.npz: .*'x\.npy': must be an array, uncompressed"):
+        checkpoint.read_arrays(Path("bomb.npz"))
 
 
 def test_resume__says_that_a_newer_version_made_it(runs):
