@@ -72,7 +72,7 @@ def summary(page: Page) -> str:
 
 def prepare(method: Method, environment: Environment, config, seed: int, **options):
     """Return (environment, new State). Raises UsageError if the id or the spaces are invalid."""
-    from npgrad.memory import within_memory
+    from npgrad.memory import within_memory  # here, because --help imports no NumPy
 
     env = environment.make(**options)
     try:
