@@ -37,7 +37,7 @@ import warnings
 
 def save(state, path):
     """Write a State, as it is when `train` has yielded, to the npz file `path`."""
-    from algorithms.common.saving import save
+    from algorithms.runner.checkpoint import save
 
     save(state, path)
 
@@ -47,7 +47,7 @@ def load(path, state):
 
     Raises ValueError, naming the file, if it cannot be read or does not fit.
     """
-    from algorithms.common.saving import load
+    from algorithms.runner.checkpoint import load
 
     return load(path, state)
 

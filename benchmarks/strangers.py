@@ -277,7 +277,7 @@ def judge(folder: Path, steps: int, rng) -> str:
         if way == "evaluate":
             evaluate(folder, method, 1, 0, False, 9)
         elif way == "plot":
-            plot._groups([folder])
+            plot.groups_of([folder])
         else:
             session = training.resume(folder, method, steps)
             if rng.random() < 0.1:

@@ -103,11 +103,28 @@ def filled_rows(state) -> dict[str, int]:
     return state.filled() if hasattr(state, "filled") else {}
 
 
+def save(state, path, tally=None, copied=None):
+    """Write a State, or what copy_state has given, to the npz file `path`, which is replaced as a
+    whole or not at all."""
+    arrays, scalars = copied or copy_state(state, copy=False)
+    record = dict(format=FORMAT, tally=(tally or Tally())._asdict(), scalars=scalars)
+    with replacing(Path(path)) as file:
+        np.savez(file, **arrays, _json=np.array(json.dumps(record)))
+
+
+def load(path, state):
+    """Write what the file `path` holds into a new `state`, and return that. Raises ValueError,
+    naming the file, if it cannot be read or does not fit."""
+    try:
+        restore(Path(path), state, "this State")
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    return state
+
+
 def write(path: Path, arrays: dict, scalars: dict, tally: Tally, parameters):
     """Write the files of checkpoint and parameters."""
-    record = {"format": FORMAT, "tally": tally._asdict(), "scalars": scalars}
-    with replacing(path / "checkpoint.npz") as file:
-        np.savez(file, **arrays, _json=np.array(json.dumps(record)))
+    save(None, path / "checkpoint.npz", tally, (arrays, scalars))
     with replacing(path / "parameters.npz") as file:
         np.savez(file, **{name: arrays[name] for name in parameters})
 

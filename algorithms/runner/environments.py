@@ -10,7 +10,7 @@ import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from algorithms.runner.errors import UsageError, near, one_line
+from algorithms.runner.errors import UsageError, near, one_line, short
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Environment:
             ("home", self.home is None or isinstance(self.home, str)),
         ):
             if not right:
-                raise UsageError(f"{name} = {getattr(self, name)!r}: is nothing that train records")
+                value = short(repr(getattr(self, name)))
+                raise UsageError(f"config.json: {name} = {value}: is nothing that train records")
 
     @classmethod
     def of(cls, record: dict):

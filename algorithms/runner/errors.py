@@ -60,6 +60,12 @@ def silence(stream):
         os.close(nowhere)
 
 
+def short(value) -> str:
+    """Return a value as text in one short line."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= 200 else text[:200] + "..."
+
+
 def near(name: str, known: Iterable[str]) -> str:
     """Return "; did you mean ...?" if a known name is like this one."""
     found = difflib.get_close_matches(name, known)

@@ -37,7 +37,7 @@ from pathlib import Path
 import numpy as np
 
 from algorithms.runner.environments import Environment, own, trusted
-from algorithms.runner.errors import UsageError, one_line
+from algorithms.runner.errors import UsageError, one_line, short
 
 COLUMNS = ("step", "episode", "return", "length", "seconds")
 FORMAT = 1  # of config.json and checkpoint.npz; a file of a later format is refused
@@ -239,11 +239,11 @@ def build(cls: type, values: dict):
     Raises UsageError unless `values` has exactly the fields of `cls`, with allowed values.
     """
     if not isinstance(values, dict):
-        raise UsageError(f"config.json: {_shown(values)}: must be the fields of {cls.__qualname__}")
+        raise UsageError(f"config.json: {short(values)}: must be the fields of {cls.__qualname__}")
     hints = typing.get_type_hints(cls)
     names = {field.name for field in dataclasses.fields(cls)}
     if names != set(values):
-        odd = _shown(", ".join(sorted(names ^ set(values))))
+        odd = short(", ".join(sorted(names ^ set(values))))
         raise UsageError(f"config.json: {odd}: missing, or unknown to this {cls.__qualname__}")
     built = {}
     for name, value in values.items():
@@ -251,11 +251,11 @@ def build(cls: type, values: dict):
             value = build(*_own_class(hints[name], value))
         built[name] = value = tuple(value) if isinstance(value, list) else value
         if not _fits(value, hints[name]):
-            raise UsageError(f"config.json: {name} = {_shown(value)}: must be {hints[name]}")
+            raise UsageError(f"config.json: {name} = {short(value)}: must be {hints[name]}")
     try:
         return cls(**built)
     except (ValueError, TypeError) as error:
-        raise UsageError(f"config.json: {_shown(error)}") from error
+        raise UsageError(f"config.json: {short(error)}") from error
 
 
 def _fits(value, hint) -> bool:
@@ -276,12 +276,6 @@ def _fits(value, hint) -> bool:
     if hint is int:
         return type(value) is int and abs(value) < 2**63
     return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
-
-
-def _shown(value) -> str:
-    """The value as text in one short line."""
-    text = " ".join(str(value).split())
-    return text if len(text) <= 200 else text[:200] + "..."
 
 
 def _own_class(hint, values):
@@ -372,7 +366,7 @@ def _continued(file, row, episode, before, steps) -> int:
             raise ValueError
     except ValueError as error:
         must = f"must be episode {episode}, at a step from {before} to {steps}, all finite"
-        raise UsageError(f"{file}: row {episode} = {_shown(given)}: {must}") from error
+        raise UsageError(f"{file}: row {episode} = {short(given)}: {must}") from error
     return step
 
 
