@@ -1,12 +1,11 @@
-"""What every method's shipped defaults learn on the classic tasks, and what a preset does there.
+"""What shipped defaults learn on Gymnasium's classic tasks: one method for each, ten seeds.
 
-    python -m benchmarks.defaults [METHOD ...] [--seeds 10] [--again "METHOD ENV"] [--draw]
+    python -m benchmarks.defaults [ENV ...] [--seeds 10] [--again ENV] [--draw]
 
-50,000 steps of a method (DDPG 10,000), or as many as its preset says where that was made here. The
-score is the mean return of 100 episodes or more (study.judge) with the policy learned; of the value
-methods, greedy; of DDPG, μ. A method learns if most runs get half the way from a uniformly random
-policy to the goal, and by three standard errors. (To stand still is better than random on
-MountainCarContinuous-v0, whose goal it misses.)
+Nothing is set but the number of steps. The score is the mean return of 100 episodes or more
+(study.judge) with the policy learned. It has learned something if it is above a random policy by
+three standard errors and half of the way to the goal; to stand still is not, on
+MountainCarContinuous-v0.
 
 Writes results/defaults.json after each run, and .md; what is recorded is not run again.
 """
@@ -17,44 +16,30 @@ import gymnasium
 import numpy as np
 
 from algorithms.runner.lookup import METHODS, load_method
-from algorithms.runner.presets import PRESETS, configured
 from benchmarks import study
 from benchmarks.record import RESULTS
 
-STEPS = 50_000
-GOALS = {
-    "FrozenLake-v1": 0.7,
-    "CartPole-v1": 475.0,
-    "Acrobot-v1": -100.0,
-    "Pendulum-v1": -250.0,
-    "MountainCarContinuous-v0": 90.0,
+TASKS = {  # environment: (method, steps, goal)
+    "FrozenLake-v1": ("reinforce", 300_000, 0.7),
+    "CartPole-v1": ("reinforce", 100_000, 475.0),
+    "Acrobot-v1": ("actor-critic", 50_000, -100.0),
+    "Pendulum-v1": ("ddpg", 20_000, -160.0),
+    "MountainCarContinuous-v0": ("ddpg", 40_000, 90.0),
 }
-DISCRETE, CONTINUOUS = list(GOALS)[:3], list(GOALS)[3:]
-GREEDY = ("async-q", "async-sarsa", "async-n-step-q")
-LEARNERS = [
-    name for name in METHODS if name not in ("theorem", "td-lambda", "actor-critic-continuing")
-]
-RUN_PRESETS = ("FrozenLake-v1",)  # the others' results are those of their own benchmarks
 
 
-def tasks(method):
-    """The environments whose actions a method takes."""
-    return (DISCRETE if method != "ddpg" else []) + (CONTINUOUS if method not in GREEDY else [])
-
-
-def run(method, env_id, which, seed):
-    """One run, as a dict; `which` is "defaults" or "preset"."""
+def run(env_id, seed):
+    """One run, as a dict."""
+    method, steps, goal = TASKS[env_id]
     page, env = load_method(method, METHODS), gymnasium.make(env_id)
-    config = configured(method, env_id) if which == "preset" else page.Config()
-    steps = PRESETS[method, env_id, ""].steps if which == "preset" else STEPS
-    steps = steps // 5 if method == "ddpg" else steps
+    config = page.Config()
     config = replace(config, T_max=steps) if hasattr(config, "T_max") else config
     state = page.init(env, config, seed)
     for metrics in page.train(env, config, state):
         if metrics.steps >= steps:
             break
-    act = study.player(page, env, config, state, method in GREEDY)
-    score, error, episodes = study.judge(gymnasium.make(env_id), act, GOALS[env_id])
+    act = study.player(page, env, config, state, greedy=False)
+    score, error, episodes = study.judge(gymnasium.make(env_id), act, goal)
     return dict(score=score, error=error, episodes=episodes, steps=metrics.steps)
 
 
@@ -65,52 +50,26 @@ def random_score(env_id):
     return float(study.play(env, lambda S: np.array([env.action_space.sample() for _ in S])).mean())
 
 
-def learns(runs, zero, goal):
-    """Whether most runs are better than random, by 3 standard errors and half the way."""
+def row(env_id, runs):
+    """The row of an environment in the table."""
+    method, steps, goal = TASKS[env_id]
+    zero, scores = random_score(env_id), np.array([run["score"] for run in runs])
     least = [max(3 * run["error"], 0.5 * (goal - zero)) for run in runs]
-    return np.mean([run["score"] - zero > x for run, x in zip(runs, least)]) > 0.5
-
-
-def cell(runs, zero, goal):
-    """Score in words: mean ± standard error over the runs, (their number), bold if it learns."""
-    if not runs:
-        return "–"
-    scores = np.array([run["score"] for run in runs])
-    spread = f" ± {study.standard_error(scores):.2g}" if len(scores) > 1 else ""
-    text = f"{scores.mean():.3g}{spread} ({len(runs)})"
-    return f"**{text}**" if learns(runs, zero, goal) else text
-
-
-def table(runs, zeros):
-    """The results in Markdown: a row for each method, with the presets' published results."""
-    of = lambda *words: [x for key, x in runs.items() if key.rpartition(" ")[0] == " ".join(words)]
-    head, rows = ["", *GOALS], [["a random policy", *(f"{zeros[env]:.3g}" for env in GOALS)]]
-    rows.append(["goal", *(f"{goal:g}" for goal in GOALS.values())])
-    for method in LEARNERS:
-        words = [method]
-        for env, goal in GOALS.items():
-            text = cell(of(method, env, "defaults"), zeros[env], goal)
-            if (method, env, "") in PRESETS:
-                found = of(method, env, "preset")
-                found = cell(found, zeros[env], goal) if found else PRESETS[method, env, ""].result
-                text += f"; preset: {found}"
-            words.append(text)
-        rows.append(words)
-    return study.minus(study.table(head, rows))
+    learned = np.sum(scores - zero > least)
+    spread = f"{scores.mean():.3g} ± {study.standard_error(scores):.2g}, worst {scores.min():.3g}"
+    error = f"{max(run['error'] for run in runs):.2g}"
+    told = f"{learned} of {len(runs)}"
+    return env_id, method, f"{steps:,}", f"{zero:.3g}", f"{goal:g}", spread, error, told
 
 
 def main():
-    given = study.options(__doc__, LEARNERS, seeds=10, again="", draw=False)
-    seeds = range(given.seeds)
-    jobs = [(m, env, "defaults", k) for k in seeds for m in LEARNERS for env in tasks(m)]
-    ours = [key for key in PRESETS if key[1] in RUN_PRESETS and not key[2]]
-    jobs += [(m, env, "preset", k) for k in seeds for m, env, _ in ours]
-    jobs = [] if given.draw else [job for job in jobs if job[0] in given.parts]
-    runs = study.gather("defaults", dict(steps=STEPS), jobs, run, given.again)
-    zeros = {env: random_score(env) for env in GOALS}
-    text = (
-        f"{table(runs, zeros)}\nMean ± standard error over the runs (their number); bold: learns.\n"
-    )
+    given = study.options(__doc__, TASKS, seeds=10, again="", draw=False)
+    jobs = [(env, k) for env in TASKS for k in range(given.seeds) if env in given.parts]
+    runs = study.gather("defaults", {}, [] if given.draw else jobs, run, given.again)
+    found = {env: [x for key, x in runs.items() if key.split()[0] == env] for env in TASKS}
+    head = "environment", "method", "steps", "random", "goal"
+    head += "score: mean ± standard error over the runs", "of a score, at most", "learned something"
+    text = study.minus(study.table(head, [row(env, x) for env, x in found.items() if len(x) > 1]))
     print(text)
     (RESULTS / "defaults.md").write_text(text)
 

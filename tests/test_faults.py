@@ -259,6 +259,18 @@ def test_learn__an_ignored_ctrl_c_stays_ignored():
         assert signals == [] and signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 
 
+@pytest.mark.parametrize("apart", [0.0, 1.0])
+def test_learn__two_signals_at_once_are_one(apart, monkeypatch):
+    """As `timeout` sends them, to a process and to its group. A later one ends the process."""
+    ended = []
+    monkeypatch.setattr(signal, "raise_signal", ended.append)
+    with training._stop_signals() as signals:
+        os.kill(os.getpid(), signal.SIGTERM)
+        monkeypatch.setattr(training, "TWICE", -1.0 if apart else 100.0)
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signals[0] == "SIGTERM" and ended == ([signal.SIGTERM] if apart else [])
+
+
 # memory
 
 

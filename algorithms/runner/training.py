@@ -21,6 +21,8 @@ from algorithms.runner.errors import Failure, UsageError, one_line
 from algorithms.runner.lookup import Method, prepare
 from algorithms.runner.progress import Progress
 
+TWICE = 0.3  # seconds within which two signals are one
+
 
 class Session(NamedTuple):
     """A run that is ready to continue from `tally`, the totals of its State. `learn` closes env and
@@ -217,16 +219,19 @@ def _logged_warnings(path):
 
 @contextmanager
 def _stop_signals():
-    """Yield a list for the name of the first SIGINT or SIGTERM; a second ends the process.
+    """Yield a list for the name of the first SIGINT or SIGTERM; a second ends the process, unless
+    it comes within TWICE seconds: some programs signal a process and its group.
 
     A signal that is ignored, as in the background of a script, stays ignored.
     """
-    received, handlers = [], {}
+    received, handlers, first = [], {}, []
 
     def note(number, frame):
+        if first and time.monotonic() - first[0] > TWICE:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        first.append(time.monotonic())
         received.append(signal.Signals(number).name)
-        for each in handlers:
-            signal.signal(each, signal.SIG_DFL)
 
     if threading.current_thread() is threading.main_thread():
         for each in (signal.SIGINT, signal.SIGTERM):
