@@ -333,8 +333,9 @@ def test_threads__one_that_hangs_is_abandoned_with_a_word(monkeypatch):
         yield "pushed", ((1.0, 2),)
 
     news = []
+    workers = threads([hung(), short()], lambda: len(news) == 2)
     with pytest.warns(RuntimeWarning, match="worker 0 does not end by itself"):
-        for found in threads([hung(), short()], lambda: len(news) == 2):
+        for found in workers:
             news += [found] if found[0] is not None else []
     go.set()
     assert news == [(1, "pushed", ((1.0, 2),)), (1, "ended", None)]
