@@ -425,7 +425,7 @@ def strange(count):
     judged = f"{len(wrong)} wrong{' (FAILED)' * bool(wrong)}"
     text = (
         f"{said['refused']} refused in one line; {said['not read']} taken by a command that reads "
-        f"none of what was changed; {said['taken']} read and taken, not judged one by one; {judged}; "
+        f"none of what was changed; {said['taken']} read and taken, not judged further; {judged}; "
         f"no code executed; memory grew by {peak:.0f} MB; {time.monotonic() - start:.0f} s"
     )
     return "Files from strangers (benchmarks/strangers.py)", count, text
