@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections import Counter
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -407,7 +408,7 @@ def try_all(times, rng):
 
 def strange(count):
     """A row of the table, for run folders from strangers; this process may take 4 GiB."""
-    said, wrong, start = {"refused": 0, "taken": 0}, [], time.monotonic()
+    said, wrong, start = Counter(), [], time.monotonic()
     with scratch(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         runs = [small_run(*given) for given in RUNS]
@@ -415,8 +416,7 @@ def strange(count):
         for seed in range(count):
             rng = np.random.default_rng(seed)
             try:
-                _, line = strangers.trial(*runs[seed % len(runs)], rng)
-                said["taken" if line.endswith(": taken") else "refused"] += 1
+                said[strangers.outcome(*strangers.trial(*runs[seed % len(runs)], rng))] += 1
             except AssertionError as error:
                 wrong.append(f"{seed}: {error}"[:300])
         peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) / 1024
@@ -424,9 +424,9 @@ def strange(count):
         print(line)
     judged = f"{len(wrong)} wrong{' (FAILED)' * bool(wrong)}"
     text = (
-        f"nothing: {said['refused']} refused in one line, {said['taken']} taken, because what was "
-        f"changed is not read or is allowed; {judged}; memory grew by "
-        f"{peak:.0f} MB; {time.monotonic() - start:.0f} s"
+        f"{said['refused']} refused in one line; {said['not read']} taken by a command that reads "
+        f"none of what was changed; {said['taken']} read and taken, not judged further; {judged}; "
+        f"no code executed; memory grew by {peak:.0f} MB; {time.monotonic() - start:.0f} s"
     )
     return "Files from strangers (benchmarks/strangers.py)", count, text
 

@@ -25,6 +25,11 @@ from algorithms.runner.errors import Failure, UsageError
 from algorithms.runner.evaluate import evaluate
 from algorithms.runner.lookup import METHODS, load_method
 
+READ = {  # by each of the runner's ways to open a folder
+    "resume": ("config.json", "metrics.csv", "checkpoint.npz"),
+    "evaluate": ("config.json", "parameters.npz"),
+    "plot": ("config.json", "metrics.csv"),
+}
 FILES = ("config.json", "metrics.csv", "checkpoint.npz", "parameters.npz")
 TEXTS = ("x", "", "../../etc/passwd", "CartPole-v1\n", "\ud800", "é" * 9, "y" * 10**5, "2", "nan")
 NUMBERS = (0, -1, 1, 2, 2**31, 2**63, 2**64, 10**300, 0.5, 1e308, float("nan"), float("inf"))
@@ -307,3 +312,11 @@ def trial(pristine: Path, steps: int, rng) -> tuple[str, str]:
         return "; ".join(done), judge(Path("stranger"), steps, rng)
     except Exception as error:
         raise AssertionError(f"after {done}: {type(error).__name__}: {error}") from error
+
+
+def outcome(done: str, line: str) -> str:
+    """Return refused; taken; or not read, if no file was changed that this way reads."""
+    way, _, end = line.partition(": ")
+    if end != "taken":
+        return "refused"
+    return "taken" if any(each.startswith(READ[way]) for each in done.split("; ")) else "not read"

@@ -326,6 +326,27 @@ def test_threads__stop_when_they_are_closed():
     assert threading.active_count() == before
 
 
+def test_threads__one_that_hangs_is_abandoned_with_a_word(monkeypatch):
+    monkeypatch.setattr(drivers, "HEARTBEAT", 1e-3)
+    monkeypatch.setattr(drivers, "PATIENCE", 1e-2)
+    go = threading.Event()
+
+    def hung():
+        go.wait()
+        yield "pulled", None
+
+    def short():
+        yield "pushed", ((1.0, 2),)
+
+    news = []
+    workers = threads([hung(), short()], lambda: len(news) == 2)
+    with pytest.warns(RuntimeWarning, match="worker 0 does not end by itself"):
+        for found in workers:
+            news += [found] if found[0] is not None else []
+    go.set()
+    assert news == [(1, "pushed", ((1.0, 2),)), (1, "ended", None)]
+
+
 def test_threads__tell_of_ended_episodes_and_let_their_caller_look(monkeypatch):
     """A worker that waits for its caller: only `waiting` lets it go on."""
     monkeypatch.setattr(drivers, "HEARTBEAT", 1e-3)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from algorithms import ddpg, reinforce
@@ -368,6 +368,7 @@ DEEPER = lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
 
 
 @given(st.recursive(LEAVES, DEEPER, max_leaves=4))
+@example([(np.nan, {"": [np.float64(np.inf)]}), np.array([np.nan])])
 def test_strict_json__at_every_depth(result):
     def forbidden(constant):
         raise AssertionError(constant)
@@ -435,6 +436,17 @@ def test_restore__names_an_array_that_does_not_fit(runs, how):
     strangers.rewrite(file, {**arrays, "theta_statistics": wrong}.items())
     with pytest.raises(UsageError, match=r"checkpoint\.npz: .*theta_statistics"):
         training.resume(Path("copy"), reinforce, 999)
+
+
+@pytest.mark.parametrize("action", [-1, 2])
+def test_resume__refuses_actions_that_the_environment_does_not_have(action):
+    training.learn(begin(), 1)
+    file = Path("run/checkpoint.npz")
+    arrays = strangers.entries(file)
+    actions = strangers.npy(np.array([0, 1, action]))
+    strangers.rewrite(file, {**arrays, "world.actions": actions}.items())
+    with pytest.raises(UsageError, match=r"checkpoint\.npz: actions: must be of Discrete\(2\)"):
+        training.resume(Path("run"), reinforce, 99)
 
 
 def test_read_arrays__refuses_what_would_grow_as_it_is_read():

@@ -215,8 +215,8 @@ def read_config(path: Path) -> dict:
         for name, kind in dict(method=str, env=str, seed=int, config=dict).items():
             if type(record[name]) is not kind:
                 raise ValueError(f"{name} is of type {type(record[name]).__name__}: must be {kind}")
-            if kind is str and not record[name].isprintable():
-                raise ValueError(f"{name} = {record[name][:100]!r}: must be printable")
+            if kind is str and not (record[name].isprintable() and len(record[name]) <= 500):
+                raise ValueError(f"{name} = {record[name][:100]!r}: must be printable, and short")
         if not 0 <= record["seed"] < 2**63:
             raise ValueError("seed: must be at least 0 and below 2**63")
     except Exception as error:
