@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worlds import SEEDS, Scripted
 
+import algorithms.exact.register  # noqa: F401
 from algorithms import ddpg, reinforce
 from algorithms.common.copies import makers, picklable_makers
 from algorithms.common.policy import Network
@@ -241,6 +242,13 @@ def test_preset__gives_settings_and_steps_and_flags_beside_it_win(here, capsys, 
     expected = configured("ddpg", "Pendulum-v1", "early")
     networks = replace(expected.networks, hidden=(4, 4))
     assert config == replace(expected, tau=0.5, networks=networks)
+
+
+@pytest.mark.parametrize("flags", ["", "--step-size 1e-3", "--preset"])
+def test_train__by_defaults_alone_is_told_of_a_preset(here, capsys, flags):
+    line = f"train a2c --env CartPole-v1 --steps 20 --vectorization sync --run run {flags}"
+    status, _, err = npgrad(capsys, line)
+    assert status == 0 and ("hint: --preset has settings for CartPole" in err) == (not flags)
 
 
 def test_list__shows_every_preset(capsys):

@@ -53,6 +53,10 @@ def _begin(name, flags, methods):
     method, about = load_method(name, methods), summary(methods[name])
     prog = f"npgrad train {name}"
     flags, options, environment, config = settled(name, method, flags, arguments.Train, prog, about)
+    known = PRESETS.get((name, options.env, ""))
+    defaults = training.ending(method, vars(method.Config()), options.steps)
+    if known and known.settings and config == defaults:
+        tell(f"hint: --preset has settings for {options.env}: {known.result}")
     command = ["npgrad", "train", name, *flags]
     given = (name, method, environment, config, options.seed, options.run, command)
     return options, training.begin(*given)
