@@ -109,20 +109,28 @@ def learned(path):
     return arrays["theta"].tobytes(), [row[:4] + row[5:] for row in folders._rows(Path(path))]
 
 
+def behind():
+    """Episodes in metrics.csv that the checkpoint does not have: they have to be played again."""
+    text = read_arrays(Path("run/checkpoint.npz"))["_json"].item()
+    return max(0, rows() - 1) - json.loads(text)["tally"]["episodes"]
+
+
 def goes_on():
-    """Resume the run, or begin it if it never had a config.json; compare it with a whole one."""
-    steps = 1
+    """Resume the run, or begin it if it never had a config.json; compare it with a whole one.
+    Return how many episodes were played again."""
+    steps, again = 1, 0
     if Path("run/config.json").exists():
+        again = behind()
         text = read_arrays(Path("run/checkpoint.npz"))["_json"].item()
         steps = json.loads(text)["tally"]["steps"] + 300
-        again = Command("train", "--resume", "run", "--steps", steps)
+        command = Command("train", "--resume", "run", "--steps", steps)
     else:
-        again = Command(*SETTINGS, "--steps", steps)
-    assert again.end() == (0, []), again.end()
+        command = Command(*SETTINGS, "--steps", steps)
+    assert command.end() == (0, []), command.end()
     whole = [{"run": "whole"}.get(word, word) for word in SETTINGS]
     assert Command(*whole, "--steps", steps).end()[0] == 0
     assert learned("run") == learned("whole"), "the resumed run is another one"
-    return "nothing but work since the latest save: resumed, it is the same to the bit"
+    return f"{again} episodes, played again; then the same to the bit"
 
 
 def said(given, status, count):
@@ -208,21 +216,15 @@ def file_limit(rng):
 
 
 def read_only(rng):
-    """The file system becomes read-only while it learns"""
+    """The file system is read-only when a run is to be resumed, after SIGTERM"""
     with small_disk("size=8m"):
         command = Command(*SETTINGS, "--steps", LONG)
         command.wait_for(lambda: rows() > 1)
-        command.kill(signal.SIGSTOP)
-        subprocess.run(["mount", "-o", "remount,ro", "run"], capture_output=True)
-        writable = os.access("run", os.W_OK)  # files that are open for writing keep it so
-        command.kill(signal.SIGCONT)
-        if writable:
-            command.kill(signal.SIGTERM)
-            command.end()
-            subprocess.run(["mount", "-o", "remount,ro", "run"], check=True)
-        else:
-            said(command.end(), 1, 1)
+        command.kill(signal.SIGTERM)
+        assert command.end()[0] == 143
+        subprocess.run(["mount", "-o", "remount,ro", "run"], check=True)
         said(Command("train", "--resume", "run", "--steps", LONG).end(), 2, 1)
+        said(Command("evaluate", "run", "--episodes", "2").end(), 0, 0)
         subprocess.run(["mount", "-o", "remount,rw", "run"], check=True)
         return goes_on()
 
@@ -292,7 +294,7 @@ def environment_killed(rng):
     status, lines = command.end()
     said((status, lines), 1, 1)
     assert "environment " in lines[0] and session_is_empty(command.process.pid), lines
-    return "what came after the latest yield; no process is left"
+    return f"{behind()} episodes of the record (not resumed and compared); no process is left"
 
 
 def environments_stopped(number, rng):
@@ -303,7 +305,7 @@ def environments_stopped(number, rng):
     status, lines = command.end()
     assert status in (128 + number, -number) and len(lines) == (status > 0), (status, lines)
     assert session_is_empty(command.process.pid)
-    return "nothing" if number != signal.SIGKILL else "what came after the latest checkpoint"
+    return f"{behind()} episodes of the record (not resumed and compared); no process is left"
 
 
 def workers_killed(rng):
@@ -322,7 +324,10 @@ def workers_killed(rng):
     status, _ = command.end()
     assert status == 143 and session_is_empty(command.process.pid)
     assert max(counts) - min(counts) <= 3, counts
-    return f"the workers' open segments; handles {counts[0]} to {counts[-1]}"
+    assert behind() == 0, behind()
+    return (
+        f"0 episodes of the record; the workers' open segments; handles {counts[0]} to {counts[-1]}"
+    )
 
 
 def worker_hung(rng):
@@ -336,7 +341,8 @@ def worker_hung(rng):
     status, lines = command.end()
     said((status, lines), 0, 1)
     assert "does not end by itself" in lines[0] and session_is_empty(command.process.pid), lines
-    return "the worker's open segment; one line says so"
+    assert behind() == 0, behind()
+    return "0 episodes of the record; the worker's open segment; one line says so"
 
 
 def handles(pid):
@@ -452,9 +458,15 @@ def small_run(name, env, network):
     return Path(name).absolute(), training.learn(session, 300)["steps"] + 40
 
 
+def shared_memory():
+    """Names that Python gives to shared memory and semaphores, of the whole machine."""
+    names = os.listdir("/dev/shm") if os.path.isdir("/dev/shm") else ()
+    return {name for name in names if name.startswith(("pym", "psm_", "sem."))}
+
+
 def killed_again_and_again(seconds, rng):
     """Lines on one run that is killed and resumed for so long."""
-    samples, shared, start = [], set(os.listdir("/dev/shm")), time.monotonic()
+    samples, shared, start = [], shared_memory(), time.monotonic()
     with scratch():
         begun = [*SETTINGS, "--steps", LONG]
         while time.monotonic() - start < seconds:
@@ -472,7 +484,7 @@ def killed_again_and_again(seconds, rng):
             begun = ["train", "--resume", "run", "--steps", LONG, "--checkpoint-every", 0]
         lost = goes_on()
         steps = rows()
-    left = {name for name in os.listdir("/dev/shm") if name not in shared}
+    left = shared_memory() - shared
     memory, files, children = np.array(samples).T
     half = len(samples) // 2
     return [
@@ -481,7 +493,7 @@ def killed_again_and_again(seconds, rng):
         f"Memory at the kills: {memory[:half].mean():.1f} MB on average in the first half, "
         f"{memory[half:].mean():.1f} MB in the second, {memory.max():.1f} MB at most. Open files: "
         f"{files.min():.0f} to {files.max():.0f}. Child processes: {children.max():.0f}. "
-        f"Processes left: 0. New names in /dev/shm: {len(left)}.",
+        f"Processes left: 0. New names of shared memory: {len(left)}.",
     ]
 
 
