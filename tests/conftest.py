@@ -1,11 +1,15 @@
-"""One BLAS thread per test process; Hypothesis profiles, the same examples on every run in CI."""
+"""One BLAS thread per test process; Ctrl-C works, also where a script has started the suite in the
+background; Hypothesis profiles, the same examples on every run in CI."""
 
 import os
+import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy is imported
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from hypothesis import settings
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("fast", max_examples=25, deadline=None)
 settings.register_profile("ci", settings.get_profile("fast"), derandomize=True)
