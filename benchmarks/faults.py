@@ -55,9 +55,9 @@ class Command:
             env=os.environ | python | options.pop("env", {}), **options,
         )  # fmt: skip
 
-    def end(self):
+    def end(self, patience=PATIENCE):
         """(exit status, the lines of stderr that a user would call messages)."""
-        status = self.process.wait(PATIENCE)
+        status = self.process.wait(patience)
         lines = self.messages().splitlines()
         assert not any("Traceback" in line for line in lines), lines
         return status, [line for line in lines if line.startswith("npgrad: ")]
@@ -128,7 +128,8 @@ def goes_on():
         command = Command(*SETTINGS, "--steps", steps)
     assert command.end() == (0, []), command.end()
     whole = [{"run": "whole"}.get(word, word) for word in SETTINGS]
-    assert Command(*whole, "--steps", steps).end()[0] == 0
+    patience = PATIENCE + steps / 500  # seconds: a long run takes as long again
+    assert Command(*whole, "--steps", steps).end(patience)[0] == 0
     assert learned("run") == learned("whole"), "the resumed run is another one"
     return f"{again} episodes, played again; then the same to the bit"
 
