@@ -58,6 +58,7 @@ def copy_state(state, kept=None, copy=True) -> tuple[dict, dict]:
             arrays[name] = np.array(value)
         elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
             rows = slice(filled.get(name)) if value.ndim else ()
+            value = np.asarray(value, order="C")  # as a checkpoint has them
             arrays[name] = _copy_array(name, value, rows, kept) if copy else value[rows]
         elif isinstance(value, np.random.Generator):
             scalars[name] = value.bit_generator.state
