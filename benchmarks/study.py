@@ -122,7 +122,7 @@ def player(page, env, config, state, greedy):
 
 
 def standard_error(G):
-    return float(G.std(ddof=1) / np.sqrt(len(G)))
+    return float(G.std(ddof=1) / np.sqrt(len(G))) if len(G) > 1 else np.nan
 
 
 def judge(env, act, goal=None, n=EPISODES):
