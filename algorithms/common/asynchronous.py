@@ -62,7 +62,7 @@ class Asynchronous:
     driver: Literal["round-robin", "threads", "processes", "ray"] = "round-robin"
     """round-robin: one process, random order, repeatable. Not repeatable: threads, useful on
     free-threaded Python; processes, in parallel on shared memory (POSIX systems); ray, on the Ray
-    cluster at RAY_ADDRESS, for environments slower than about a millisecond a step."""
+    cluster at RAY_ADDRESS, for environments that take many milliseconds a step."""
     T_max: Count = 1_000_000
     """Environment steps of all workers together, after which training ends."""
     gamma: Unit = 0.99
