@@ -1,8 +1,8 @@
 """Presets: the settings behind every published number, for the benchmarks and `train --preset`.
 
 A setting that is not named has the method's default. Tuned on seeds from 100 up; results are of
-seeds 0, 1, ..., measured by the command `python -m benchmarks.NAME`. FrozenLake-v1's two were chosen
-on seed 0, and measured once on seeds 0 to 9.
+seeds 0, 1, ..., measured by the command `python -m benchmarks.NAME`. FrozenLake-v1's two were
+chosen on seed 0, and measured once on seeds 0 to 9.
 """
 
 from collections.abc import Mapping
