@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import sys
@@ -27,6 +28,7 @@ from algorithms.common.policy import Network
 from algorithms.common.processes import TRIES
 from algorithms.runner import arguments, folder, search, sweep, training, trials
 from algorithms.runner.cli import main
+from algorithms.runner.commands import settled
 from algorithms.runner.environments import Environment
 from algorithms.runner.errors import UsageError
 from algorithms.runner.grid import checked, find, grid, last, leaves, put, value_of
@@ -39,6 +41,10 @@ REINFORCE = load_method("reinforce", METHODS)
 PLAIN = Environment(CARTPOLE)
 SMALL = REINFORCE.Config(network=Network(hidden=(3,)))
 CONFIGS = {name: load_method(name, METHODS).Config() for name in METHODS}
+
+
+class Own(Network):
+    """A network of a user's own."""
 
 
 @contextmanager
@@ -151,6 +157,25 @@ def test_flags__give_the_config_back(name):
     assert search.flags(point, point, {}) == ""
 
 
+json_values = st.none() | st.booleans() | st.integers() | st.floats(-1, 1) | st.text("a1'\"=,[ ")
+
+
+@settings(max_examples=8)
+@given(
+    st.dictionaries(st.sampled_from(["size", "kind"]), json_values | st.lists(json_values)),
+    st.none() | st.integers(1, 99),
+    st.lists(st.sampled_from(["NormalizeReward", "RescaleAction:min_action=-1,max_action=1"])),
+    st.booleans(),
+)
+def test_command__gives_environment_and_network_back(arguments_, limit, wraps, own):
+    environment = Environment("CartPole-v1", arguments_, limit, tuple(wraps))
+    config = replace(REINFORCE.Config(), network=Own() if own else Network())
+    one = SimpleNamespace(name="reinforce", environment=environment, steps=60)
+    words = shlex.split(search.command(one, config))
+    given_back = settled("reinforce", REINFORCE, words[3:], arguments.Train, "npgrad", "")
+    assert given_back[2:] == (environment, config)
+
+
 sizes = st.lists(st.integers(1, 3), min_size=0, max_size=3)
 
 
@@ -218,6 +243,7 @@ USAGE = {
     "GO --grid lamda=1": "--grid = lamda: no such field",
     "GO --grid gamma=.1,.2 --seeds 5001": "2 points with 5001 seeds: must be at most 10000",
     "GO --seeds 0": "--seeds = 0: must be at least 1",
+    "GO --tensorboard": "--tensorboard: no such flag",
     "GO --seed 1": "--seed: no such flag; did you mean --first-seed",
     "GO --out full": "--out = .*full: is not empty; must be new, or hold its sweep.json",
     "GO --out full/file": "--out = .*file: cannot be written",

@@ -12,7 +12,7 @@ import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from algorithms.runner import arguments
+from algorithms.runner import arguments, folder
 from algorithms.runner.errors import Outcome, UsageError, require
 from algorithms.runner.grid import checked, convert, find, last, leaves, once, parsed, put, value_of
 from algorithms.runner.lookup import load_method
@@ -122,11 +122,24 @@ def found(optuna, study, one, space, methods):
     result = dict(out=one.path, trials=len(study.get_trials(deepcopy=False)), best=rows)
     if best:
         default = load_method(one.name, methods).Config()
-        words = flags(configs[0], default, space)
-        start = f"npgrad train {one.name} --env {one.environment.env} --steps {one.steps}"
-        result["command"] = f"{start} {words}"
-        lines.append(f"train with the best: {start} {words}")
+        result["command"] = f"{command(one, configs[0])} {flags(configs[0], default, space)}"
+        lines.append(f"train with the best: {result['command']}")
     return result, "\n".join(lines) or "no trial has a score"
+
+
+def command(one, config) -> str:
+    """Return the command line that trains in the environment of `one`, with the network's class."""
+    env, network = one.environment, folder.recorded(config).get("network")
+    words = ["npgrad", "train", one.name, "--env", env.env, "--steps", str(one.steps)]
+    for name, value in env.env_args.items():
+        words += ["--env-arg", f"{name}={value!r}"]
+    if env.max_episode_steps is not None:
+        words += ["--max-episode-steps", str(env.max_episode_steps)]
+    for wrap in env.wrap:
+        words += ["--wrap", wrap]
+    if isinstance(network, dict) and "class" in network:
+        words += ["--network", network["class"]]
+    return shlex.join(words)
 
 
 def flags(config, other, space) -> str:
