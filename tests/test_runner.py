@@ -616,6 +616,7 @@ USAGE = {
     "train toy --env CartPole-v1 --steps 0": "--steps = 0: must be at least 1",
     "train toy --env CartPole-v1 --steps 1e3": "--steps = 1e3: must be an int",
     "GO --seed -1": "--seed = -1: must be at least 0",
+    f"GO --seed {2**63}": f"--seed = {2**63}: must be below 2",
     "GO --seed": "'--seed'",
     "GO --sigma -1": r"sigma = -1.0: must be in \[0, ∞\)",
     "GO --sigm 1": "--sigm: no such flag; did you mean --sigma?",

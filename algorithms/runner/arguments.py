@@ -88,7 +88,6 @@ class Resume(Training):
 
 
 Hidden = tyro.conf.Suppress[tyro.conf.Fixed[str | int | None]]
-Repeated = tyro.conf.UseAppendAction[tuple[str, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +110,7 @@ class Trials(Train):
     seed: Hidden = 0
     run: Hidden = None
     resume: Hidden = None
+    tensorboard: Hidden = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -187,8 +187,10 @@ def _picture(out):
 
 def _at_least(bound, **values):
     for name, value in values.items():
-        if not value >= bound:
-            raise ValueError(f"--{name.replace('_', '-')} = {value}: must be at least {bound}")
+        large = isinstance(value, int) and value >= 2**63  # which config.json may not hold
+        if large or not value >= bound:
+            must = "below 2**63" if large else f"at least {bound}"
+            raise ValueError(f"--{name.replace('_', '-')} = {value}: must be {must}")
 
 
 def offered(Config: type, default=None) -> type:
