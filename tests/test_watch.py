@@ -443,6 +443,16 @@ def test_export__stands_alone(here, capsys):
     assert done.returncode == 0 and int(done.stdout) == action
 
 
+def test_export__names_the_wrappers(here, capsys):
+    line = f"train reinforce --env {CARTPOLE} --steps 9 --hidden 3 --run run"
+    assert (
+        npgrad(capsys, f"{line} --wrap FlattenObservation --wrap NormalizeReward:gamma=0.9")[0] == 0
+    )
+    assert npgrad(capsys, "export run")[0] == 0
+    text = Path("run/act.py").read_text()
+    assert "in its wrappers: FlattenObservation, NormalizeReward.\n" in text
+
+
 # versions
 
 

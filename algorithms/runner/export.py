@@ -16,7 +16,7 @@ from algorithms.common.remembered import normalises_observations
 from algorithms.common.world import spaces
 from algorithms.runner import arguments, folder
 from algorithms.runner.checkpoint import read_parameters
-from algorithms.runner.environments import Environment
+from algorithms.runner.environments import Environment, parse_wrap
 from algorithms.runner.errors import Outcome, UsageError, one_line
 from algorithms.runner.lookup import load_method, prepare
 from npgrad import Gaussian, Product, Softmax, beside, mlp
@@ -234,6 +234,9 @@ def _places(model):
 def _program(record, model, given, lines):
     """Return the text of the program, which loads the arrays `given` beside θ."""
     what, argument = (BOTH, ", rng=None") if any("rng" in x for x in lines) else (ONE, "")
+    if record.get("wrap"):
+        names = ", ".join(parse_wrap(wrap)[0] for wrap in record["wrap"])
+        what += f"\nObservation and action are those of the environment in its wrappers: {names}."
     text = ABOUT.format(**record, mark=MARK, what=what)
     text += "".join(f'    {name} = npz["{name}"]\n' for name in ("theta", *given))
     for name, start, shape in _places(model):
