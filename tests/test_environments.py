@@ -312,6 +312,7 @@ USAGE = {
     ),
     "evaluate run --error 0": "--error = 0.0: must be above 0",
     "evaluate elsewhere": "config.json: code in .*: is imported from the working directory",
+    "plot elsewhere": "elsewhere/metrics.csv: cannot be read",  # but nothing is imported
     "evaluate odd": "wrap = 3: is nothing that train records",
 }
 OF = {"Normal": "a3c --driver processes", "TimeL": "a2c --vectorization vector_entry_point"}
@@ -319,7 +320,8 @@ OF = {"Normal": "a3c --driver processes", "TimeL": "a2c --vectorization vector_e
 
 @pytest.mark.parametrize("line", USAGE)
 def test_main__refuses_in_one_line(here, capsys, line):
-    record = dict(method="reinforce", env="CartPole-v1", seed=0, config={})
+    record = dict(method="reinforce", env="CartPole-v1", seed=0)
+    record["config"] = folder.recorded(reinforce.Config())
     elsewhere = dict(env="my_own.py:Mine", home=str(here.parent / "no"))
     for name, change in dict(elsewhere=elsewhere, odd=dict(wrap=3)).items():
         (here / name).mkdir()

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from mortal import Made
 
 from algorithms.common.policy import Network
-from algorithms.common.processes import TRIES
+from algorithms.common.processes import TRIES, _birth
 from algorithms.runner import arguments, folder, search, sweep, training, trials
 from algorithms.runner.cli import main
 from algorithms.runner.commands import settled
@@ -157,10 +157,10 @@ def test_flags__give_the_config_back(name):
     assert search.flags(point, point, {}) == ""
 
 
-json_values = st.none() | st.booleans() | st.integers() | st.floats(-1, 1) | st.text()
+json_values = st.none() | st.booleans() | st.integers() | st.floats(-1, 1) | st.text("a1'\"=,[ ")
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(
     st.dictionaries(st.sampled_from(["size", "kind"]), json_values | st.lists(json_values)),
     st.none() | st.integers(1, 99),
@@ -274,7 +274,8 @@ def test_run__stopped_and_run_again_is_the_uninterrupted_run(seed, stops):
         for yields in stops:
             left = iter([False] * yields)
             patch.setattr(trials._place, "stopped", lambda left=left: next(left, True))
-            assert run(trial("cut", seed)) in ({"stopped": "SIGTERM"}, straight)
+            with _birth():  # as the processes of `Here` begin: signals wait
+                assert run(trial("cut", seed)) in ({"stopped": "SIGTERM"}, straight)
         patch.setattr(trials._place, "stopped", lambda: False)
         assert run(trial("cut", seed)) == straight
         assert parameters("cut") == parameters("straight")
@@ -283,6 +284,15 @@ def test_run__stopped_and_run_again_is_the_uninterrupted_run(seed, stops):
         before = parameters("cut"), (Path("cut") / "metrics.csv").stat().st_mtime_ns
         assert run(trial("cut", seed)) == straight
         assert before == (parameters("cut"), (Path("cut") / "metrics.csv").stat().st_mtime_ns)
+
+
+def test_run__tells_workers_once_to_stop(here, monkeypatch):
+    monkeypatch.setattr(trials._place, "stopped", lambda: True)
+    config = load_method("a3c", METHODS).Config(workers=2, driver="threads", T_max=10**6)
+    one = trial("run", config=config, steps=10**6)._replace(name="a3c", page=METHODS["a3c"])
+    with _birth():
+        assert run(one) == {"stopped": "SIGTERM"}
+    assert trials.position(one)[0] < 10**6
 
 
 def test_run__is_the_run_of_training(here):

@@ -67,6 +67,7 @@ def main(argv=None, methods=METHODS) -> int:
     # threads than on one.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("SDL_NO_SIGNAL_HANDLERS", "1")  # pygame's, which would swallow SIGTERM
     argv = sys.argv[1:] if argv is None else list(argv)
     _open_streams()
     with _one_line_warnings():

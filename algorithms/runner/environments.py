@@ -43,16 +43,21 @@ class Environment:
 
     @classmethod
     def of(cls, record: dict):
-        """Return the Environment that a config.json describes.
+        """Return the Environment that a config.json describes, to be made.
 
         Raises UsageError if it would import code from elsewhere than a command may (trusted).
         """
+        described = cls.read(record)
+        described._check_trusted()
+        return described
+
+    @classmethod
+    def read(cls, record: dict):
+        """Return the Environment that a config.json describes. Raises UsageError for odd values."""
         given = {name: record[name] for name in cls.__dataclass_fields__ if name in record}
         if isinstance(given.get("wrap"), list):
             given["wrap"] = tuple(given["wrap"])
-        described = cls(**given)
-        described._check_trusted()
-        return described
+        return cls(**given)
 
     record = asdict
 

@@ -221,7 +221,7 @@ def read_config(path: Path) -> dict:
             raise ValueError("seed: must be at least 0 and below 2**63")
     except Exception as error:
         raise UsageError(f"{path / 'config.json'}: cannot be read: {one_line(error)}") from error
-    return record | Environment.of(record).record()
+    return record | Environment.read(record).record()  # who makes it asks whether it may
 
 
 def check_format(record):

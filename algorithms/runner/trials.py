@@ -126,10 +126,13 @@ def _stoppable(session):
     """Return the Session with a `train` that ends, as by SIGTERM, once the place is stopped."""
 
     def train(env, config, state):
+        told = False
         with closing(session.method.train(env, config, state)) as updates:
             for metrics in updates:
-                if _place.stopped():
+                if _place.stopped() and not told:
+                    told = True
                     signal.raise_signal(signal.SIGTERM)  # training.learn saves and ends
+                    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # see _birth
                 yield metrics
 
     return session._replace(method=session.method._replace(train=train))
