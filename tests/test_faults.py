@@ -103,9 +103,9 @@ def test_lock__dies_with_its_owner_whatever_it_has_forked():
         from algorithms.runner.folder import Lock
         lock = Lock(Path("run"))
         if not os.fork():
+            print("locked", flush=True)  # by the child: it has closed its copy of the lock
             time.sleep(60)
             os._exit(0)
-        print("locked", flush=True)
         time.sleep(60)"""
     Path("run").mkdir()
     pipes = dict(stdout=subprocess.PIPE, start_new_session=True)
