@@ -413,7 +413,7 @@ def try_all(times, rng):
 
 
 def strange(count):
-    """A row of the table, for run folders from strangers; this process may take 4 GiB."""
+    """A row of the table, for run folders from strangers, which this process opens itself."""
     said, wrong, start = Counter(), [], time.monotonic()
     with scratch(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
