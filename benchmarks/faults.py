@@ -57,7 +57,12 @@ class Command:
 
     def end(self):
         """(exit status, the lines of stderr that a user would call messages)."""
-        status = self.process.wait(PATIENCE)
+        try:
+            status = self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired as error:
+            self.kill(signal.SIGKILL, group=True)
+            text = f"{rows()} rows after {PATIENCE:g} s; its last words: {self.messages()[-200:]}"
+            raise AssertionError(text) from error
         lines = self.messages().splitlines()
         assert not any("Traceback" in line for line in lines), lines
         return status, [line for line in lines if line.startswith("npgrad: ")]
@@ -207,7 +212,7 @@ def full_disk(rng):
 
 def file_limit(rng):
     """A file may not grow (ulimit -f), so metrics.csv is full at a random row"""
-    limit = int(rng.integers(8, 40)) * 1024
+    limit = int(rng.integers(8, 16)) * 1024
     shell = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit))
     command = Command(*SETTINGS, "--steps", LONG, preexec_fn=shell)
     status, lines = command.end()
