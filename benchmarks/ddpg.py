@@ -42,7 +42,7 @@ from algorithms import ddpg
 from algorithms.ddpg import Config
 from algorithms.ddpg_noise import Noise
 from algorithms.exact.lqr import LQREnv, optimal_gain, performance, spring
-from algorithms.runner.plot import COLOURS, bootstrap_band
+from algorithms.runner.plot import COLOURS
 from algorithms.runner.presets import configured
 from benchmarks import study
 from benchmarks.record import RESULTS, save
@@ -293,7 +293,7 @@ def finding(every, named):
             ("at the end", lambda run: run["evaluation"]),
         ):
             x = np.array([[score(a) - score(b)] for a, b in zip(variant["runs"], base["runs"])])
-            low, high = bootstrap_band(x, np.random.default_rng(0))[:, 0]
+            low, high = study.bootstrap_band(x, np.random.default_rng(0))[:, 0]
             verdict = "better" if low > 0 else "worse" if high < 0 else "not measurably different"
             parts.append(f"{verdict} {name} ({x.mean():+.0f} [{low:+.0f}, {high:+.0f}])")
         words.append(f"{named[label]} is {' and '.join(parts)}")

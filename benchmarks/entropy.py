@@ -32,7 +32,7 @@ from algorithms.exact.laboratory import expectation, moments
 from algorithms.exact.mdp import FiniteMDP, FiniteMDPEnv, discounted_occupancy, state_values
 from algorithms.exact.worlds import chain, garnet
 from algorithms.referee.estimators import open_study, weigh
-from algorithms.runner.plot import COLOURS, at_steps, bootstrap_band, running_mean
+from algorithms.runner.plot import COLOURS, at_steps, running_mean
 from benchmarks import study
 from benchmarks.record import RESULTS, save
 from npgrad import Softmax
@@ -336,7 +336,7 @@ def gap(runs, beta, name):
     """The mean over seeds of `name`, less what it is at β = 0, and its bootstrap interval."""
     x, without = ([run[name] for run in over_runs(runs, b)] for b in (beta, 0.0))
     gaps = np.subtract(x, without)
-    (low,), (high,) = bootstrap_band(gaps[:, None], np.random.default_rng(0))
+    (low,), (high,) = study.bootstrap_band(gaps[:, None], np.random.default_rng(0))
     return study.minus(f"{gaps.mean():+.0f} [{low:+.0f}, {high:+.0f}]")
 
 

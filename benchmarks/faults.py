@@ -390,7 +390,7 @@ def scratch():
 
 
 def made(fault, what):
-    """How the fault was made, in words."""
+    """Return in words how the fault was made."""
     text = (fault.func if isinstance(fault, partial) else fault).__doc__
     return text.format(what) if "{}" in text else f"{text} {what}".strip()
 

@@ -106,7 +106,7 @@ def deadly(session, kill):
 
 
 def contents(path):
-    """What two runs must have in common."""
+    """Return what two runs must have in common."""
     arrays = read_arrays(path / "checkpoint.npz")
     text = str(arrays.pop("_json"))
     text = text[: text.index('"seconds"')] + text[text.index('"scalars"') :]

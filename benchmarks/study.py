@@ -13,7 +13,7 @@ from gymnasium.vector import SyncVectorEnv
 from matplotlib.ticker import EngFormatter
 
 from algorithms.common.worlds import close, vectorized
-from algorithms.runner.plot import COLOURS, bootstrap_band, running_mean
+from algorithms.runner.plot import COLOURS, running_mean
 from benchmarks.record import RESULTS, save
 
 WINDOW = EPISODES = 100
@@ -223,6 +223,17 @@ def by_seed(runs, goal):
     solved = sum(run["evaluation"] >= goal for run in runs)
     head = [name.replace("_", " ") for name in names]
     return f"{table(head, rows)}\n{solved} of {len(runs)} seeds evaluate at {goal:g} or more.\n"
+
+
+def bootstrap_band(curves, rng: np.random.Generator, resamples: int = 2000, level: float = 0.95):
+    """Return the percentile confidence band (low, high) of the mean over runs, each (n,).
+
+    curves is (runs, n). Whole runs are drawn with replacement (Efron 1979), because the points of
+    one curve are dependent.
+    """
+    drawn = rng.integers(len(curves), size=(resamples, len(curves)))
+    weights = np.stack([np.bincount(d, minlength=len(curves)) for d in drawn]) / len(curves)
+    return np.quantile(weights @ curves, [(1 - level) / 2, (1 + level) / 2], axis=0)
 
 
 def subplots(rows=1, columns=1, size=(8, 4.8), **how):

@@ -3,7 +3,7 @@
     python -m benchmarks.sweep [PART ...] [--seeds 10] [--steps 100000] [--jobs 2] [--quick]
 
 jobs      the seconds of a sweep of REINFORCE on CartPole-v1, by jobs and one after another
-killed    the same while a process of it is killed every 12 s
+killed    the same while a process of it is killed every 3 s
 node      the same on Ray's local cluster of two nodes, one of which is killed after 8 s
 workers   a3c with the driver ray on such a cluster, one node killed
 pushes    a3c's pushes per second by driver, for environments of several milliseconds a step
@@ -85,7 +85,7 @@ def jobs(seeds, steps, n, folder):
     return {f"seconds, {k} at once": round(x, 1) for k, x in seconds.items()}
 
 
-def killed(seeds, steps, n, folder, every=12.0):
+def killed(seeds, steps, n, folder, every=3.0):
     """A process killed every few seconds, at random."""
     deaths, rng = [], random.Random(0)
 

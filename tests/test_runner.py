@@ -9,15 +9,14 @@ import signal
 import subprocess
 import sys
 import warnings
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import ClassVar, Literal
 
 import gymnasium
 import numpy as np
 import pytest
+from folders import scratch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -171,24 +170,6 @@ def pictures(no_matplotlib):
     no_matplotlib.undo()
     yield
     no_matplotlib.setitem(sys.modules, "matplotlib", None)
-
-
-@contextmanager
-def scratch():
-    """A new working directory, also inside a Hypothesis test."""
-    before = Path.cwd()
-    with TemporaryDirectory() as path:
-        os.chdir(path)
-        try:
-            yield Path(path)
-        finally:
-            os.chdir(before)
-
-
-@pytest.fixture
-def here():
-    with scratch() as path:
-        yield path
 
 
 def npgrad(capsys, line):
@@ -850,29 +831,6 @@ def test_at_steps__takes_the_latest_known(steps, later):
     grid = steps[0] + np.sort(np.array(later, dtype=int))
     expected = [max(k for k in values if steps[k] <= g) for g in grid]
     np.testing.assert_array_equal(plot.at_steps(grid, steps, values), expected)
-
-
-@given(
-    arrays(np.float64, st.tuples(st.integers(2, 6), st.integers(1, 4)), elements=st.floats(-9, 9)),
-    st.integers(0, 99),
-)
-def test_bootstrap_band__lies_within_the_runs_and_moves_with_them(curves, seed):
-    band = lambda c: plot.bootstrap_band(c, np.random.default_rng(seed), resamples=50)
-    low, high = band(curves)
-    bound = 100 * np.finfo(float).eps * 30
-    assert (curves.min(axis=0) - bound <= low).all() and (low <= high).all()
-    assert (high <= curves.max(axis=0) + bound).all()
-    np.testing.assert_allclose(band(2 * curves + 1), (2 * low + 1, 2 * high + 1), atol=bound)
-    np.testing.assert_allclose(band(np.ones((3, 2))), np.ones((2, 2)), atol=bound)
-
-
-def test_bootstrap_band__covers_the_true_mean_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    curves = rng.standard_normal((30, 400))
-    low, high = plot.bootstrap_band(curves, rng)
-    # 400 independent intervals at about 94% (the percentile interval of 30 is a little short):
-    # the count's standard deviation is 1.2%, and 5 of them are allowed.
-    assert abs(((low <= 0) & (0 <= high)).mean() - 0.94) < 0.06
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # among matplotlib and its own

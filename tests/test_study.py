@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from worlds import UNIT, Scripted
 
 from algorithms.common.metrics import Metrics
@@ -207,3 +208,26 @@ def test_gather__runs_what_is_not_recorded(monkeypatch, tmp_path):
     assert found == {"b 0": dict(x=1), "c 1": dict(x=1), "c 10": dict(x=1)}
     study.gather("any", dict(a=2), [("b", 0)], run)
     assert log[4:] == [("b", 0)]
+
+
+@given(
+    arrays(np.float64, st.tuples(st.integers(2, 6), st.integers(1, 4)), elements=st.floats(-9, 9)),
+    st.integers(0, 99),
+)
+def test_bootstrap_band__lies_within_the_runs_and_moves_with_them(curves, seed):
+    band = lambda c: study.bootstrap_band(c, np.random.default_rng(seed), resamples=50)
+    low, high = band(curves)
+    bound = 100 * np.finfo(float).eps * 30
+    assert (curves.min(axis=0) - bound <= low).all() and (low <= high).all()
+    assert (high <= curves.max(axis=0) + bound).all()
+    np.testing.assert_allclose(band(2 * curves + 1), (2 * low + 1, 2 * high + 1), atol=bound)
+    np.testing.assert_allclose(band(np.ones((3, 2))), np.ones((2, 2)), atol=bound)
+
+
+def test_bootstrap_band__covers_the_true_mean_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    curves = rng.standard_normal((30, 400))
+    low, high = study.bootstrap_band(curves, rng)
+    # 400 independent intervals at about 94% (the percentile interval of 30 is a little short):
+    # the count's standard deviation is 1.2%, and 5 of them are allowed.
+    assert abs(((low <= 0) & (0 <= high)).mean() - 0.94) < 0.06

@@ -1,7 +1,6 @@
 """Sweeps and searches: grids of settings, trials that go on, and what their scores are."""
 
 import json
-import os
 import re
 import shlex
 import signal
@@ -10,16 +9,16 @@ import sys
 from collections import Counter
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Thread
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from folders import scratch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mortal import Made
@@ -45,23 +44,6 @@ CONFIGS = {name: load_method(name, METHODS).Config() for name in METHODS}
 
 class Own(Network):
     """A network of a user's own."""
-
-
-@contextmanager
-def scratch():
-    before = Path.cwd()
-    with TemporaryDirectory() as path:
-        os.chdir(path)
-        try:
-            yield Path(path)
-        finally:
-            os.chdir(before)
-
-
-@pytest.fixture
-def here():
-    with scratch() as path:
-        yield path
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -1,13 +1,11 @@
 """What watches and keeps a run: event files, videos, comparisons, programs, versions."""
 
 import json
-import os
 import re
 import runpy
 import struct
 import subprocess
 import sys
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +13,7 @@ from tempfile import TemporaryDirectory
 import gymnasium
 import numpy as np
 import pytest
+from folders import scratch
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -31,24 +30,6 @@ from algorithms.runner.tensorboard import Events
 from npgrad import from_function
 
 CARTPOLE = "CartPole-v1"
-
-
-@contextmanager
-def scratch():
-    """A new working directory, also inside a Hypothesis test."""
-    before = Path.cwd()
-    with TemporaryDirectory() as path:
-        os.chdir(path)
-        try:
-            yield Path(path)
-        finally:
-            os.chdir(before)
-
-
-@pytest.fixture
-def here():
-    with scratch() as path:
-        yield path
 
 
 @pytest.fixture(autouse=True)

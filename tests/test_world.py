@@ -289,18 +289,24 @@ def test_entered__closes_what_a_factory_makes_and_nothing_else():
 
 
 class Private(gymnasium.Env):
-    """Draws from a generator of its own, which no seed reaches: it does not repeat itself."""
+    """Draws from a generator of its own, which no seed reaches, after `quiet` steps that show
+    nothing of it: it does not repeat itself."""
 
     observation_space, action_space = Box(-inf, inf, (2,)), Discrete(2)
 
-    def __init__(self, ends=0.0):
-        self.rng, self.ends = np.random.default_rng(), ends
+    def __init__(self, ends=0.0, quiet=0):
+        self.rng, self.ends, self.quiet, self.t = np.random.default_rng(), ends, quiet, 0
+
+    def seen(self):
+        return self.rng.normal(size=2) * (self.t >= self.quiet)
 
     def reset(self, *, seed=None, options=None):
-        return self.rng.normal(size=2), {}
+        self.t = 0
+        return self.seen(), {}
 
     def step(self, action):
-        return self.rng.normal(size=2), 0.0, bool(self.rng.random() < self.ends), False, {}
+        self.t += 1
+        return self.seen(), 0.0, bool(self.rng.random() < self.ends), False, {}
 
 
 def limited(env, steps):
@@ -355,14 +361,14 @@ def test_position__brings_an_environment_to_the_same_bits(make, before, after, r
     assert world.position.actions == again.position.actions
 
 
-@given(st.integers(0, 9), st.booleans(), SEEDS)
-def test_position__of_an_environment_that_does_not_repeat_itself_warns(before, ends, seed):
+@given(st.integers(0, 9), st.booleans(), st.integers(0, 20), SEEDS)
+def test_position__of_an_environment_that_does_not_repeat_itself_warns(before, ends, quiet, seed):
     """And a new episode begins, the next by number if there was a step in the one before, whatever
-    the environment did meanwhile."""
-    world = World(Private(), Position(seed))
+    the environment did meanwhile, and whatever the steps so far have shown."""
+    world = World(Private(quiet=quiet), Position(seed))
     for _ in range(before):
         world.step(0)
-    env = Recorder(Private(ends=1.0 if ends else 0.0))
+    env = Recorder(Private(1.0 if ends else 0.0, quiet))
     with pytest.warns(RuntimeWarning, match="^Private does not repeat its episodes: a new one"):
         again = World(env, copy.deepcopy(world.position))
     assert not again.resumed and again.t == 0 and again.ended == ()

@@ -62,7 +62,7 @@ class Asynchronous:
     driver: Literal["round-robin", "threads", "processes", "ray"] = "round-robin"
     """round-robin: one process, random order, repeatable. Not repeatable: threads, useful on
     free-threaded Python; processes, in parallel on shared memory (POSIX systems); ray, on the Ray
-    cluster at RAY_ADDRESS, for environments that take many milliseconds a step."""
+    cluster at RAY_ADDRESS, for environments slower than about 2 ms a step."""
     T_max: Count = 1_000_000
     """Environment steps of all workers together, after which training ends."""
     gamma: Unit = 0.99
@@ -90,7 +90,7 @@ class Asynchronous:
 
 @dataclass
 class Learner:
-    """Where one worker is: after a pull, an open segment; after a gradient, what it will push."""
+    """The place of one worker: after a pull, its open segment; after a gradient, what it pushes."""
 
     theta: np.ndarray  # θ', its copy of θ
     d: np.ndarray  # the gradient of its segment so far

@@ -17,6 +17,7 @@ from typing import Annotated, Literal, NamedTuple, get_args, get_origin, get_typ
 import numpy as np
 
 PRECISIONS = MappingProxyType({"double": np.float64, "single": np.float32})
+LARGEST = 2**63  # of whole numbers, which config.json and NumPy's integers hold below it
 
 
 class Range(NamedTuple):
@@ -89,6 +90,8 @@ def _wrong(value, hint, allowed, whole):
     if not isinstance(allowed, Range):
         return None if value in allowed else f"one of {', '.join(allowed)}"
     number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+    if number and whole and value >= LARGEST:
+        return "below 2**63"
     if number and value in allowed:
         return None
     if whole and not number:
@@ -99,6 +102,6 @@ def _wrong(value, hint, allowed, whole):
 def widths(hidden):
     """`hidden` as a tuple. Raises ValueError unless it is one or more positive integers."""
     sizes = tuple(hidden) if np.iterable(hidden) else ()
-    if not sizes or any(type(n) is not int or n < 1 for n in sizes):
-        raise ValueError(f"hidden = {hidden}: must be one or more positive integers")
+    if not sizes or any(type(n) is not int or not 1 <= n < LARGEST for n in sizes):
+        raise ValueError(f"hidden = {hidden}: must be one or more positive integers below 2**63")
     return sizes

@@ -13,13 +13,13 @@ import random
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from hashlib import sha256
 from types import FunctionType, ModuleType
 
 import gymnasium
 import numpy as np
+from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import CloudpickleWrapper
-
-from algorithms.common.world import is_factory
 
 GENERATORS = (np.random.Generator, np.random.RandomState, random.Random)
 PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, np.ndarray)
@@ -27,6 +27,11 @@ OPAQUE = (type, ModuleType, FunctionType, gymnasium.Space)
 GYMNASIUMS = ("_np_random", "_np_random_seed", "spec", "_cached_spec")  # of every environment
 STEPS = 32  # in which a fresh environment shows what an episode changes
 HAND_IN = "hand in a function () -> environment"
+
+
+def is_factory(env):
+    """Whether env is a function () -> environment."""
+    return callable(env) and not isinstance(env, (gymnasium.Env, VectorEnv))
 
 
 def makers(env, n) -> list[Callable]:
@@ -71,13 +76,23 @@ def picklable_makers(env, n) -> list[Callable]:
 def check_copies(env):
     """Raise ValueError if env holds a random generator of its own, whose copies would all draw the
     same numbers; or if its copies would differ from it."""
-    for name, value in holdings(env).items():
-        if isinstance(value, GENERATORS):
-            raise ValueError(
-                f"env = {env}: its attribute {name} is a random generator, of which all copies "
-                f"would draw the same numbers: {HAND_IN}"
-            )
+    for name in private_generators(env):
+        raise ValueError(
+            f"env = {env}: its attribute {name} is a random generator, of which all copies "
+            f"would draw the same numbers: {HAND_IN}"
+        )
     check_same(env, duplicate(env), "its copy")
+
+
+def private_generators(env):
+    """Return {name: generator} of the random generators in env that are not Gymnasium's."""
+    return {name: x for name, x in holdings(env).items() if isinstance(x, GENERATORS)}
+
+
+def fingerprint(env):
+    """Return a number that tells the states of env's private generators apart; 0 if it has none."""
+    found = private_generators(env)
+    return int(sha256(pickle.dumps(found)).hexdigest()[:15], 16) if found else 0
 
 
 def duplicate(env):
@@ -151,7 +166,7 @@ def holdings(env):
             elif isinstance(x, (list, tuple, deque)):
                 todo.extend((f"{name}[{k}]", value) for k, value in enumerate(x))
             else:
-                skip = GYMNASIUMS if isinstance(x, gymnasium.Env) else ()
+                skip = GYMNASIUMS if isinstance(x, (gymnasium.Env, VectorEnv)) else ()
                 held = getattr(x, "__dict__", {}).items()
                 todo.extend((f"{name}.{k}".lstrip("."), v) for k, v in held if k not in skip)
     return found

@@ -36,6 +36,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.vector import VectorEnv
 
+from algorithms.common.copies import fingerprint, is_factory
 from algorithms.common.remembered import own_return, remembered, remind
 
 BLOCK = 32  # steps after which a method yields, also within an episode
@@ -48,6 +49,7 @@ class Position:
 
     seed        of the first reset
     generator   state of the environment's generator before the episode's reset; None: as seeded
+    private     fingerprint of its other generators after that reset; 0 if it has none
     memory      what its wrappers remembered then (algorithms.common.remembered)
     latest      what they remember now, to BLOCK steps
     actions     of the episode so far, as the method drew them, one after the other
@@ -58,6 +60,7 @@ class Position:
 
     seed: int
     generator: dict | None = None
+    private: int = 0
     memory: dict = field(default_factory=dict)
     latest: dict = field(default_factory=dict)
     actions: array = field(default_factory=lambda: array("d"))
@@ -99,7 +102,7 @@ class World:
         self.most = inf if record else MOST_ACTIONS if keep else 0
         self.ended, self.episode, self.resumed = (), None, position.episode > 0
         self.latest = ()  # episode and step of the latest step
-        self.remembers = bool(remembered(env))
+        self.remembers, self.private = bool(remembered(env)), True
         if not self.resumed:
             self._begin(None, seed=position.seed)
         elif not self._replay(np.array(position.actions), position.s, position.G, position.t):
@@ -117,12 +120,13 @@ class World:
             self.env.unwrapped.np_random.bit_generator.state = position.generator
             how = {}
         remind(self.env, position.memory)
-        position.episode -= 1
+        position.episode, private = position.episode - 1, position.private
         self._begin(position.generator, **how)
         for a in actions.reshape(-1, *self.action):
             if self.step(a)[2:] != (False, False):
                 return False
-        return self.t == t and self.G == G and np.array_equal(self.s, s)
+        same = position.private == private and self.t == t and self.G == G
+        return same and np.array_equal(self.s, s)
 
     def _reset(self):
         generator = getattr(self.env.unwrapped, "np_random", None)
@@ -133,6 +137,9 @@ class World:
         position, space = self.position, self.env.action_space
         position.memory = position.latest = remembered(self.env) if self.remembers else {}
         first, _ = self.env.reset(**how)
+        if self.private:
+            position.private = fingerprint(self.env)
+            self.private = position.private > 0
         position.generator, position.episode = generator, position.episode + 1
         position.actions = array("d" if isinstance(space, Box) else "q")
         self.action = () if isinstance(space, Discrete) else (int(np.prod(space.shape)),)
@@ -240,11 +247,6 @@ def spaces(env):
             made.close()
     one = "single_" if isinstance(env, VectorEnv) else ""
     return Spaces(getattr(env, f"{one}observation_space"), getattr(env, f"{one}action_space"))
-
-
-def is_factory(env):
-    """Whether env is a function () -> environment."""
-    return callable(env) and not isinstance(env, (gymnasium.Env, VectorEnv))
 
 
 def encoder(space):

@@ -38,7 +38,13 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 from gymnasium.vector.async_vector_env import AsyncState
 from gymnasium.vector.utils import batch_space
 
-from algorithms.common.copies import check_unchanged, makers, picklable_makers
+from algorithms.common.copies import (
+    check_unchanged,
+    fingerprint,
+    is_factory,
+    makers,
+    picklable_makers,
+)
 from algorithms.common.events import HEARTBEAT, WorkerError
 from algorithms.common.remembered import own_return
 from algorithms.common.world import (
@@ -47,7 +53,6 @@ from algorithms.common.world import (
     World,
     decoder,
     encoder,
-    is_factory,
     name_of,
     spaces,
 )
@@ -70,9 +75,11 @@ def vectorized(env, n, vectorization):
     if vectorization == "vector_entry_point":
         spec = getattr(env, "spec", None)
         if spec is None or spec.vector_entry_point is None or spec.additional_wrappers:
+            wrapped = spec and spec.vector_entry_point
+            why = "whose wrappers have" if wrapped else "which has"
             raise ValueError(
-                f"vectorization = {vectorization!r}: must be sync or async for {env}, which has no "
-                "vectorised form of its own"
+                f"vectorization = {vectorization!r}: must be sync or async for {env}, {why} no "
+                "vectorised form"
             )
         check_unchanged(env)
         return gymnasium.make_vec(spec, num_envs=n, vectorization_mode=vectorization)
@@ -181,9 +188,9 @@ class Worlds:
         self.gap = self.mode is AutoresetMode.NEXT_STEP  # a reset takes a step of its own
         self.all, self.position = np.arange(self.N), position
         saved = np.array(position.actions), position.s, position.G, position.t
+        private, resumed = position.private, position.t > 0
         self._begin(seed=position.seed)
-        resumed = saved[-1] > 0
-        if resumed and not self._replay(*saved):
+        if resumed and not (position.private == private and self._replay(*saved)):
             text = f"{name_of(envs)} does not repeat its episodes: new ones begin"
             warnings.warn(text, RuntimeWarning, stacklevel=2)
             resumed = False
@@ -201,6 +208,7 @@ class Worlds:
         position.actions = array("b" if self.compact else number)
         position.t, position.G = 0, 0.0
         observation, _ = self._answer(lambda: self.envs.reset(**how))
+        position.private = fingerprint(self.envs)
         self.s = position.s = self._features(observation, np.zeros(self.N))
 
     def _replay(self, actions, s, G, t):

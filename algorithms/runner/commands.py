@@ -148,7 +148,7 @@ def evaluate_command(argv, methods) -> Outcome:
 
 def plot_command(argv, methods) -> Outcome:
     """Draw the learning curves of runs."""
-    about = "Draw learning curves: running means, with a bootstrap band over several seeds."
+    about = "Draw learning curves; of several seeds, the interquartile mean and a bootstrap band."
     (options,) = arguments.parse(argv, "npgrad plot", about, run=arguments.Plot)
     runs = [Path(run) for run in options.runs]
     if not runs:

@@ -31,17 +31,6 @@ def at_steps(grid, steps, values):
     return values[np.searchsorted(steps, grid, side="right") - 1]
 
 
-def bootstrap_band(curves, rng: np.random.Generator, resamples: int = 2000, level: float = 0.95):
-    """Return the percentile confidence band (low, high) of the mean over runs, each (n,).
-
-    curves is (runs, n). Whole runs are drawn with replacement (Efron 1979), because the points of
-    one curve are dependent.
-    """
-    drawn = rng.integers(len(curves), size=(resamples, len(curves)))
-    weights = np.stack([np.bincount(d, minlength=len(curves)) for d in drawn]) / len(curves)
-    return np.quantile(weights @ curves, [(1 - level) / 2, (1 + level) / 2], axis=0)
-
-
 def learning_curve(path: Path):
     """Draw a run's learning_curve.png if matplotlib is installed and an episode has finished."""
     if importlib.util.find_spec("matplotlib") and len(folder.read_metrics(path)["step"]):
@@ -111,7 +100,8 @@ def _named(name, value):
 
 def _flat(record) -> dict[str, str]:
     """Return method, environment and Config fields of a config.json as text, without prefixes."""
-    flat = {name: str(record[name]) for name in ("method", "env", "max_episode_steps", "wrap")}
+    flat = {name: str(record[name]) for name in ("method", "env", "max_episode_steps")}
+    flat["wrap"] = ", ".join(record["wrap"]) or "none"
     nested = [record["env_args"], record["config"]]
     for values in nested:
         nested += [value for value in values.values() if isinstance(value, dict)]

@@ -7,7 +7,7 @@ from math import comb
 
 import numpy as np
 
-from algorithms.runner.plot import bootstrap_band
+from benchmarks import study
 from benchmarks.corridor import WITH, WITHOUT
 from benchmarks.record import RESULTS
 
@@ -59,7 +59,7 @@ def exact_test(a, n, b, m):
 
 def interval(x):
     """The 95 % bootstrap interval of the mean, as benchmarks.ddpg has it."""
-    return bootstrap_band(np.reshape(x, (-1, 1)), np.random.default_rng(0))[:, 0]
+    return study.bootstrap_band(np.reshape(x, (-1, 1)), np.random.default_rng(0))[:, 0]
 
 
 @reads("corridor")
