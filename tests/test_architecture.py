@@ -50,6 +50,7 @@ def place(module):
     return {"npgrad": 0, "algorithms": 4, "benchmarks": 5}.get(top)
 
 
+JUDGES = "algorithms.referee", "algorithms.runner.check", "algorithms.runner.theirs"
 METHOD_FILES = [name for name in MODULES if place(name) == 2]
 
 
@@ -144,11 +145,12 @@ def called(node):
 
 
 @pytest.mark.parametrize(
-    "module", [m for m in MODULES if m.startswith("algorithms") and m != "algorithms.runner.check"]
+    "module",
+    [m for m in MODULES if m.startswith("algorithms") and not m.startswith(JUDGES)],
 )
 def test_gradients__never_call_the_tape(module):
-    """Nor complex steps or differences: what runs is what is written. (`npgrad check` only judges
-    the gradients of others.)"""
+    """Nor complex steps or differences: what runs is what is written. (`npgrad check` and the
+    referee only judge the gradients of others.)"""
     tape = {"grad", "value_and_grad", "vjp", "jacobian", "complex_step", "central_differences"}
     for line, name in names_in(TREES[module]):
         assert name not in tape | {"autodiff"}, f"line {line}: {name}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from algorithms.runner import check
+from algorithms.runner import check, theirs
 from algorithms.runner.cli import main
 from npgrad import testing
 
@@ -273,7 +273,7 @@ def test_framework__judges_the_derivative_of_another_library():
             assert positions == (0,) and isinstance(f(*values), Numbers)
             return (np.diag(factor * values[0]),)
 
-        library = check.Framework(Numbers, lambda x: x.view(Numbers), np.asarray, J)
+        library = theirs.Framework(Numbers, lambda x: x.view(Numbers), np.asarray, J)
         f = library.adapted(square)
         x = {"x": testing.reals(2)}
         trial = testing.examine(f, jacobian=library.jacobian, who="it", examples=20, inputs=x)
