@@ -143,8 +143,7 @@ def _by_npgrad(f, x, *others):
 
 
 def _by_torch(f, x, *others):
-    import torch
-
+    torch = importlib.import_module("torch")
     x = x.clone().requires_grad_()
     y = f(x, *others)
     if not isinstance(y, torch.Tensor) or y.ndim or not y.requires_grad:
@@ -153,8 +152,7 @@ def _by_torch(f, x, *others):
 
 
 def _by_jax(f, x, *others):
-    import jax
-
+    jax = importlib.import_module("jax")
     return np.array(jax.grad(f)(x, *others), float)
 
 
