@@ -5,11 +5,14 @@
     d = ask.gradient(...)       the derivative of its answer, a number, in its first argument
 
 A function is unusable if it raises, changes its arguments, gives another answer to the same
-question, a wrong shape, what is not finite, or a tensor that still hangs on a graph.
+question, a wrong shape, what is not finite, or a tensor that still hangs on a graph. Arrays of
+booleans are given as floats, 0 and 1, to a function that raises for booleans.
 """
 
 import copy
 import importlib
+import inspect
+import itertools
 import sys
 from types import SimpleNamespace
 
@@ -26,15 +29,17 @@ class Unusable(Exception):
 
 class Asked:
     """A function of somebody else's; see the module. `name` is said in errors. framework is numpy,
-    torch or jax; None: the one that its module has imported, or else NumPy."""
+    torch or jax; None: the one that its module has imported, or else NumPy. `single` says whether
+    it has given an answer in less than double precision."""
 
     def __init__(self, f, name=None, framework=None):
         self.f, self.name = f, name or getattr(f, "__name__", "f")
         self.frameworks = [framework] if framework else [*_imported_by(f), "numpy"]
+        self.flags, self.single = (bool, float), False
 
     def __call__(self, *args, shape=None):
         """Return f(*args) (shape) as floats. Raises Unusable."""
-        return self._ask(lambda into: _answer(self.f(*into(args))), args, shape)
+        return self._ask(lambda into: self._answer(self.f(*into(args))), args, shape)
 
     def gradient(self, *args):
         """Return ∂f/∂args[0], f(*args) being a number. Raises Unusable."""
@@ -46,23 +51,38 @@ class Asked:
         return self._ask(differentiated, args, np.shape(args[0]))
 
     def _ask(self, question, args, shape):
-        """Ask twice, in the first framework in which there is an answer."""
+        """Ask twice, in the first framework and type of flags in which there is an answer."""
         errors = []
-        for framework in self.frameworks:
+        for framework, flags in itertools.product(self.frameworks, self.flags):
             try:
-                into = Into(framework)
+                into = Into(framework, flags)
                 first = question(into)
+                into.check_unchanged()
+                again = question(Into(framework, flags))
             except Unusable as error:
                 raise Unusable(f"{self.name} {error}") from error
             except Exception as error:
                 errors.append(error)
                 continue
-            self.frameworks = [framework]
-            into.check_unchanged(self.name)
-            return self._checked(first, question(Into(framework)), shape)
-        error = errors[0]
+            self.frameworks, self.flags = [framework], [flags]
+            return self._checked(first, again, shape)
+        error = next((error for error in errors if "bool" not in str(error)), errors[0])
         text = " ".join(str(error).split())[:300]
         raise Unusable(f"{self.name} raises {type(error).__name__}: {text}") from error
+
+    def _answer(self, y):
+        """An answer as an array of floats. Raises Unusable for a tensor on a graph, or no numbers."""
+        if getattr(y, "requires_grad", False):
+            raise Unusable(
+                "returns a tensor that requires a gradient: must be numbers (y.detach())"
+            )
+        try:
+            given = np.asarray(y)
+            numbers = np.array(given, float)
+        except (TypeError, ValueError) as error:
+            raise Unusable(f"returns {type(y).__name__}: must be an array of numbers") from error
+        self.single |= given.dtype in (np.float16, np.float32)
+        return numbers
 
     def _checked(self, y, again, shape):
         """y as floats, if it is the same again, of this shape, and finite."""
@@ -76,10 +96,11 @@ class Asked:
 
 
 class Into:
-    """Copies of arguments in a framework's arrays; `framework` is its name."""
+    """Copies of arguments in a framework's arrays; `framework` is its name, flags the type of
+    booleans, bool or float."""
 
-    def __init__(self, framework):
-        self.framework, self.given, self.kept = framework, (), ()
+    def __init__(self, framework, flags=bool):
+        self.framework, self.flags, self.given, self.kept = framework, flags, (), ()
         self.library = None if framework == "numpy" else importlib.import_module(framework)
         if framework == "jax":
             self.library.config.update("jax_enable_x64", True)
@@ -94,20 +115,21 @@ class Into:
             return SimpleNamespace(**{name: self._into(value) for name, value in vars(x).items()})
         if not isinstance(x, np.ndarray):
             return x
+        x = x.astype(self.flags) if x.dtype == bool else x.copy()
         if self.framework == "numpy":
-            return x.copy()
+            return x
         return self.library.tensor(x) if self.framework == "torch" else self.library.numpy.array(x)
 
-    def check_unchanged(self, name):
+    def check_unchanged(self):
         """Raise Unusable if the arguments are no longer what they were."""
         now = [_numpy(x) for x in self.given]
         if not all(map(_same, now, self.kept)):
-            raise Unusable(f"{name} changes its arguments: must leave them as they are")
+            raise Unusable("changes its arguments: must leave them as they are")
 
 
 def _imported_by(f):
     """The frameworks that the module of f has imported, of those that are loaded."""
-    names = getattr(f, "__globals__", {}).values()
+    names = getattr(inspect.unwrap(f), "__globals__", {}).values()
     origins = {(getattr(x, "__module__", None) or getattr(x, "__name__", "")) for x in names}
     roots = {str(origin).partition(".")[0] for origin in origins}
     return [name for name in FRAMEWORKS if name in roots and name in sys.modules]
@@ -126,16 +148,6 @@ def _same(a, b):
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(_same(a[name], b[name]) for name in a)
     return np.array_equal(a, b)
-
-
-def _answer(y):
-    """An answer as an array of floats. Raises Unusable for a tensor on a graph or no numbers."""
-    if getattr(y, "requires_grad", False):
-        raise Unusable("returns a tensor that requires a gradient: must be numbers (y.detach())")
-    try:
-        return np.array(y, float)
-    except (TypeError, ValueError) as error:
-        raise Unusable(f"returns {type(y).__name__}: must be an array of numbers") from error
 
 
 def _by_npgrad(f, x, *others):
