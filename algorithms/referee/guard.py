@@ -71,7 +71,7 @@ class Asked:
         raise Unusable(f"{self.name} raises {type(error).__name__}: {text}") from error
 
     def _answer(self, y):
-        """An answer as an array of floats. Raises Unusable for a tensor on a graph, or no numbers."""
+        """Return an answer as floats. Raises Unusable for a tensor on a graph, or no numbers."""
         if getattr(y, "requires_grad", False):
             raise Unusable(
                 "returns a tensor that requires a gradient: must be numbers (y.detach())"

@@ -120,6 +120,7 @@ ARGUMENTS = {
     "terminated": ("(n, N), step t terminated the episode", lambda s: s.terminated),
     "truncated": ("(n, N), step t truncated it", lambda s: s.truncated),
     "dones": ("(n, N), the episode ended in step t; but see below", lambda s: s.ends),
+    "next_dones": ("(n, N), the episode ended in step t", lambda s: s.ends),
     "episode_starts": ("(n, N), the episode ended in step t-1 (SB3)", lambda s: s.starts),
     "next_done": ("(N,), it ended in the last step (CleanRL)", lambda s: s.ends[-1]),
     "stops": ("(n, N), the data stop in step t: an end, or t = n-1", lambda s: _last_row(s.ends)),
@@ -133,10 +134,22 @@ ARGUMENTS = {
 ALIASES = {
     "r": "rewards", "v": "values", "last_values": "last_value", "next_value": "last_value",
     "terminations": "terminated", "truncations": "truncated", "done": "dones",
-    "next_dones": "dones", "last_done": "next_done", "gae_lambda": "lam", "lambda_": "lam",
+    "last_done": "next_done", "gae_lambda": "lam", "lambda_": "lam",
 }  # fmt: skip
-FLAGS = "terminated", "truncated", "dones", "episode_starts", "next_done", "stops"
+FLAGS = "terminated", "truncated", "dones", "next_dones", "episode_starts", "next_done", "stops"
 NEXT = "next_values", "v_next"
+ZERO = (
+    "truncation from termination; at a truncation it takes 0 for the value of the final observation"
+)
+RUNS_ON = "where an episode was truncated; there its returns run on into the next episode"
+NO_NEXT = (
+    "no next_values: judged at a truncation only where the next row has the value of the final "
+    "observation (NEXT_STEP autoreset)"
+)
+NO_LAST = (
+    "no last_value: cannot bootstrap after the last step; judged where the last step terminates "
+    "the episode"
+)
 
 
 class Signature(NamedTuple):
@@ -158,7 +171,7 @@ class Signature(NamedTuple):
         return {given: of[name](s) for given, name in zip(self.given, self.names)}
 
     def knows_truncation(self):
-        ends = self.has("truncated", "dones", "episode_starts", "stops")
+        ends = self.has(*(name for name in FLAGS if name != "terminated"))
         return ends and self.has("terminated", "v_next")
 
     def known(self, s):
@@ -185,22 +198,16 @@ class Signature(NamedTuple):
 
     def cannot(self):
         """Return what it cannot know, in lines."""
-        lines = []
         flags = ", ".join(g for g, name in zip(self.given, self.names) if name in FLAGS)
+        lines = []
         if not flags:
             lines.append("no flags: cannot tell where an episode ends; judged within one episode")
-        elif self.names.count("terminated") and not self.knows_truncation():
-            lines.append(f"{flags} only: cannot tell where an episode was truncated; its returns run "
-                         "through a truncation into the next episode")  # fmt: skip
         elif not self.knows_truncation():
-            lines.append(f"{flags} only: cannot tell truncation from termination; at a truncation "
-                         "it takes 0 for the value of the final observation")  # fmt: skip
+            lines.append(f"{flags} only: cannot tell {RUNS_ON if self.has('terminated') else ZERO}")
         elif not self.has(*NEXT):
-            lines.append("no next_values: judged at a truncation only where the next row has the "
-                         "value of the final observation (NEXT_STEP autoreset)")  # fmt: skip
+            lines.append(NO_NEXT)
         if not self.has(*NEXT, "last_value"):
-            lines.append("no last_value: cannot bootstrap after the last step; judged where the last "
-                         "step terminates the episode")  # fmt: skip
+            lines.append(NO_LAST)
         return tuple(lines)
 
 
@@ -210,10 +217,8 @@ def signature(f, what="advantages"):
     name, parameters = getattr(f, "__name__", "f"), inspect.signature(f).parameters.values()
     allowed = ", ".join(ARGUMENTS)
     for p in parameters:
-        if (
-            p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-            or ALIASES.get(p.name, p.name) not in ARGUMENTS
-        ):
+        many = p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        if many or ALIASES.get(p.name, p.name) not in ARGUMENTS:
             raise ValueError(f"{name} has a parameter {p.name}: must be among {allowed}")
     given = tuple(p.name for p in parameters)
     found = Signature(given, tuple(ALIASES.get(x, x) for x in given))
@@ -221,14 +226,13 @@ def signature(f, what="advantages"):
     for twice in {x for x in found.names if found.names.count(x) > 1}:
         both = " and ".join(g for g, x in zip(given, found.names) if x == twice)
         raise ValueError(f"{name} has parameters {both}, which mean the same: must have one")
-    ends = has("dones", "next_done")
     for missing, wanted in (
         ("rewards", not has("rewards")),
         ("gamma", not has("gamma")),
         ("values", what == "advantages" and not has("values")),
         ("values or next_values", has("lam") and not has("values", *NEXT)),
         ("terminated", has("truncated") and not has("terminated")),
-        ("next_done", has("episode_starts") and not ends),
+        ("next_done", has("episode_starts") and not has("dones", "next_done")),
         ("dones or episode_starts", has("next_done") and not has("dones", "episode_starts")),
     ):
         if wanted:

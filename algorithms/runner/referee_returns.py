@@ -1,6 +1,6 @@
 """`npgrad referee returns`: somebody's advantages or returns, judged by their definition."""
 
-from algorithms.referee import returns, segments
+from algorithms.referee import advantages, returns, segments
 from algorithms.runner import referee
 from algorithms.runner.errors import Outcome, UsageError
 from algorithms.runner.theirs import STATUS
@@ -64,6 +64,6 @@ def _about():
             lines.append(f"    {'':<15} or named {', '.join(also)}")
     mistakes = [
         f"    {name}\n        {mistake.__doc__.splitlines()[0]}"
-        for name, mistake in returns.CATALOGUE.items()
+        for name, mistake in advantages.CATALOGUE.items()
     ]
     return ABOUT + "\n".join(lines) + "\n" + SHIFTS + "\n".join(mistakes)
