@@ -10,7 +10,9 @@ question, a wrong shape, what is not finite, or a tensor that still hangs on a g
 
 import copy
 import importlib
+import inspect
 import sys
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +20,7 @@ import numpy as np
 from npgrad import grad
 
 FRAMEWORKS = "torch", "jax"
+TWICE = 100  # questions that are asked twice, to see whether an answer is random
 
 
 class Unusable(Exception):
@@ -31,22 +34,28 @@ class Asked:
     def __init__(self, f, name=None, framework=None):
         self.f, self.name = f, name or getattr(f, "__name__", "f")
         self.frameworks = [framework] if framework else [*_imported_by(f), "numpy"]
+        self.asked = 0
 
-    def __call__(self, *args, shape=None):
+    def __call__(self, *args, shape=None, finite=True):
         """Return f(*args) (shape) as floats. Raises Unusable."""
-        return self._ask(lambda into: _answer(self.f(*into(args))), args, shape)
+        return self._ask(lambda into: _answer(self._f(*into(args))), shape, finite)
 
-    def gradient(self, *args):
+    def gradient(self, *args, finite=True):
         """Return ∂f/∂args[0], f(*args) being a number. Raises Unusable."""
 
         def differentiated(into):
             x, *others = into(args)
-            return DERIVATIVES[into.framework](self.f, x, *others)
+            return DERIVATIVES[into.framework](self._f, x, *others)
 
-        return self._ask(differentiated, args, np.shape(args[0]))
+        return self._ask(differentiated, np.shape(args[0]), finite)
 
-    def _ask(self, question, args, shape):
-        """Ask twice, in the first framework in which there is an answer."""
+    def _f(self, *args):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of nan, which is looked at
+            return self.f(*args)
+
+    def _ask(self, question, shape, finite):
+        """Ask in the first framework in which there is an answer; the first questions twice."""
         errors = []
         for framework in self.frameworks:
             try:
@@ -57,20 +66,21 @@ class Asked:
             except Exception as error:
                 errors.append(error)
                 continue
-            self.frameworks = [framework]
+            self.frameworks, self.asked = [framework], self.asked + 1
             into.check_unchanged(self.name)
-            return self._checked(first, question(Into(framework)), shape)
+            again = question(Into(framework)) if self.asked <= TWICE else first
+            return self._checked(first, again, shape, finite)
         error = errors[0]
         text = " ".join(str(error).split())[:300]
         raise Unusable(f"{self.name} raises {type(error).__name__}: {text}") from error
 
-    def _checked(self, y, again, shape):
-        """y as floats, if it is the same again, of this shape, and finite."""
+    def _checked(self, y, again, shape, finite):
+        """y as floats, if it is the same again, of this shape, and finite if it must be."""
         if shape is not None and y.shape != shape:
             raise Unusable(f"{self.name} returns shape {y.shape}: must be {shape}")
-        if not np.isfinite(y).all():
+        if finite and not np.isfinite(y).all():
             raise Unusable(f"{self.name} returns {y[~np.isfinite(y)][0]}: must be finite")
-        if y.shape != again.shape or not np.array_equal(y, again):
+        if y.shape != again.shape or not np.array_equal(y, again, equal_nan=True):
             raise Unusable(f"{self.name} gives two answers to one question: must not be random")
         return y
 
@@ -92,6 +102,8 @@ class Into:
     def _into(self, x):
         if isinstance(x, SimpleNamespace):
             return SimpleNamespace(**{name: self._into(value) for name, value in vars(x).items()})
+        if isinstance(x, list):
+            return [self._into(value) for value in x]
         if not isinstance(x, np.ndarray):
             return x
         if self.framework == "numpy":
@@ -107,7 +119,7 @@ class Into:
 
 def _imported_by(f):
     """The frameworks that the module of f has imported, of those that are loaded."""
-    names = getattr(f, "__globals__", {}).values()
+    names = getattr(inspect.unwrap(f), "__globals__", {}).values()
     origins = {(getattr(x, "__module__", None) or getattr(x, "__name__", "")) for x in names}
     roots = {str(origin).partition(".")[0] for origin in origins}
     return [name for name in FRAMEWORKS if name in roots and name in sys.modules]
@@ -117,6 +129,8 @@ def _numpy(x):
     """An argument as NumPy's arrays."""
     if isinstance(x, SimpleNamespace):
         return {name: _numpy(value) for name, value in vars(x).items()}
+    if isinstance(x, list):
+        return [_numpy(value) for value in x]
     if hasattr(x, "detach"):
         return x.detach().numpy()
     return np.asarray(x) if hasattr(x, "shape") else x
@@ -125,15 +139,20 @@ def _numpy(x):
 def _same(a, b):
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(_same(a[name], b[name]) for name in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(_same, a, b))
     return np.array_equal(a, b)
 
 
 def _answer(y):
-    """An answer as an array of floats. Raises Unusable for a tensor on a graph or no numbers."""
+    """An answer as an array of floats, those of a list one after the other. Raises Unusable for a
+    tensor on a graph, and for what is no numbers."""
     if getattr(y, "requires_grad", False):
         raise Unusable("returns a tensor that requires a gradient: must be numbers (y.detach())")
+    if isinstance(y, list) and all(np.ndim(x) == 1 for x in y):
+        return np.concatenate([_answer(x) for x in y])
     try:
-        return np.array(y, float)
+        return np.array(_numpy(y), float)
     except (TypeError, ValueError) as error:
         raise Unusable(f"returns {type(y).__name__}: must be an array of numbers") from error
 
