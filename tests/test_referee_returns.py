@@ -17,7 +17,7 @@ from algorithms.exact.laboratory import lambda_returns, n_step_returns
 from algorithms.exact.mdp import advantages, state_values, trajectories
 from algorithms.referee.advantages import CATALOGUE, definition, definition_by_returns
 from algorithms.referee.guard import Unusable
-from algorithms.referee.returns import _differs, _explanations, judge
+from algorithms.referee.returns import judge
 from algorithms.referee.segments import MODES, Segment, draw, drawn, signature
 from algorithms.runner.cli import main
 
@@ -143,6 +143,7 @@ def same(s, other):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_drawn__show_the_next_observation_as_the_autoreset_mode_says(mode):
+    ends = np.zeros(2)
     for s in drawn():
         if s.autoreset != mode:
             continue
@@ -153,10 +154,9 @@ def test_drawn__show_the_next_observation_as_the_autoreset_mode_says(mode):
             assert not s.rewards[~s.real].any() and not s.ends[~s.real].any()
         else:
             assert s.real.all()
-            inside = slice(None) if mode == "SAME_STEP" else slice(-1)
-            ends = s.ends[inside]
-            assert other[inside].sum() >= 0.7 * ends.sum()  # but for values that are equal
             assert mode == "SAME_STEP" or not other[-1].any()
+            ends += np.array([other[:-1].sum(), s.ends[:-1].sum()])
+    assert ends[0] >= 0.9 * ends[1]  # but for values that happen to be equal
 
 
 # functions of users: right ones, and edits of their text, each of which is a mistake
@@ -291,7 +291,7 @@ EDITS = [
     ("dones", "not_reset", ("lam * (1.0 - dones[t])", "lam")),
     ("cleanrl", "through_reset", ("1.0 - dones[t + 1]", "1.0"), ("1.0 - next_done", "1.0")),
     ("cleanrl", "drops_last_step", SHORT),
-    ("cleanrl", "shifted_done", ("dones[t + 1]", "dones[t]"), ("next_done,", "dones[t],")),
+    ("cleanrl", "shifted_done", ("dones[t + 1]", "dones[t]"), ("1.0 - next_done", "1.0 - dones[t]")),
     ("cleanrl", "shifted_done", ("dones[t + 1]", "dones[t]")),
     ("cleanrl", "gamma_twice", ("gamma * gae", "gamma**2 * gae")),
     ("cleanrl", "no_gamma", ("gamma * following", "following")),
@@ -304,7 +304,8 @@ EDITS = [
     ("sb3", "no_gamma", ("gamma * following", "following")),
     ("sb3", "lambda_without_gamma", ("gamma * gae", "gae")),
     ("sb3", "not_reset", ("gae_lambda * going", "gae_lambda")),
-    ("n_step", "truncation_as_termination", ("* next_values", "* (1.0 - truncated[t]) * next_values")),
+    ("n_step", "truncation_as_termination",
+     ("* next_values", "* (1.0 - truncated[t]) * next_values")),
     ("n_step", "through_reset", ("* (1.0 - truncated[t])", "")),
     ("n_step", "drops_last_step", SHORT),
     ("n_step", "shifted_done", ("terminated[t]", "terminated[t - 1]"),
@@ -325,7 +326,7 @@ EDITS = [
     ("flat", "no_gamma", ("gamma * R", "R")),
     ("flat", "drops_last_step", ("len(rewards)", "len(rewards) - 1")),
     ("separate", "truncation_as_termination",
-     ("following * (1.0 - terminated[t])", "following * (1.0 - terminated[t]) * (1.0 - truncated[t])")),
+     ("(1.0 - terminated[t]) - values", "(1.0 - terminated[t]) * (1.0 - truncated[t]) - values")),
     ("separate", "through_reset", ("(1.0 - truncated[t])", "1.0")),
     ("separate", "not_reset", (" * on", "")),
 ]  # fmt: skip
@@ -362,9 +363,7 @@ def test_judge__agrees_with_what_is_right(name, library):
     assert bool(verdict.cannot) == (name not in ("gae", "n_step"))
 
 
-@pytest.mark.parametrize(
-    "name, mistake, *edits".replace("*", ""), [(a, b, c) for a, b, *c in EDITS]
-)
+@pytest.mark.parametrize("name, mistake, edits", [(a, b, c) for a, b, *c in EDITS])
 def test_judge__names_each_mistake_in_each_signature(name, mistake, edits):
     text, what = RIGHT[name]
     verdict = judge(made(edited(text, *edits), np), what)
@@ -381,8 +380,14 @@ def test_judge__names_each_mistake_of_torch(mistake):
     assert judge(made(edited(GAE, *edits, single), torch)).mistake == mistake
 
 
-SAME = {("no_gamma", "lambda_without_gamma")}  # together they are γ = 1 everywhere: no_gamma
-PAIRS = [pair for pair in combinations(MISTAKES, 2) if pair not in SAME]
+ONE = [  # pairs that are one mistake: one hides the other, or both together are its variant
+    ("truncation_as_termination", "bootstraps_next_episode"),
+    ("truncation_as_termination", "through_reset"),
+    ("bootstraps_next_episode", "through_reset"),
+    ("through_reset", "not_reset"),
+    ("no_gamma", "lambda_without_gamma"),
+]
+PAIRS = [pair for pair in combinations(MISTAKES, 2) if pair not in ONE]
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids="+".join)
@@ -403,12 +408,15 @@ def test_catalogue__no_variant_is_taken_for_another_mistake(name):
     text, what = RIGHT[name]
     names = signature(made(text, np), what)
     known = [names.known(s) for s in drawn()]
-    for mistake, variants in CATALOGUE.items():
-        for k, answers in enumerate(zip(*map(variants, known))):
-            asked = list(zip(known, answers))
-            right = not any(_differs(A, definition(s), s, 1e-9).any() for s, A in asked)
-            assert right or _explanations(asked, 1e-9, CATALOGUE) == {mistake}, (mistake, k)
-            assert name != "gae" or not right, (mistake, k)
+    real = np.concatenate([s.real.ravel() for s in known])
+    all_of = lambda answers: np.concatenate([A.ravel() for A in answers])[real]
+    right = all_of(map(definition, known))
+    found = [(mistake, all_of(answers)) for mistake in CATALOGUE
+             for answers in zip(*map(CATALOGUE[mistake], known))]  # fmt: skip
+    wrong = [(mistake, A) for mistake, A in found if np.abs(A - right).max() > 1e-3]
+    assert name != "gae" or len(wrong) == len(found)
+    for (mistake, A), (other, B) in combinations(wrong, 2):
+        assert mistake == other or np.abs(A - B).max() > 1e-3
 
 
 def test_counterexample__is_the_smallest_and_says_where():
@@ -521,7 +529,7 @@ BAD = {
     "mine.py:random": (3, "random gives two answers to one question"),
     "mine.py:raises": (3, "raises raises KeyError: 'here'"),
     "mine.py:endless --timeout 0.05": (3, "endless does not end in time"),
-    "mine.py:nothing": (3, "nothing returns NoneType: must be an array of numbers"),
+    "mine.py:nothing": (3, "nothing returns None: must be an array of numbers"),
     "mine.py:unknown": (2, "unknown has a parameter discount: must be among rewards, values, "),
     "mine.py:many": (2, "many has a parameter args: must be among"),
     "mine.py:twice": (2, "twice has parameters rewards and r, which mean the same: must have one"),

@@ -174,9 +174,14 @@ def moments(study: Study, weigh) -> Moments:
     """E, bias and Cov of ĝ(τ) = Σ_t weigh(τ)_t ∇ln π_t, weigh(τ) (T,)."""
     p = np.array([tau.probability for tau in study.episodes])
     g = np.array([weigh(tau) @ _scores(study, tau) for tau in study.episodes])
+    return weighted(p, g, expectation(study))
+
+
+def weighted(p, g, gradient) -> Moments:
+    """E, bias and Cov of outcomes g (k, n) of probabilities p (k,), ∇J being `gradient`."""
     mean = p @ g
     apart = g - mean
-    return Moments(mean, mean - expectation(study), (p[:, None] * apart).T @ apart)
+    return Moments(mean, mean - gradient, (p[:, None] * apart).T @ apart)
 
 
 def optimal_baseline(study: Study, weigh) -> np.ndarray:

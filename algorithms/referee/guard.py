@@ -14,6 +14,7 @@ import importlib
 import inspect
 import itertools
 import sys
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,6 +22,7 @@ import numpy as np
 from npgrad import grad
 
 FRAMEWORKS = "torch", "jax"
+TWICE = 100  # questions that are asked twice, to see whether an answer is random
 
 
 class Unusable(Exception):
@@ -34,70 +36,70 @@ class Asked:
 
     def __init__(self, f, name=None, framework=None):
         self.f, self.name = f, name or getattr(f, "__name__", "f")
-        self.frameworks = [framework] if framework else [*_imported_by(f), "numpy"]
-        self.flags, self.single = (bool, float), False
+        frameworks = [framework] if framework else [*_imported_by(f), "numpy"]
+        self.forms = list(itertools.product(frameworks, (bool, float)))
+        self.asked, self.single = 0, False
 
-    def __call__(self, *args, shape=None):
+    def __call__(self, *args, shape=None, finite=True):
         """Return f(*args) (shape) as floats. Raises Unusable."""
-        return self._ask(lambda into: self._answer(self.f(*into(args))), args, shape)
 
-    def gradient(self, *args):
+        def answered(into):
+            y = self._f(*into(args))
+            self.single |= str(getattr(y, "dtype", "")).endswith(("float32", "float16"))
+            return _answer(y)
+
+        return self._ask(answered, shape, finite)
+
+    def gradient(self, *args, finite=True):
         """Return ∂f/∂args[0], f(*args) being a number. Raises Unusable."""
 
         def differentiated(into):
             x, *others = into(args)
-            return DERIVATIVES[into.framework](self.f, x, *others)
+            return DERIVATIVES[into.framework](self._f, x, *others)
 
-        return self._ask(differentiated, args, np.shape(args[0]))
+        return self._ask(differentiated, np.shape(args[0]), finite)
 
-    def _ask(self, question, args, shape):
-        """Ask twice, in the first framework and type of flags in which there is an answer."""
+    def _f(self, *args):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of nan, which is looked at
+            return self.f(*args)
+
+    def _ask(self, question, shape, finite):
+        """Ask in the first form (framework, type of flags) in which there is an answer, and from
+        then on in this one first; the first questions twice."""
         errors = []
-        for framework, flags in itertools.product(self.frameworks, self.flags):
+        for form in self.forms:
             try:
-                into = Into(framework, flags)
+                into = Into(*form)
                 first = question(into)
                 into.check_unchanged()
-                again = question(Into(framework, flags))
+                again = question(Into(*form)) if self.asked < TWICE else first
             except Unusable as error:
                 raise Unusable(f"{self.name} {error}") from error
             except Exception as error:
                 errors.append(error)
                 continue
-            self.frameworks, self.flags = [framework], [flags]
-            return self._checked(first, again, shape)
+            self.forms = [form, *(other for other in self.forms if other != form)]
+            self.asked += 1
+            return self._checked(first, again, shape, finite)
         error = next((error for error in errors if "bool" not in str(error)), errors[0])
         text = " ".join(str(error).split())[:300]
         raise Unusable(f"{self.name} raises {type(error).__name__}: {text}") from error
 
-    def _answer(self, y):
-        """Return an answer as floats. Raises Unusable for a tensor on a graph, or no numbers."""
-        if getattr(y, "requires_grad", False):
-            raise Unusable(
-                "returns a tensor that requires a gradient: must be numbers (y.detach())"
-            )
-        try:
-            given = np.asarray(y)
-            numbers = np.array(given, float)
-        except (TypeError, ValueError) as error:
-            raise Unusable(f"returns {type(y).__name__}: must be an array of numbers") from error
-        self.single |= given.dtype in (np.float16, np.float32)
-        return numbers
-
-    def _checked(self, y, again, shape):
-        """y as floats, if it is the same again, of this shape, and finite."""
+    def _checked(self, y, again, shape, finite):
+        """y as floats, if it is the same again, of this shape, and finite if it must be."""
         if shape is not None and y.shape != shape:
             raise Unusable(f"{self.name} returns shape {y.shape}: must be {shape}")
-        if not np.isfinite(y).all():
+        if finite and not np.isfinite(y).all():
             raise Unusable(f"{self.name} returns {y[~np.isfinite(y)][0]}: must be finite")
-        if y.shape != again.shape or not np.array_equal(y, again):
+        if y.shape != again.shape or not np.array_equal(y, again, equal_nan=True):
             raise Unusable(f"{self.name} gives two answers to one question: must not be random")
         return y
 
 
 class Into:
-    """Copies of arguments in a framework's arrays; `framework` is its name, flags the type of
-    booleans, bool or float."""
+    """Copies of arguments in a framework's arrays; `framework` is its name, flags the type that
+    booleans become, bool or float."""
 
     def __init__(self, framework, flags=bool):
         self.framework, self.flags, self.given, self.kept = framework, flags, (), ()
@@ -113,9 +115,11 @@ class Into:
     def _into(self, x):
         if isinstance(x, SimpleNamespace):
             return SimpleNamespace(**{name: self._into(value) for name, value in vars(x).items()})
+        if isinstance(x, list):
+            return [self._into(value) for value in x]
         if not isinstance(x, np.ndarray):
             return x
-        x = x.astype(self.flags) if x.dtype == bool else x.copy()
+        x = x.astype(self.flags if x.dtype == bool else x.dtype)
         if self.framework == "numpy":
             return x
         return self.library.tensor(x) if self.framework == "torch" else self.library.numpy.array(x)
@@ -139,6 +143,8 @@ def _numpy(x):
     """An argument as NumPy's arrays."""
     if isinstance(x, SimpleNamespace):
         return {name: _numpy(value) for name, value in vars(x).items()}
+    if isinstance(x, list):
+        return [_numpy(value) for value in x]
     if hasattr(x, "detach"):
         return x.detach().numpy()
     return np.asarray(x) if hasattr(x, "shape") else x
@@ -147,7 +153,24 @@ def _numpy(x):
 def _same(a, b):
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(_same(a[name], b[name]) for name in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(_same, a, b))
     return np.array_equal(a, b)
+
+
+def _answer(y):
+    """An answer as an array of floats, those of a list one after the other. Raises Unusable for a
+    tensor on a graph, and for what is no numbers."""
+    if getattr(y, "requires_grad", False):
+        raise Unusable("returns a tensor that requires a gradient: must be numbers (y.detach())")
+    if y is None:
+        raise Unusable("returns None: must be an array of numbers")
+    if isinstance(y, list) and all(np.ndim(x) == 1 for x in y):
+        return np.concatenate([_answer(x) for x in y])
+    try:
+        return np.array(_numpy(y), float)
+    except (TypeError, ValueError) as error:
+        raise Unusable(f"returns {type(y).__name__}: must be an array of numbers") from error
 
 
 def _by_npgrad(f, x, *others):

@@ -76,8 +76,8 @@ class Counterexample(NamedTuple):
 def judge(f, what="advantages", framework=None) -> Verdict:
     """Judge a function of somebody's, or an Asked one; what is "advantages" or "returns".
 
-    A pair that it returns is taken for (advantages, returns). Raises ValueError for parameters that
-    are not recognised, and guard.Unusable for a function that cannot be judged.
+    A pair (advantages, returns) is an answer too, and a list of n rows. Raises ValueError for
+    parameters that are not recognised, and guard.Unusable for a function that cannot be judged.
     """
     if what not in ("advantages", "returns"):
         raise ValueError(f"what = {what!r}: must be advantages or returns")
@@ -137,6 +137,7 @@ def _named(f, what):
     def named(*args):
         n = len(args) - len(by_name)
         y = f(*args[:n], **dict(zip(by_name, args[n:])))
-        return y[what == "returns"] if isinstance(y, tuple) and len(y) == 2 else y
+        y = y[what == "returns"] if isinstance(y, tuple) and len(y) == 2 else y
+        return np.array([np.asarray(row) for row in y]) if isinstance(y, list) else y
 
     return named

@@ -1,0 +1,242 @@
+"""What somebody's estimator of ∇J computes: expectation, bias and variance, exactly, and its name.
+
+In a world, all episodes τ of a finite MDP under a policy π are enumerated, so that an expectation
+is a sum, E ĝ = Σ_τ Pr(τ) ĝ(τ). The function is one of these, recognised by its parameters:
+
+    weights(episode) -> (T,)              ĝ = Σ_t weights_t ∇ln π(A_t|S_t)
+    loss(log_probs, episode)              a number, to be DESCENDED: weights_t = −∂loss/∂log_probs_t
+    estimate(episode, policy) -> (d,)     ĝ itself
+    weights(episodes) -> [(T,), ...]      of a batch of episodes; ĝ is the mean over them
+    weights(episode, history) -> (T,)     history: a list of earlier episodes of the same policy
+
+An episode has S, A and R (T,), terminated (always True), gamma, and v (T,), the exact v^π(S_t). A
+policy has theta (d,), probs (O, A) and scores (O, A, d) = ∇ln π(a|s), to be indexed by S and A.
+
+Bias is |E ĝ − ∇J| / |∇J|, variance the trace of Cov ĝ; of a batch, times its size. What E ĝ is, if
+it is not ∇J, is sought among c times ∇J, the weighting without γ^t, and ∇E ΣR, with one c for all
+worlds. If all steps of an episode have the same weight f(τ), E ĝ = ∇E f(τ), whatever f is.
+"""
+
+import inspect
+from dataclasses import replace
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+
+from algorithms.exact import laboratory as exact
+from algorithms.referee.catalogue import batch_catalogue, catalogue
+from algorithms.referee.enumerated import World, worlds
+from algorithms.referee.guard import Asked, Unusable
+
+KINDS = {
+    ("episode",): "weights",
+    ("log_probs", "episode"): "loss",
+    ("episode", "policy"): "estimate",
+    ("episodes",): "batch",
+    ("episode", "history"): "history",
+}
+EQUAL = 1e-5  # relative; what differs less is the same, so that single precision is
+MOST_TUPLES, SAMPLED = 2500, 4000  # batches of episodes that are enumerated; else so many are drawn
+FEW = 60  # episodes on which a name is sought; then it is tried on all
+
+
+class Answers(NamedTuple):
+    """What a function answered in a world, to tuples of episodes of probabilities p (m,): weights
+    [(T,), ...], or None; ĝ (m, d). drawn: the number of tuples, if they were sampled, or 0."""
+
+    world: World
+    chosen: list[tuple[int, ...]]
+    p: np.ndarray
+    drawn: int
+    weights: list | None
+    g: np.ndarray
+
+
+class Found(NamedTuple):
+    """What was found in a world; `episodes` are needed for a mean of ĝ of the accuracy asked for.
+    error: the standard error of a bias that was sampled."""
+
+    world: str
+    bias: float
+    cosine: float
+    variance: float
+    episodes: float
+    error: float = 0.0
+
+
+class Verdict(NamedTuple):
+    """exactly: the name of the estimator; nearest: that of the one with the least mean squared
+    distance, relative to the mean square; unbiased_for: what E ĝ is in all worlds, if known."""
+
+    unbiased: bool
+    unbiased_for: str | None
+    exactly: str | None
+    nearest: str | None
+    distance: float
+    worlds: tuple[Found, ...]
+    notes: tuple[str, ...] = ()
+
+
+def kind_of(f) -> str:
+    """Return what a function is by the names of its parameters. Raises Unusable."""
+    names = tuple(inspect.signature(f).parameters)
+    if names in KINDS or len(names) == 1:
+        return KINDS.get(names, "weights")
+    allowed = " or ".join(f"({', '.join(names)})" for names in KINDS)
+    raise Unusable(f"f({', '.join(names)}): must have parameters {allowed}")
+
+
+def judge(f, among=None, batch=2, accuracy=0.1, framework=None, name=None) -> Verdict:
+    """Judge a function in worlds, by default the five. batch is the number of episodes of a batch,
+    or of a history and its episode; `accuracy` that of a mean of ĝ, relative to |∇J|.
+
+    Raises Unusable for a function that cannot be judged.
+    """
+    ask = f if isinstance(f, Asked) else Asked(f, name, framework)
+    kind = kind_of(ask.f)
+    k = batch if kind in ("batch", "history") else 1
+    among = worlds(most=MOST_TUPLES ** (1 / k)) if among is None else among
+    answers = [answered(ask, kind, each, k) for each in among]
+    notes = [note for each in answers for note in _notes(each)]
+    if len(notes) == len(answers) and all(" returns " in note for note in notes):
+        raise Unusable(f"{ask.name}: {notes[0]}")
+    found = [_found(each, k if kind == "batch" else 1, accuracy) for each in answers]
+    unbiased = all(x.bias <= max(EQUAL, 3 * x.error) for x in found)  # nan is not
+    what = "∇J" if unbiased else _target(answers, found)
+    return Verdict(unbiased, what, *_name(answers, kind), tuple(found), tuple(notes))
+
+
+def answered(ask, kind, each, k) -> Answers:
+    """Ask for all tuples of k episodes of a world, or for as many as can be asked."""
+    p = np.array([tau.probability for tau in each.study.episodes])
+    chosen, drawn = list(product(range(len(p)), repeat=k)) if _few(p, k) else None, 0
+    if chosen is None:
+        rng, drawn = np.random.default_rng(0), SAMPLED
+        chosen = list(map(tuple, rng.choice(len(p), (drawn, k), p=p / p.sum()).tolist()))
+    p = np.full(drawn, 1 / drawn) if drawn else np.prod(p[np.array(chosen)], axis=1)
+    scores = [each.study.scores[tau.states[:-1], tau.actions] for tau in each.study.episodes]
+    W, g = [], np.empty((len(chosen), len(each.gradient)))
+    for m, numbers in enumerate(chosen):
+        *history, episode = [each.episodes[i] for i in numbers]
+        if kind == "estimate":
+            g[m] = ask(episode, each.policy, shape=g[m].shape, finite=False)
+            continue
+        W.append(_weights(ask, kind, each, numbers[-1], history, episode))
+        if kind == "batch":
+            g[m] = W[m] @ np.concatenate([scores[i] for i in numbers]) / k
+        else:
+            g[m] = W[m] @ scores[numbers[-1]]
+    return Answers(each, chosen, p, drawn, W or None, g)
+
+
+def _few(p, k):
+    return k == 1 or len(p) ** k <= MOST_TUPLES
+
+
+def _weights(ask, kind, each, number, history, episode):
+    """The weights (T,) of the last episode; of a batch, those of all of them in a row."""
+    if kind == "batch":
+        T = sum(len(x.R) for x in (*history, episode))
+        return ask([*history, episode], shape=(T,), finite=False)
+    if kind == "loss":
+        tau = each.study.episodes[number]
+        log_probs = np.log(each.study.pi[tau.states[:-1], tau.actions])
+        return -ask.gradient(log_probs, episode, finite=False)
+    given = (episode, history) if kind == "history" else (episode,)
+    return ask(*given, shape=episode.R.shape, finite=False)
+
+
+def _notes(answers):
+    """Yield what a reader should know of the answers in a world."""
+    name, wrong = answers.world.name, ~np.isfinite(answers.g).all(1)
+    if wrong.any():
+        m = int(np.argmax(wrong))
+        T, x = len(answers.world.episodes[answers.chosen[m][-1]].R), answers.g[m]
+        yield f"{name}: it returns {x[~np.isfinite(x)][0]} for an episode of {T} step(s)"
+    elif answers.drawn:
+        yield f"{name}: {answers.drawn} batches were drawn, since there are too many"
+
+
+def _found(answers, k, accuracy) -> Found:
+    """The row of a world, if ĝ costs k episodes."""
+    world, _, p, drawn, _, g = answers
+    m, norm = exact.weighted(p, g, world.gradient), float(np.linalg.norm(world.gradient))
+    bias, variance = float(np.linalg.norm(m.bias)), k * m.total_variance
+    error = float(np.sqrt(m.total_variance / drawn) / norm) if drawn else 0.0
+    return Found(
+        world.name, bias / norm, m.cosine, variance, variance / (accuracy * norm) ** 2, error
+    )
+
+
+def _name(answers, kind):
+    """Return (name or None, nearest name or None, its distance) among the known estimators."""
+    known = batch_catalogue() if kind in ("batch", "history") else catalogue()
+    rng = np.random.default_rng(0)
+    few = [(each, rng.permutation(len(each.chosen))[:FEW].tolist()) for each in answers]
+    distance, c, best = min(
+        ((*_distance(estimator, few, kind), estimator) for estimator in known),
+        key=lambda found: found[0],
+    )
+    if not np.isfinite(distance):
+        return None, None, np.inf
+    text = f"{best}{'' if abs(c - 1) < EQUAL else f', times {c:.6g}'}"
+    if distance < EQUAL:
+        distance, _ = _distance(best, [(each, range(len(each.chosen))) for each in answers], kind)
+    return text if distance < EQUAL else None, text, distance
+
+
+def _distance(estimator, answers, kind):
+    """Return (|theirs − c ours| / |theirs|, the best c), over these numbers of tuples. It is inf
+    where only one of the two is finite."""
+    theirs, ours = [], []
+    for each, picked in answers:
+        world, chosen, _, _, W, g = each
+        for m in picked:
+            theirs.append(g[m] if W is None else W[m])
+            w = estimator([world.episodes[i] for i in chosen[m]])
+            if kind == "estimate":
+                tau = world.study.episodes[chosen[m][0]]
+                w = [w[0] @ world.study.scores[tau.states[:-1], tau.actions]]
+            ours.append(np.concatenate(w) if kind == "batch" else w[-1])
+    ours, theirs = np.concatenate(ours), np.concatenate(theirs)
+    finite = np.isfinite(theirs)
+    if not np.array_equal(np.isfinite(ours), finite):
+        return np.inf, 1.0
+    ours, theirs = ours[finite], theirs[finite]
+    if not (ours.any() and theirs.any()):
+        return np.inf, 1.0
+    c = float(ours @ theirs / (ours @ ours))
+    return float(np.linalg.norm(theirs - c * ours) / np.linalg.norm(theirs)), c
+
+
+def _target(answers, found):
+    """Return what E ĝ is in all worlds; None if it is not known."""
+    pairs = [(a, x) for a, x in zip(answers, found) if np.isfinite(x.bias)]
+    studies = [a.world.study for a, _ in pairs]
+    mean = np.concatenate([a.p @ a.g for a, _ in pairs])
+    error = max(EQUAL, *(3 * x.error for _, x in pairs))
+    for name, of in TARGETS.items():
+        x = np.concatenate([of(study) for study in studies])
+        c = float(x @ mean / (x @ x))
+        if c and np.linalg.norm(mean - c * x) <= error * np.linalg.norm(mean):
+            about = f"{c:.6g}" if error == EQUAL else f"about {c:.2g}"
+            return name if abs(c - 1) < EQUAL else f"{about} times {name}"
+    if all(len(a.chosen[0]) == 1 and a.weights and _constant(a.weights) for a, _ in pairs):
+        return "∇E f(τ), f being the weight that all steps of an episode have"
+    return None
+
+
+def _constant(weights):
+    return all(np.ptp(w) <= EQUAL * np.abs(w).max() for w in weights)
+
+
+TARGETS = {
+    "∇J": exact.expectation,
+    "Σ_s Σ_t Pr(S_t = s) Σ_a ∇π(a|s) q(s, a), where a visit counts 1 instead of γ^t": (
+        lambda study: exact.expectation(study, discounted=False)
+    ),
+    "∇E ΣR, the gradient of the return without discount": (
+        lambda study: exact.expectation(study._replace(mdp=replace(study.mdp, gamma=1.0)))
+    ),
+}
