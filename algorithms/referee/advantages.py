@@ -53,9 +53,11 @@ def truncation_as_termination(s):
 def bootstraps_next_episode(s):
     """at a truncation it takes v of the next episode's first observation, in place of the final one
 
-    values[t+1] for next_values[t]; in the last step last_value, or else the right one.
+    values[t+1] for next_values[t]; in the last step last_value, or else the right one, that of
+    the first or the last row of values, or 0.
     """
-    for observed in _observed(s):
+    others = (_but_last(s.observed, last) for last in (s.values[0], s.values[-1], 0.0))
+    for observed in (*_observed(s), *others):
         yield definition(s._replace(next_values=np.where(s.truncated, observed, s.next_values)))
 
 
