@@ -201,6 +201,19 @@ def repeats(s):
     return len(np.unique(values)) < values.size
 
 
+def test_known__takes_what_cannot_be_told_for_a_termination():
+    """No end is lost, and every truncation that is left has its v among the arguments."""
+    for name in ("dones", "cleanrl", "sb3", "n_step_dones", "separate", "gae"):
+        names = signature(made(*RIGHT[name][:1], np), RIGHT[name][1])
+        for s in drawn():
+            known = names.known(s)
+            assert np.array_equal(known.ends, s.ends)
+            assert name in ("separate", "gae") or not known.truncated.any()
+            told = s.next_values == (s.next_values if name == "gae" else s.observed)
+            if name in ("separate", "gae"):
+                assert np.array_equal(known.terminated, s.terminated | s.ends & ~told)
+
+
 # functions of users: right ones, and edits of their text, each of which is a mistake
 
 GAE = """
@@ -460,6 +473,13 @@ def test_catalogue__no_variant_is_taken_for_another_mistake(name):
         assert mistake == other or np.abs(A - B).max() > 1e-3
 
 
+def test_judge__names_none_if_two_mistakes_explain_the_answers(monkeypatch):
+    f = made(edited(GAE, (" * on", "")), np)
+    assert judge(f).mistake == "not_reset"
+    monkeypatch.setitem(CATALOGUE, "another", CATALOGUE["not_reset"])
+    assert judge(f).mistake is None
+
+
 def test_counterexample__is_the_smallest_and_says_where():
     verdict = judge(made(edited(GAE, ("gamma * lam", "lam")), np))
     found = verdict.counterexample
@@ -470,6 +490,12 @@ def test_counterexample__is_the_smallest_and_says_where():
     lines = str(found).splitlines()
     assert lines[1].split() == ["t", "r", "v", "next", "v", "end", "yours", "right"]
     assert len(lines) == 4 and lines[2].endswith("<")
+
+
+def test_counterexample__says_that_an_episode_ended_before_if_the_function_is_told():
+    edits = next(edits for name, named, *edits in EDITS if (name, named) == ("sb3", "shifted_done"))
+    found = judge(made(edited(SB3, *edits), np)).counterexample
+    assert found.inputs["episode_starts"][0].all() and "ended just before" in str(found)
 
 
 def test_judge__ignores_reset_steps():

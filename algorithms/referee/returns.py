@@ -70,6 +70,8 @@ class Counterexample(NamedTuple):
         lines[1 + self.entry[0]] += "  <"
         N = s.rewards.shape[1]
         which = f", environment {i} of {N}" if N > 1 else ""
+        if s.before[i] and {"next_done", "last_done", "episode_starts"} & set(self.inputs):
+            which += ", an episode ended just before t = 0"
         return "\n".join([f"γ = {s.gamma:g}, λ = {s.lam:g}, {s.autoreset}{which}", *lines])
 
 
