@@ -34,7 +34,7 @@ class Asked:
     def __init__(self, f, name=None, framework=None):
         self.f, self.name = f, name or getattr(f, "__name__", "f")
         self.frameworks = [framework] if framework else [*_imported_by(f), "numpy"]
-        self.asked = 0
+        self.asked, self.chosen = 0, framework is not None
 
     def __call__(self, *args, shape=None, finite=True):
         """Return f(*args) (shape) as floats. Raises Unusable."""
@@ -49,6 +49,12 @@ class Asked:
 
         return self._ask(differentiated, np.shape(args[0]), finite)
 
+    def _possible(self):
+        """Yield the frameworks to try; at last those that f itself has imported meanwhile."""
+        yield from self.frameworks
+        if not (self.chosen or self.asked):
+            yield from (x for x in FRAMEWORKS if x in sys.modules and x not in self.frameworks)
+
     def _f(self, *args):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of nan, which is looked at
@@ -57,7 +63,7 @@ class Asked:
     def _ask(self, question, shape, finite):
         """Ask in the first framework in which there is an answer; the first questions twice."""
         errors = []
-        for framework in self.frameworks:
+        for framework in self._possible():
             try:
                 into = Into(framework)
                 first = question(into)
