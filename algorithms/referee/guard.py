@@ -5,12 +5,14 @@
     d = ask.gradient(...)       the derivative of its answer, a number, in its first argument
 
 A function is unusable if it raises, changes its arguments, gives another answer to the same
-question, a wrong shape, what is not finite, or a tensor that still hangs on a graph.
+question, a wrong shape, what is not finite, or a tensor that still hangs on a graph. Arrays of
+booleans are given as floats, 0 and 1, to a function that raises for booleans.
 """
 
 import copy
 import importlib
 import inspect
+import itertools
 import sys
 import warnings
 from types import SimpleNamespace
@@ -29,16 +31,18 @@ class Unusable(Exception):
 
 class Asked:
     """A function of somebody else's; see the module. `name` is said in errors. framework is numpy,
-    torch or jax; None: the one that its module has imported, or else NumPy."""
+    torch or jax; None: the one that its module has imported, or else NumPy. `single` says whether
+    it has given an answer in less than double precision."""
 
     def __init__(self, f, name=None, framework=None):
         self.f, self.name = f, name or getattr(f, "__name__", "f")
         self.frameworks = [framework] if framework else [*_imported_by(f), "numpy"]
+        self.flags, self.single = (bool, float), False
         self.asked, self.chosen = 0, framework is not None
 
     def __call__(self, *args, shape=None, finite=True):
         """Return f(*args) (shape) as floats. Raises Unusable."""
-        return self._ask(lambda into: _answer(self._f(*into(args))), shape, finite)
+        return self._ask(lambda into: self._answer(self._f(*into(args))), shape, finite)
 
     def gradient(self, *args, finite=True):
         """Return ∂f/∂args[0], f(*args) being a number. Raises Unusable."""
@@ -49,39 +53,57 @@ class Asked:
 
         return self._ask(differentiated, np.shape(args[0]), finite)
 
-    def _possible(self):
-        """Yield the frameworks to try; at last those that f itself has imported meanwhile."""
-        yield from self.frameworks
-        if not (self.chosen or self.asked):
-            yield from (x for x in FRAMEWORKS if x in sys.modules and x not in self.frameworks)
-
     def _f(self, *args):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of nan, which is looked at
             return self.f(*args)
 
+    def _possible(self):
+        """Yield frameworks and types of flags; at last the frameworks that f has imported itself."""
+        yield from itertools.product(self.frameworks, self.flags)
+        if not (self.chosen or self.asked):
+            found = [x for x in FRAMEWORKS if x in sys.modules and x not in self.frameworks]
+            yield from itertools.product(found, self.flags)
+
     def _ask(self, question, shape, finite):
-        """Ask in the first framework in which there is an answer; the first questions twice."""
+        """Ask in the first of `_possible` in which there is an answer; the first questions twice."""
         errors = []
-        for framework in self._possible():
+        for framework, flags in self._possible():
             try:
-                into = Into(framework)
+                into = Into(framework, flags)
                 first = question(into)
+                into.check_unchanged()
+                again = question(Into(framework, flags)) if self.asked < TWICE else first
             except Unusable as error:
                 raise Unusable(f"{self.name} {error}") from error
             except Exception as error:
                 errors.append(error)
                 continue
-            self.frameworks, self.asked = [framework], self.asked + 1
-            into.check_unchanged(self.name)
-            again = question(Into(framework)) if self.asked <= TWICE else first
+            self.frameworks, self.flags, self.asked = [framework], [flags], self.asked + 1
             return self._checked(first, again, shape, finite)
-        error = errors[0]
+        error = next((error for error in errors if "bool" not in str(error)), errors[0])
         text = " ".join(str(error).split())[:300]
         raise Unusable(f"{self.name} raises {type(error).__name__}: {text}") from error
 
+    def _answer(self, y):
+        """An answer as floats, those of a list of arrays one after the other. Raises Unusable for a
+        tensor on a graph, and for what is no numbers."""
+        if getattr(y, "requires_grad", False):
+            raise Unusable(
+                "returns a tensor that requires a gradient: must be numbers (y.detach())"
+            )
+        if isinstance(y, list) and all(np.ndim(x) == 1 for x in y):
+            return np.concatenate([self._answer(x) for x in y])
+        try:
+            given = np.asarray(_numpy(y))
+            numbers = np.array(given, float)
+        except (TypeError, ValueError) as error:
+            raise Unusable(f"returns {type(y).__name__}: must be an array of numbers") from error
+        self.single |= given.dtype in (np.float16, np.float32)
+        return numbers
+
     def _checked(self, y, again, shape, finite):
-        """y as floats, if it is the same again, of this shape, and finite if it must be."""
+        """y, if it is the same again, of this shape, and finite if it must be."""
         if shape is not None and y.shape != shape:
             raise Unusable(f"{self.name} returns shape {y.shape}: must be {shape}")
         if finite and not np.isfinite(y).all():
@@ -92,10 +114,11 @@ class Asked:
 
 
 class Into:
-    """Copies of arguments in a framework's arrays; `framework` is its name."""
+    """Copies of arguments in a framework's arrays; `framework` is its name, flags the type of
+    booleans, bool or float."""
 
-    def __init__(self, framework):
-        self.framework, self.given, self.kept = framework, (), ()
+    def __init__(self, framework, flags=bool):
+        self.framework, self.flags, self.given, self.kept = framework, flags, (), ()
         self.library = None if framework == "numpy" else importlib.import_module(framework)
         if framework == "jax":
             self.library.config.update("jax_enable_x64", True)
@@ -112,15 +135,16 @@ class Into:
             return [self._into(value) for value in x]
         if not isinstance(x, np.ndarray):
             return x
+        x = x.astype(self.flags) if x.dtype == bool else x.copy()
         if self.framework == "numpy":
-            return x.copy()
+            return x
         return self.library.tensor(x) if self.framework == "torch" else self.library.numpy.array(x)
 
-    def check_unchanged(self, name):
+    def check_unchanged(self):
         """Raise Unusable if the arguments are no longer what they were."""
         now = [_numpy(x) for x in self.given]
         if not all(map(_same, now, self.kept)):
-            raise Unusable(f"{name} changes its arguments: must leave them as they are")
+            raise Unusable("changes its arguments: must leave them as they are")
 
 
 def _imported_by(f):
@@ -148,19 +172,6 @@ def _same(a, b):
     if isinstance(a, list):
         return len(a) == len(b) and all(map(_same, a, b))
     return np.array_equal(a, b)
-
-
-def _answer(y):
-    """An answer as an array of floats, those of a list one after the other. Raises Unusable for a
-    tensor on a graph, and for what is no numbers."""
-    if getattr(y, "requires_grad", False):
-        raise Unusable("returns a tensor that requires a gradient: must be numbers (y.detach())")
-    if isinstance(y, list) and all(np.ndim(x) == 1 for x in y):
-        return np.concatenate([_answer(x) for x in y])
-    try:
-        return np.array(_numpy(y), float)
-    except (TypeError, ValueError) as error:
-        raise Unusable(f"returns {type(y).__name__}: must be an array of numbers") from error
 
 
 def _by_npgrad(f, x, *others):

@@ -36,7 +36,7 @@ def referee_command(argv, methods) -> Outcome:
     start = time.perf_counter()
     module = importlib.import_module(f"algorithms.runner.referee_{WHAT[argv[0]]}")
     try:
-        with contextlib.redirect_stdout(sys.stderr), theirs.importing_from_here():
+        with _prints_to_stderr(argv), theirs.importing_from_here():
             outcome = getattr(module, f"{argv[0]}_verdict")(argv[1:])
     except Late as late:
         raise Untold(f"{late.args[0]} does not end in time (--timeout)") from late
@@ -44,6 +44,12 @@ def referee_command(argv, methods) -> Outcome:
         raise Untold(str(error)) from error
     seconds = round(time.perf_counter() - start, 3)
     return outcome._replace(result=outcome.result | dict(seconds=seconds))
+
+
+def _prints_to_stderr(argv):
+    """What somebody's code prints is no result; help is."""
+    wants_help = {"-h", "--help"} & set(argv)
+    return contextlib.nullcontext() if wants_help else contextlib.redirect_stdout(sys.stderr)
 
 
 def parser(what, about, metavar="FILE:f"):

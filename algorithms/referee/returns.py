@@ -1,0 +1,142 @@
+"""Judge somebody's advantages or returns (GAE, λ-returns, n-step returns) by their definition.
+
+    judge(f) -> Verdict(agrees, mistake, counterexample, cannot, segments)
+
+f is recognised by the names of its parameters, and asked about all drawn segments, as far as it can
+know them (algorithms.referee.segments). The definition and its mistakes are those of
+algorithms.referee.advantages. A mistake is named if a variant of it gives f's answers in every
+segment, and none of any other mistake does.
+"""
+
+import functools
+import inspect
+from typing import NamedTuple
+
+import numpy as np
+
+from algorithms.referee.advantages import CATALOGUE, WITHOUT_FLAGS, definition
+from algorithms.referee.guard import Asked
+from algorithms.referee.segments import FLAGS, Segment, drawn, signature
+
+DOUBLE, SINGLE = 1e-9, 1e-5
+"""Errors that agree, relative to 1 + the largest number of a segment's answer."""
+
+
+class Verdict(NamedTuple):
+    """Whether a function agrees; the mistake that explains all its answers, or None; the smallest
+    segment in which it departs, or None; what it cannot know; the number of segments."""
+
+    agrees: bool
+    mistake: str | None
+    counterexample: "Counterexample | None"
+    cannot: tuple[str, ...]
+    segments: int
+
+    def __str__(self):
+        """The verdict first, then the counterexample as a table, then what it cannot know."""
+        if self.agrees:
+            lines = [f"agrees with the definition on {self.segments} segments"]
+        elif self.mistake:
+            lines = [f"{self.mistake}: {CATALOGUE[self.mistake].__doc__.splitlines()[0]}"]
+        else:
+            lines = ["departs from the definition, by no one mistake of the catalogue"]
+        table = [str(self.counterexample)] if self.counterexample else []
+        return "\n".join([*lines, *table, *self.cannot])
+
+
+class Counterexample(NamedTuple):
+    """inputs by name; theirs and right (n, N), right is NaN in reset steps; entry [t, i], the first
+    to differ; the Segment, as far as the function can know it."""
+
+    inputs: dict
+    theirs: np.ndarray
+    right: np.ndarray
+    entry: list[int]
+    segment: Segment
+
+    def __str__(self):
+        s, (_, i) = self.segment, self.entry
+        rows = [("t", "r", "v", "next v", "end", "yours", "right")]
+        for t in range(len(s.rewards)):
+            numbers = (s.rewards[t, i], s.values[t, i], s.next_values[t, i])
+            answers = (self.theirs[t, i], self.right[t, i])
+            end = " ".join(k for k in ("terminated", "truncated") if getattr(s, k)[t, i])
+            cells = [f"{x:g}" for x in numbers] + [end] + [f"{x:.6g}" for x in answers]
+            if not s.real[t, i]:
+                cells[3:] = "reset", "-", "-"
+            rows.append((str(t), *cells))
+        widths = [max(map(len, column)) for column in zip(*rows)]
+        lines = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths)) for row in rows]
+        lines[1 + self.entry[0]] += "  <"
+        N = s.rewards.shape[1]
+        which = f", environment {i} of {N}" if N > 1 else ""
+        return "\n".join([f"γ = {s.gamma:g}, λ = {s.lam:g}, {s.autoreset}{which}", *lines])
+
+
+def judge(f, what="advantages", framework=None) -> Verdict:
+    """Judge a function of somebody's, or an Asked one; what is "advantages" or "returns".
+
+    A pair that it returns is taken for (advantages, returns). Raises ValueError for parameters that
+    are not recognised, and guard.Unusable for a function that cannot be judged.
+    """
+    if what not in ("advantages", "returns"):
+        raise ValueError(f"what = {what!r}: must be advantages or returns")
+    ask = f if isinstance(f, Asked) else Asked(f, framework=framework)
+    names = signature(ask.f, what)
+    ask.f = _named(ask.f, what)
+    asked = []
+    for s in map(names.known, drawn()):
+        answer = ask(*names.arguments(s).values(), shape=s.rewards.shape)
+        asked.append((s, answer - (s.values if what == "returns" else 0.0)))
+    tolerance = SINGLE if ask.single else DOUBLE
+    departs = [(s, A) for s, A in asked if _differs(A, definition(s), s, tolerance).any()]
+    if not departs:
+        return Verdict(True, None, None, names.cannot(), len(asked))
+    found = _explanations(asked, tolerance, CATALOGUE if names.has(*FLAGS) else WITHOUT_FLAGS)
+    if not names.has("lam"):
+        found = {"no_gamma" if name == "lambda_without_gamma" else name for name in found}
+    mistake = found.pop() if len(found) == 1 else None
+    smallest = _counterexample(names, what, *departs[0], tolerance)
+    return Verdict(False, mistake, smallest, names.cannot(), len(asked))
+
+
+def _counterexample(names, what, s, A, tolerance):
+    right = definition(s)
+    entry = np.argwhere(_differs(A, right, s, tolerance))[0].tolist()
+    v = s.values if what == "returns" else 0.0
+    return Counterexample(names.arguments(s), A + v, np.where(s.real, right + v, np.nan), entry, s)
+
+
+def _explanations(asked, tolerance, names):
+    """Return the names of the mistakes that have a variant that gives all answers (Segment, A)."""
+    return {name for name in names if _explains(CATALOGUE[name], asked, tolerance)}
+
+
+def _explains(mistake, asked, tolerance):
+    left = None
+    for s, A in asked:
+        fits = {k for k, answer in enumerate(mistake(s))
+                if not _differs(A, answer, s, tolerance).any()}  # fmt: skip
+        left = fits if left is None else left & fits
+        if not left:
+            return False
+    return True
+
+
+def _differs(A, right, s, tolerance):
+    """Where A (n, N) is not what is right, of the steps that are real."""
+    return s.real & (np.abs(A - right) > tolerance * (1 + np.abs(right).max()))
+
+
+def _named(f, what):
+    """f as a function of all its arguments by position, which returns one array."""
+    parameters = inspect.signature(f).parameters.values()
+    by_name = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+
+    @functools.wraps(f)
+    def named(*args):
+        n = len(args) - len(by_name)
+        y = f(*args[:n], **dict(zip(by_name, args[n:])))
+        return y[what == "returns"] if isinstance(y, tuple) and len(y) == 2 else y
+
+    return named
