@@ -37,8 +37,8 @@ class Asked:
     def __init__(self, f, name=None, framework=None):
         self.f, self.name = f, name or getattr(f, "__name__", "f")
         self.frameworks = [framework] if framework else [*_imported_by(f), "numpy"]
-        self.flags, self.single = (bool, float), False
-        self.asked, self.chosen = 0, framework is not None
+        self.asked, self.latest, self.single = 0, [], False
+        self.chosen = framework is not None
 
     def __call__(self, *args, shape=None, finite=True):
         """Return f(*args) (shape) as floats. Raises Unusable."""
@@ -59,14 +59,16 @@ class Asked:
             return self.f(*args)
 
     def _possible(self):
-        """Yield frameworks and types of flags; at last the frameworks that f has imported itself."""
-        yield from itertools.product(self.frameworks, self.flags)
-        if not (self.chosen or self.asked):
+        """Yield frameworks and types of flags: what had an answer last; all; and the frameworks
+        that f imports itself."""
+        yield from self.latest
+        yield from itertools.product(self.frameworks, (bool, float))
+        if not self.chosen:
             found = [x for x in FRAMEWORKS if x in sys.modules and x not in self.frameworks]
-            yield from itertools.product(found, self.flags)
+            yield from itertools.product(found, (bool, float))
 
     def _ask(self, question, shape, finite):
-        """Ask in the first of `_possible` in which there is an answer; the first questions twice."""
+        """Ask in the first of `_possible` that has an answer; the first questions twice."""
         errors = []
         for framework, flags in self._possible():
             try:
@@ -79,7 +81,7 @@ class Asked:
             except Exception as error:
                 errors.append(error)
                 continue
-            self.frameworks, self.flags, self.asked = [framework], [flags], self.asked + 1
+            self.latest, self.asked = [(framework, flags)], self.asked + 1
             return self._checked(first, again, shape, finite)
         error = next((error for error in errors if "bool" not in str(error)), errors[0])
         text = " ".join(str(error).split())[:300]
