@@ -36,19 +36,13 @@ class Asked:
 
     def __init__(self, f, name=None, framework=None):
         self.f, self.name = f, name or getattr(f, "__name__", "f")
-        frameworks = [framework] if framework else [*_imported_by(f), "numpy"]
-        self.forms = list(itertools.product(frameworks, (bool, float)))
-        self.asked, self.single = 0, False
+        self.frameworks = [framework] if framework else [*_imported_by(f), "numpy"]
+        self.asked, self.latest, self.single = 0, [], False
+        self.chosen = framework is not None
 
     def __call__(self, *args, shape=None, finite=True):
         """Return f(*args) (shape) as floats. Raises Unusable."""
-
-        def answered(into):
-            y = self._f(*into(args))
-            self.single |= str(getattr(y, "dtype", "")).endswith(("float32", "float16"))
-            return _answer(y)
-
-        return self._ask(answered, shape, finite)
+        return self._ask(lambda into: self._answer(self._f(*into(args))), shape, finite)
 
     def gradient(self, *args, finite=True):
         """Return ∂f/∂args[0], f(*args) being a number. Raises Unusable."""
@@ -64,30 +58,56 @@ class Asked:
             warnings.simplefilter("ignore")  # of nan, which is looked at
             return self.f(*args)
 
+    def _possible(self):
+        """Yield frameworks and types of flags: what had an answer last; all; and the frameworks
+        that f imports itself."""
+        yield from self.latest
+        yield from itertools.product(self.frameworks, (bool, float))
+        if not self.chosen:
+            found = [x for x in FRAMEWORKS if x in sys.modules and x not in self.frameworks]
+            yield from itertools.product(found, (bool, float))
+
     def _ask(self, question, shape, finite):
-        """Ask in the first form (framework, type of flags) in which there is an answer, and from
-        then on in this one first; the first questions twice."""
+        """Ask in the first of `_possible` that has an answer; the first questions twice."""
         errors = []
-        for form in self.forms:
+        for framework, flags in self._possible():
             try:
-                into = Into(*form)
+                into = Into(framework, flags)
                 first = question(into)
                 into.check_unchanged()
-                again = question(Into(*form)) if self.asked < TWICE else first
+                again = question(Into(framework, flags)) if self.asked < TWICE else first
             except Unusable as error:
                 raise Unusable(f"{self.name} {error}") from error
             except Exception as error:
                 errors.append(error)
                 continue
-            self.forms = [form, *(other for other in self.forms if other != form)]
-            self.asked += 1
+            self.latest, self.asked = [(framework, flags)], self.asked + 1
             return self._checked(first, again, shape, finite)
         error = next((error for error in errors if "bool" not in str(error)), errors[0])
         text = " ".join(str(error).split())[:300]
         raise Unusable(f"{self.name} raises {type(error).__name__}: {text}") from error
 
+    def _answer(self, y):
+        """An answer as floats, those of a list of arrays one after the other. Raises Unusable for a
+        tensor on a graph, and for what is no numbers."""
+        if getattr(y, "requires_grad", False):
+            raise Unusable(
+                "returns a tensor that requires a gradient: must be numbers (y.detach())"
+            )
+        if y is None:
+            raise Unusable("returns None: must be an array of numbers")
+        if isinstance(y, list) and all(np.ndim(x) == 1 for x in y):
+            return np.concatenate([self._answer(x) for x in y])
+        try:
+            given = np.asarray(_numpy(y))
+            numbers = np.array(given, float)
+        except (TypeError, ValueError) as error:
+            raise Unusable(f"returns {type(y).__name__}: must be an array of numbers") from error
+        self.single |= given.dtype in (np.float16, np.float32)
+        return numbers
+
     def _checked(self, y, again, shape, finite):
-        """y as floats, if it is the same again, of this shape, and finite if it must be."""
+        """y, if it is the same again, of this shape, and finite if it must be."""
         if shape is not None and y.shape != shape:
             raise Unusable(f"{self.name} returns shape {y.shape}: must be {shape}")
         if finite and not np.isfinite(y).all():
@@ -98,8 +118,8 @@ class Asked:
 
 
 class Into:
-    """Copies of arguments in a framework's arrays; `framework` is its name, flags the type that
-    booleans become, bool or float."""
+    """Copies of arguments in a framework's arrays; `framework` is its name, flags the type of
+    booleans, bool or float."""
 
     def __init__(self, framework, flags=bool):
         self.framework, self.flags, self.given, self.kept = framework, flags, (), ()
@@ -119,7 +139,7 @@ class Into:
             return [self._into(value) for value in x]
         if not isinstance(x, np.ndarray):
             return x
-        x = x.astype(self.flags if x.dtype == bool else x.dtype)
+        x = x.astype(self.flags) if x.dtype == bool else x.copy()
         if self.framework == "numpy":
             return x
         return self.library.tensor(x) if self.framework == "torch" else self.library.numpy.array(x)
@@ -156,21 +176,6 @@ def _same(a, b):
     if isinstance(a, list):
         return len(a) == len(b) and all(map(_same, a, b))
     return np.array_equal(a, b)
-
-
-def _answer(y):
-    """An answer as an array of floats, those of a list one after the other. Raises Unusable for a
-    tensor on a graph, and for what is no numbers."""
-    if getattr(y, "requires_grad", False):
-        raise Unusable("returns a tensor that requires a gradient: must be numbers (y.detach())")
-    if y is None:
-        raise Unusable("returns None: must be an array of numbers")
-    if isinstance(y, list) and all(np.ndim(x) == 1 for x in y):
-        return np.concatenate([_answer(x) for x in y])
-    try:
-        return np.array(_numpy(y), float)
-    except (TypeError, ValueError) as error:
-        raise Unusable(f"returns {type(y).__name__}: must be an array of numbers") from error
 
 
 def _by_npgrad(f, x, *others):
