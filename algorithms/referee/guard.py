@@ -10,6 +10,7 @@ question, a wrong shape, what is not finite, or a tensor that still hangs on a g
 
 import copy
 import importlib
+import inspect
 import sys
 from types import SimpleNamespace
 
@@ -107,7 +108,7 @@ class Into:
 
 def _imported_by(f):
     """The frameworks that the module of f has imported, of those that are loaded."""
-    names = getattr(f, "__globals__", {}).values()
+    names = getattr(inspect.unwrap(f), "__globals__", {}).values()
     origins = {(getattr(x, "__module__", None) or getattr(x, "__name__", "")) for x in names}
     roots = {str(origin).partition(".")[0] for origin in origins}
     return [name for name in FRAMEWORKS if name in roots and name in sys.modules]
