@@ -36,23 +36,31 @@ decay and g (d,), or beta1, beta2, and m, v (d,): Kingma & Ba's, before this ste
 
 import json
 import zipfile
+from math import prod
 from types import SimpleNamespace
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete
 
-from algorithms import a2c, a3c, actor_critic, async_q, ddpg, reinforce
-from algorithms.common.policy import Network, make_actor_critic, make_policy
-from algorithms.common.world import Spaces
+from algorithms.referee.gradient_pages import (
+    ACTING,
+    ENVIRONMENTS,
+    N_STEPS,
+    SEGMENTS,
+    bootstraps,
+    ddpg_models,
+    ddpg_targets,
+    network_of,
+    one_step,
+    outputs,
+    policy_of,
+    reductions,
+    returns_of,
+)
 from algorithms.referee.guard import Unusable
-from npgrad import ActorCritic, Layout, at
+from npgrad import Layout
 
-ACTING = ("reinforce", "actor-critic", "a3c", "a2c")
 NAMES = (*ACTING, "ddpg-critic", "ddpg-actor", "async-n-step-q", "rmsprop", "adam")
-SEGMENTS = 4, 3, 5  # lengths: the first terminates, the second is truncated, the third goes on
-N_STEPS, ENVIRONMENTS, TRANSITIONS = 7, 3, 11
-PAGES = {"reinforce": reinforce, "a3c": a3c, "async-n-step-q": async_q}
-NETWORK = Network(hidden=(4,))
+TRANSITIONS = 11
 
 
 def batch(method, seed=0, continuous=False, trunk="separate") -> SimpleNamespace:
@@ -105,7 +113,7 @@ def _named(layout, *parts):
     for prefix, inner in pieces:
         for name, shape in inner.shapes.items():
             found[prefix + name] = {"offset": offset, "shape": shape}
-            offset += int(np.prod(shape))
+            offset += prod(shape)
     return found
 
 
@@ -121,11 +129,11 @@ def draw_steps(made, rng):
         made.S = np.concatenate([s[:-1] for s in states])
         made.S2 = np.concatenate([s[1:] for s in states])
         made.environment = np.repeat(np.arange(len(SEGMENTS)), SEGMENTS)
-        begun = (0, 2, 5) if made.method == "a3c" else (0, 0, 0)
+        begun = (0, 2, 5, 1) if made.method == "a3c" else (0, 0, 0, 0)
         made.t = np.concatenate([np.arange(n) + t for n, t in zip(SEGMENTS, begun)])
         ends = np.cumsum(SEGMENTS) - 1
         made.terminated, made.truncated, made.stops = np.zeros((3, len(made.S)), bool)
-        made.terminated[ends[0]] = made.truncated[ends[1]] = True
+        made.terminated[ends[0]] = made.truncated[ends[1::2]] = True
         made.terminated[ends[2]] = made.method == "reinforce"  # which learns from whole episodes
         made.stops[ends] = True
         made.stops |= made.method == "actor-critic"
@@ -153,55 +161,6 @@ def _draw_vector(made, rng):
         setattr(made, name, x.ravel())
 
 
-def policy_of(made):
-    """The Policy of a batch, its value beside it."""
-    action = Box(-1.0, 1.0, (2,)) if made.continuous else Discrete(3)
-    return make_actor_critic(Spaces(Box(-np.inf, np.inf, (3,)), action), NETWORK, made.trunk)
-
-
-def network_of(made):
-    """The model of (h, v), or of Q."""
-    if made.method in ACTING:
-        return policy_of(made).model
-    return make_policy(Spaces(Box(-np.inf, np.inf, (3,)), Discrete(3)), NETWORK).model
-
-
-def returns_of(made, r, v_next):
-    """The page's returns (k,) of rewards and of the values (k,) from which they bootstrap."""
-    if made.method == "a2c":
-        shaped = [x.reshape(N_STEPS, ENVIRONMENTS) for x in (r, made.stops, v_next)]
-        return a2c.returns(shaped[0], made.gamma, *shaped[1:]).ravel()
-    if made.method == "actor-critic":
-        return one_step(made.gamma, r, v_next).delta
-    parts = [made.environment == i for i in range(len(SEGMENTS))]
-    page = PAGES[made.method]
-    return np.concatenate([page.returns(r[i], made.gamma, v_next[i][-1]) for i in parts])
-
-
-def one_step(gamma, R, v2, v=0.0, I=1.0):
-    """δ and I δ (k,) of the page's box in steps R (k,), and the next I.
-
-    Its gradients are 1 and its step sizes 1, so that θ and w of 0 become I δ and δ.
-    """
-    config = actor_critic.OneStep(gamma=gamma, optimizer="sgd", step_size=1.0, step_size_w=1.0)
-    k, none, number = len(R), np.empty((0, len(R))), lambda c: c * np.ones(len(R))
-    state = SimpleNamespace(theta=np.zeros(k), w=np.zeros(k), theta_statistics=none,
-                            w_statistics=none, I=np.copy(I), optimizer_steps=0)  # fmt: skip
-    actor_critic.one_step(config, state, R, v, v2, number, number)
-    return SimpleNamespace(delta=state.w, weighted=state.theta, I=state.I)
-
-
-def outputs(made):
-    """(network, h, v) on the rows S and then S2: (2k, size) and (2k,)."""
-    net, both = ActorCritic(policy_of(made).model, made.theta), np.concatenate([made.S, made.S2])
-    net.act(both)
-    return net, *net.evaluate(both, len(both))
-
-
-def bootstraps(made):
-    return made.stops & ~made.terminated
-
-
 def derived(made):
     """Add what the page computes from the rest of a batch: values, returns, targets, weights."""
     if made.method == "async-n-step-q":
@@ -224,34 +183,7 @@ def derived(made):
     return made
 
 
-def reductions(made, counted):
-    """{reduction: the factor of every step that counts}, the page's first."""
-    k, N, steps = len(made.r), 1 + int(made.environment.max()), np.count_nonzero(counted)
-    if made.method == "a2c":
-        found = {"mean over steps": steps, "sum over steps, mean over environments": N, "sum": 1,
-                 "mean over steps, reset steps in the number": k,
-                 "mean over steps, sum over environments": k / N}  # fmt: skip
-    elif made.method == "reinforce":
-        found = {"sum over steps, mean over episodes": N, "sum": 1, "mean over steps": steps}
-    else:
-        found = {"sum": 1, "mean over steps": steps, "mean over environments": N}
-    return {name: 1.0 / n for name, n in found.items()}
-
-
 # DDPG and the optimisers
-
-
-def ddpg_models():
-    """(actor, critic) of the page, small."""
-    spaces = Spaces(Box(-np.inf, np.inf, (3,)), Box(-1.0, 1.0, (2,)))
-    return ddpg.models(spaces, ddpg.Config(networks=ddpg.Networks(hidden=(6, 5))))
-
-
-def ddpg_targets(made, terminated, actor, critic):
-    """The page's y (k,), by the networks at these parameters."""
-    mu, q = ddpg_models()
-    q2 = at(q, critic).forward(made.S2, u=at(mu, actor).forward(made.S2))[:, 0]
-    return ddpg.targets(made, made.r, terminated, q2)
 
 
 def _ddpg_batch(made, rng):
@@ -309,7 +241,7 @@ def load(path):
         given = arrays.get(name) if isinstance(x, np.ndarray) else meta.get(name)
         if np.shape(given) != np.shape(x) or np.asarray(given).dtype != np.asarray(x).dtype:
             if isinstance(x, (np.ndarray, float, int)):
-                raise Unusable(f"{path}: {name} of shape {np.shape(given)}: must be as dumped")
+                raise Unusable(f"{path}: {name} of shape {np.shape(given)}: must be {np.shape(x)}")
     own = {name: arrays.get(name, meta.get(name)) for name in like if not name.endswith("layout")}
     made = SimpleNamespace(**(like | own))
     for name, x in vars(derived(SimpleNamespace(**vars(made)))).items():

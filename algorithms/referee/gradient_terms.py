@@ -7,7 +7,7 @@ in the page's variant. A gradient through what the page takes for a number has t
     policy_through_bootstrap    through the value that R bootstraps from, of ln π
     value_through_bootstrap     the same, of the value's error
     error_through_target        through the target y, of the error (ddpg-critic, async-n-step-q)
-    decay, decay_biases         weight decay: of ½ Σ W², or of ½ Σ b²
+    weight_decay, bias_decay    the gradient of ½ Σ W² or ½ Σ b²; its negative where the page ascends
 
 Every axis of variants has the page's value first.
 """
@@ -18,22 +18,30 @@ from typing import NamedTuple
 
 import numpy as np
 
-from algorithms import a2c, a3c, actor_critic, async_q, ddpg, reinforce
-from algorithms.referee.gradient_batches import (
-    ACTING,
+from algorithms import a2c, a3c, actor_critic, reinforce
+from algorithms.referee.gradient_others import (
+    ACTION,
+    ADAM,
+    RMSPROP,
+    TARGET,
+    actor_terms,
+    adam_terms,
+    critic_terms,
+    q_terms,
+    rmsprop_terms,
+)
+from algorithms.referee.gradient_pages import (
+    ENDS,
     bootstraps,
-    ddpg_models,
-    ddpg_targets,
-    network_of,
+    decays,
     one_step,
     outputs,
     policy_of,
     reductions,
     returns_of,
+    through_returns,
 )
-from npgrad import at, optimizers
 
-ENDS = "as the page", "truncation as termination", "termination as truncation"
 EACH = "mean of each environment's mean over steps"
 NORMALISED = "no", "s.d. with ddof 0", "s.d. with ddof 1"
 
@@ -47,31 +55,6 @@ class Method(NamedTuple):
     axes: Callable  # batch -> {axis: values}
     terms: Callable  # (batch, {axis: value}) -> {term: (d,)}
     reductions: Callable  # (batch, {axis: value}) -> {reduction: factor}
-
-
-def _bootstraps(made, variant):
-    """(k,) where the return bootstraps."""
-    if variant["ends"] == ENDS[1]:
-        return bootstraps(made) & ~made.truncated
-    return made.stops.copy() if variant["ends"] == ENDS[2] else bootstraps(made)
-
-
-def _through_returns(made, boot, g):
-    """(k,) ∂/∂v_next of Σ g · R, R being linear in v_next, which counts where boot is true."""
-    found, zeros = np.zeros(len(g)), np.zeros(len(g))
-    for i in np.flatnonzero(boot):
-        found[i] = g @ returns_of(made, zeros, np.eye(len(g))[i])
-    return found
-
-
-def _decays(made, sign):
-    """Weight decay of matrices and of biases."""
-    decay, biases = np.zeros((2, len(made.theta)))
-    for name, where in made.layout.items():
-        to = biases if name.rpartition(".")[2].startswith("b") else decay
-        part = slice(where["offset"], where["offset"] + int(np.prod(where["shape"])))
-        to[part] = sign * made.theta[part]
-    return {"decay": decay, "decay_biases": biases}
 
 
 # reinforce, actor-critic, a3c, a2c
@@ -133,7 +116,7 @@ def _normalised(advantage, counted, how):
 def _acting_terms(made, variant):
     net, h, v = outputs(made)
     k, head = len(made.S), policy_of(made).head
-    h, v, v2, boot = h[:k].copy(), v[:k].copy(), v[k:].copy(), _bootstraps(made, variant)
+    h, v, v2, boot = h[:k].copy(), v[:k].copy(), v[k:].copy(), bootstraps(made, variant["ends"])
     clipped = variant.get("action") == "clipped"
     A = np.clip(made.A, made.low, made.high) if clipped else made.A
     R, w = returns_of(made, made.r, np.where(boot, v2, 0.0)), _weight(made, variant)
@@ -159,10 +142,10 @@ def _acting_terms(made, variant):
         log_prob = w * head(h).log_prob(A)
         g = np.array([log_prob @ over_time(e) for e in np.eye(k)])  # ∂ Σ w factor ln π/∂ advantage
         terms["policy_through_v"] = back(0 * h, -g)
-        terms["policy_through_bootstrap"] = back(0 * h, 0.0, _through_returns(made, boot, g))
-    through = _through_returns(made, boot, -value[1])
+        terms["policy_through_bootstrap"] = back(0 * h, 0.0, through_returns(made, boot, g))
+    through = through_returns(made, boot, -value[1])
     terms["value_through_bootstrap"] = back(0 * h, 0.0, through)
-    return terms | _decays(made, -1.0)
+    return terms | decays(made, -1.0)
 
 
 def _at_outputs(made, h, v, head, A, R, advantage, w, beta, c):
@@ -184,94 +167,6 @@ def _acting_page(made):
     beta, c = (made.beta, made.value_coef) if made.method in ("a3c", "a2c") else (0.0, 1.0)
     return {"policy": 1.0, "entropy": beta, "value": c}
 
-
-# async-n-step-q
-
-
-TARGET = "target network", "online network"
-
-
-def _q_terms(made, variant):
-    model, k = network_of(made), len(made.S)
-    net, online = at(model, made.theta), variant["target network"] == TARGET[1]
-    q = net.forward(np.concatenate([made.S, made.S2])).copy()
-    q2, boot = q[k:] if online else model(made.theta_target, made.S2), _bootstraps(made, variant)
-    y = returns_of(made, made.r, np.where(boot, q2.max(1), 0.0))
-    g = async_q.gradient(q[:k], made.A, y)
-    terms = {"error": net.backward(np.concatenate([g, 0 * g])).copy()}
-    if online:
-        g2 = np.zeros_like(g)
-        g2[np.arange(k), q2.argmax(1)] = _through_returns(made, boot, -g.sum(1))
-        terms["error_through_target"] = net.backward(np.concatenate([0 * g, g2])).copy()
-    return terms | _decays(made, 1.0)
-
-
-# ddpg
-
-
-def _critic_terms(made, variant):
-    mu, model = ddpg_models()
-    q, online = at(model, made.theta), variant["target networks"] == TARGET[1]
-    ended = {ENDS[0]: made.terminated, ENDS[1]: made.terminated | made.truncated}
-    ended = ended.get(variant["ends"], np.zeros(len(made.r), bool))
-    names = (made.actor, made.theta) if online else (made.actor_target, made.critic_target)
-    y = ddpg_targets(made, ended, *names)
-    W, decay = model.weights(made.theta), _decays(made, 1.0)
-    g, _ = ddpg.critic_gradient(q.forward(made.S, u=made.A)[:, 0], y, W, 0.0)
-    terms = {"error": q.backward(g[:, None]).copy()}
-    _, pulls = ddpg.critic_gradient(y, y, W, 1.0)
-    for view, pull in zip(model.weights(decay["decay"]), pulls):
-        view[:] = pull
-    if online:
-        q.forward(made.S2, u=at(mu, made.actor).forward(made.S2))
-        g2 = -g * ddpg.targets(made, 0.0, ended, np.ones(len(y)))
-        terms["error_through_target"] = q.backward(g2[:, None]).copy()
-    return terms | decay
-
-
-def _actor_terms(made, variant):
-    mu, q = (at(*pair) for pair in zip(ddpg_models(), (made.theta, made.critic)))
-    u = mu.forward(made.S)
-    stored = variant["action in ∇_a Q"] == "that of the batch"
-    g = ddpg.actor_gradient(q.forward(made.S, u=made.A if stored else u)[:, 0])
-    return {"policy": mu.backward(q.backward_u(g[:, None])).copy()} | _decays(made, -1.0)
-
-
-# optimisers
-
-
-def _rmsprop_terms(made, variant):
-    decay = made.decay if variant["decay"] == "α" else 1.0 - made.decay
-    g = made.g[None].copy()
-    if variant["statistics"] == "before the update":
-        g = (g - (1.0 - decay) * made.gradient**2) / decay
-    page = variant["eps"] == "inside the root"
-    step = optimizers.rmsprop if page else optimizers.rmsprop_outside
-    return _steps(made, step(made.gradient, g, made.t, made.step_size, decay, made.eps))
-
-
-def _adam_terms(made, variant):
-    beta1, beta2 = made.beta1, made.beta2
-    if variant["decay rates"] == "exchanged":
-        beta1, beta2 = beta2, beta1
-    t = made.t if variant["bias correction"] == "yes" else 10**9 + 1  # when it has come to 1
-    statistics, eps = np.array([made.m / (1.0 - beta1), made.v / (1.0 - beta2)]), made.eps
-    if variant["eps"] == "inside the root":  # v̂ grows by ε, and nothing is added to its root
-        statistics[1] += eps * (1.0 - beta2**t) / (1.0 - beta2) / beta2
-        eps = 1e-300
-    return _steps(
-        made, optimizers.adam(made.gradient, statistics, t, made.step_size, beta1, beta2, eps)
-    )
-
-
-def _steps(made, step):
-    return {"step": step, "decay": -made.step_size * made.theta}
-
-
-RMSPROP = {"eps": ("inside the root", "outside the root"), "decay": ("α", "1 − α"),
-           "statistics": ("after the update", "before the update")}  # fmt: skip
-ADAM = {"eps": ("outside the root", "inside the root"), "bias correction": ("yes", "no"),
-        "decay rates": ("β₁, β₂", "exchanged")}  # fmt: skip
 
 # the methods
 
@@ -303,20 +198,19 @@ METHODS = {
     "a2c": _acting("Σ weight [advantage ln π + β H − ½ c (R − v)²], a mean over real steps"),
     "ddpg-critic": Method(
         "descent", "mean of (y − Q)², plus ½ l2 Σ W²",
-        lambda made: {"error": 1.0, "decay": made.l2}, CRITIC_AXES, _critic_terms,
+        lambda made: {"error": 1.0, "weight_decay": made.l2}, CRITIC_AXES, critic_terms,
         _scalar("mean", "sum")),
     "ddpg-actor": Method(
         "ascent", "mean of Q(s, μ(s))", _fixed({"policy": 1.0}),
-        _fixed({"action in ∇_a Q": ("μ(s)", "that of the batch")}), _actor_terms,
+        _fixed({"action in ∇_a Q": ACTION}), actor_terms,
         _scalar("mean", "sum")),
     "async-n-step-q": Method(
         "descent", "Σ over the steps of all segments of (y − Q)²", _fixed({"error": 1.0}),
-        _fixed({"ends": ENDS, "target network": TARGET}), _q_terms, _scalar("sum", "mean")),
+        _fixed({"ends": ENDS, "target network": TARGET}), q_terms, _scalar("sum", "mean")),
     "rmsprop": Method(
         "step", "the step η d/√(g + ε), which is added to θ", _fixed({"step": 1.0}),
-        _fixed(RMSPROP), _rmsprop_terms, _fixed({"as given": 1.0})),
+        _fixed(RMSPROP), rmsprop_terms, _fixed({"as given": 1.0})),
     "adam": Method(
         "step", "the step η m̂/(√v̂ + ε), which is added to θ", _fixed({"step": 1.0}),
-        _fixed(ADAM), _adam_terms, _fixed({"as given": 1.0})),
+        _fixed(ADAM), adam_terms, _fixed({"as given": 1.0})),
 }  # fmt: skip
-assert set(ACTING) <= set(METHODS)

@@ -16,6 +16,9 @@ def line_of(verdict, sense):
     if verdict.but:
         made, where = f"{_sum(verdict)}{others}", f"{verdict.but}, most of all at {_where(verdict)}"
         return f"departs: yours = {made}; but not in {where}"
+    if not verdict.fits and not verdict.departing:
+        left = f"{verdict.residual:.1g} of it, most of all at {_where(verdict)}"
+        return f"departs: yours is the page's but for {left}: is a part in single precision?"
     if not verdict.fits:
         left = f"{verdict.residual:.2g} of it, most of all at {_where(verdict)}"
         return f"departs: no sum of the page's terms gives yours; the closest leaves {left}"
@@ -23,12 +26,16 @@ def line_of(verdict, sense):
         return "departs: yours is 0 everywhere"
     if not set(verdict.departing) & set(verdict.coefficients):
         return f"departs: yours is the page's but for{others[1:]}; {residual}"
-    k = verdict.multiple
-    if k and abs(k + 1.0) < 1e-4:
-        return f"departs: yours is the negative: {NEGATIVE[sense]}{others}; {residual}"
-    if k:
-        return f"departs: yours is {number(k)} times the page's{others}; {residual}"
-    return f"departs: yours = {_sum(verdict)}{others}; {residual}"
+    k, negative = verdict.multiple, abs(verdict.multiple + 1.0) < 1e-3
+    if negative and verdict.apart:
+        what = f"the negative of {_sum(verdict, -1.0, verdict.apart)}"
+    elif negative:
+        what = f"the negative: {NEGATIVE[sense]}"
+    elif verdict.apart:
+        return f"departs: yours = {_sum(verdict)}{others}; {residual}"
+    else:
+        what = f"{number(k)} times the page's"
+    return f"departs: yours is {what}{others}; {residual}"
 
 
 def table_of(verdict):
@@ -71,11 +78,11 @@ def _choices(verdict):
         yield value if axis in ("reduction", "ends", "discount") else f"{axis}: {value}"
 
 
-def _sum(verdict):
+def _sum(verdict, factor=1.0, departing=None):
     """1 policy − 0.01 entropy (the page has +0.01) ..."""
-    parts = []
+    parts, departing = [], verdict.departing if departing is None else departing
     for name, c in verdict.coefficients.items():
-        departs, page = name in verdict.departing, verdict.page[name]
+        departs, page, c = name in departing, verdict.page[name], factor * c
         if c or departs:
             sign = "−" if c < 0 else "+" if parts else ""
             plus = "+" if c < 0 < page else ""

@@ -16,6 +16,7 @@ METHODS has each method's d: its sense (ascent or descent), and what is summed o
 """
 
 import itertools
+from math import prod
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -56,8 +57,9 @@ class Verdict(NamedTuple):
     coefficients, page           those of the raw terms in d, and in the page's gradient
     variants, page_variants      the choices made in d, and on the page
     departing                    names of the coefficients and variants that are not the page's
+    multiple, apart              k of the first term in d, as a multiple of the page's, and the
+                                 terms that are not k times the page's
     but                          the array of θ where d is something else, if it is in one alone
-    multiple                     k, if d is k times what has the page's coefficients
     residual                     ‖d − fit‖ / ‖d‖
     worst                        the entry that is farthest from the fit, or None if d fits
 
@@ -71,8 +73,9 @@ class Verdict(NamedTuple):
     variants: dict
     page_variants: dict
     departing: list
+    multiple: float
+    apart: list
     but: str | None
-    multiple: float | None
     residual: float
     worst: dict | None
     method: str
@@ -94,19 +97,30 @@ def judge(d, made: SimpleNamespace, descent=False) -> Verdict:
     d = -d if descent and METHODS[made.method].sense != "descent" else d
     with np.errstate(over="ignore"):
         precision = SINGLE if np.array_equal(d, d.astype(np.float32)) else DOUBLE
-    g, near = page_gradient(made), []
-    if norm(d - g) <= precision.fit * norm(g):
-        return _verdict(Fit(*_page(made), d - g, []), True, 1.0, d, made)
+    off, near = d - page_gradient(made), []
+    if norm(off) <= precision.fit * norm(d - off):
+        return _verdict(Fit(*_page(made), off, []), (1.0, []), d, made)
     for departures in range(3):
         variants = list(_variants(made, departures))
         trials = [(variant, METHODS[made.method].terms(made, variant)) for variant in variants]
-        pairs = [(_fit(d, made, *trial, precision), trial) for trial in trials]
-        exact = [pair for pair in pairs if norm(pair[0].rest) <= precision.fit * norm(d)]
+        fits = [(_fit(d, made, *trial, precision), trial) for trial in trials]
+        exact = [pair for pair in fits if norm(pair[0].rest) <= precision.fit * norm(d)]
         if exact:
-            fit, trial = min(exact, key=lambda pair: len(pair[0].departing))
-            return _verdict(fit, True, _multiple(fit, d, made, trial, precision), d, made)
+            told = [(fit, _multiple(fit, d, made, trial, precision)) for fit, trial in exact]
+            fit, multiple = min(told, key=_departure)
+            rounded = norm(off) <= SINGLE.fit * norm(d) and norm(fit.rest) > 1e-3 * norm(off)
+            if not rounded:
+                return _verdict(fit, multiple, d, made)
+        if norm(off) <= SINGLE.fit * norm(d):  # what is off is no term, but less than a term
+            return _verdict(Fit(*_page(made), off, []), None, d, made)
         near += trials if departures < 2 else []
-    return _verdict(_closest(d, made, near, precision), False, None, d, made)
+    return _verdict(_closest(d, made, near, precision), None, d, made)
+
+
+def _departure(told):
+    """The order in which exact fits are preferred."""
+    fit, (k, apart) = told
+    return len(apart), abs(abs(k) - 1.0) > 1e-3, len(fit.departing)
 
 
 def page_gradient(made) -> np.ndarray:
@@ -146,7 +160,7 @@ def _checked(d, made):
 def _arrays(made):
     """(name, slice of θ, shape) of each array in θ."""
     for name, where in made.layout.items():
-        size = int(np.prod(where["shape"]))
+        size = prod(where["shape"])
         yield name, slice(where["offset"], where["offset"] + size), where["shape"]
 
 
@@ -206,13 +220,13 @@ def _reduced(coefficients, made, variant, tolerance):
 
 
 def _multiple(fit, d, made, trial, precision):
-    """k, where d is k times what has the page's coefficients; else None."""
+    """(k, the terms of d that are not k times the page's): k is that of the first term in d."""
     for name, c in METHODS[made.method].page(made).items():
-        k = fit.coefficients[name] / c if c else 0.0
-        if k:
-            once = _fit(d / k, made, *trial, precision)
-            return None if set(once.departing) & set(fit.coefficients) else k
-    return None
+        if c and fit.coefficients[name]:
+            k = fit.coefficients[name] / c
+            departing = _fit(d / k, made, *trial, precision).departing
+            return k, [name for name in departing if name in fit.coefficients]
+    return 1.0, fit.departing
 
 
 def _closest(d, made, near, precision):
@@ -225,10 +239,10 @@ def _closest(d, made, near, precision):
     return min((_fit(d, made, *trial, precision) for trial in near), key=lambda fit: norm(fit.rest))
 
 
-def _verdict(fit, fits, multiple, d, made) -> Verdict:
-    page, standard = _page(made)
-    worst = None
-    if not fits:
+def _verdict(fit, multiple, d, made) -> Verdict:
+    """The Verdict of a fit and of its `_multiple`; None for that if it is only the closest."""
+    (page, standard), worst = _page(made), None
+    if multiple is None:
         i = int(np.argmax(np.abs(fit.rest)))
         name, index = _entry(made, i)
         worst = {"parameter": name, "index": index, "yours": float(d[i]),
@@ -236,5 +250,7 @@ def _verdict(fit, fits, multiple, d, made) -> Verdict:
                  "fit": float(d[i] - fit.rest[i])}  # fmt: skip
     page = {name: page.get(name, 0.0) for name in fit.coefficients}
     residual = float(norm(fit.rest) / (norm(d) or 1.0))
-    return Verdict(fits and not fit.departing, fits, fit.coefficients, page, fit.variants, standard,
-                   fit.departing, fit.but, multiple, residual, worst, made.method)  # fmt: skip
+    k, apart = multiple or (1.0, fit.departing)
+    return Verdict(worst is None and not fit.departing, worst is None, fit.coefficients, page,
+                   fit.variants, standard, fit.departing, k, apart, fit.but, residual, worst,
+                   made.method)  # fmt: skip

@@ -33,10 +33,11 @@ def referee_command(argv, methods) -> Outcome:
     if not argv or argv[0] not in WHAT:
         given = f"WHAT = {argv[0]}{near(argv[0], WHAT)}" if argv else "WHAT is missing"
         raise UsageError(f"{given}: must be one of {', '.join(WHAT)} (npgrad referee --help)")
-    start = time.perf_counter()
+    start, helped = time.perf_counter(), {"-h", "--help"} & set(argv)
+    prints = contextlib.nullcontext() if helped else contextlib.redirect_stdout(sys.stderr)
     module = importlib.import_module(f"algorithms.runner.referee_{WHAT[argv[0]]}")
     try:
-        with contextlib.redirect_stdout(sys.stderr), theirs.importing_from_here():
+        with prints, theirs.importing_from_here():
             outcome = getattr(module, f"{argv[0]}_verdict")(argv[1:])
     except Late as late:
         raise Untold(f"{late.args[0]} does not end in time (--timeout)") from late
