@@ -7,7 +7,7 @@ in the page's variant. A gradient through what the page takes for a number has t
     policy_through_bootstrap    through the value that R bootstraps from, of ln π
     value_through_bootstrap     the same, of the value's error
     error_through_target        through the target y, of the error (ddpg-critic, async-n-step-q)
-    weight_decay, bias_decay    the gradient of ½ Σ W² or ½ Σ b²; its negative where the page ascends
+    weight_decay, bias_decay    the gradient of ½ Σ W² or ½ Σ b²; where the page ascends, minus it
 
 Every axis of variants has the page's value first.
 """
