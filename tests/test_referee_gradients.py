@@ -168,7 +168,7 @@ def test_referee_gradients__find_no_match_for_the_mean_of_two_variants(made):
 
 
 @every_batch
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(data=st.data())
 def test_referee_gradients__recover_coefficients(made, data):
     parts = terms(made)

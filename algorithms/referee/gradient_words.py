@@ -31,6 +31,7 @@ def line_of(verdict, sense):
         what = f"the negative of {_sum(verdict, -1.0, verdict.apart)}"
     elif negative:
         what = f"the negative: {NEGATIVE[sense]}"
+        others = f"; besides{others[1:]}" if others else ""
     elif verdict.apart:
         return f"departs: yours = {_sum(verdict)}{others}; {residual}"
     else:

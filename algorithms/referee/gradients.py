@@ -1,16 +1,15 @@
-"""Judge a gradient of a method, or a step of an optimiser: which terms are in it, and how much of
-each.
+"""Judge a method's gradient, or an optimiser's step: which terms are in it, and how much of each.
 
     made = batch("a2c", seed=0)          arrays: see algorithms.referee.gradient_batches
     d = mine(made.theta, made)           (d,), in any framework
     verdict = judge(d, made)             verdict.agrees, verdict.coefficients, print(verdict)
 
-d is compared with the page's own gradient. Where it differs, it is fitted, by least squares, as a
-sum of the terms of that gradient (algorithms.referee.gradient_terms): in the page's variant, in
-those that differ from it in one choice, and in those that differ in two. A fit counts only if it
-leaves less than 1e-8 of d (1e-5 if all entries of d are of single precision), so that what is
-reported is what d is, not what it resembles. A common factor of all terms is reported as a
-reduction, if it is that of one. If nothing fits, all entries but those of one array are tried.
+Where d differs from the page's own, it is fitted, by least squares, as a sum of the terms of that
+(algorithms.referee.gradient_terms): in the page's variant, in those that differ from it in one
+choice, and in those that differ in two. A fit counts only if it leaves less than 1e-8 of d (1e-5 if
+all of d is of single precision): what is reported is what d is, not what it resembles. A common
+factor of all terms is reported as a reduction, if it is that of one. If nothing fits, all entries
+but those of one array are tried.
 
 METHODS has each method's d: its sense (ascent or descent), and what is summed or averaged.
 """
@@ -32,10 +31,8 @@ __all__ = ["METHODS", "NAMES", "Verdict", "batch", "judge", "load", "page_gradie
 
 
 class Precision(NamedTuple):
-    """The part of d that a fit may leave, and below which a term is taken for 0."""
-
-    fit: float
-    zero: float
+    fit: float  # the part of d that a fit may leave
+    zero: float  # the part of d below which a term is taken for 0
 
 
 DOUBLE, SINGLE = Precision(1e-8, 1e-12), Precision(1e-5, 1e-5)
@@ -245,9 +242,13 @@ def _verdict(fit, multiple, d, made) -> Verdict:
     if multiple is None:
         i = int(np.argmax(np.abs(fit.rest)))
         name, index = _entry(made, i)
-        worst = {"parameter": name, "index": index, "yours": float(d[i]),
-                 "page": float(page_gradient(made)[i]),
-                 "fit": float(d[i] - fit.rest[i])}  # fmt: skip
+        worst = {
+            "parameter": name,
+            "index": index,
+            "yours": float(d[i]),
+            "page": float(page_gradient(made)[i]),
+            "fit": float((d - fit.rest)[i]),
+        }
     page = {name: page.get(name, 0.0) for name in fit.coefficients}
     residual = float(norm(fit.rest) / (norm(d) or 1.0))
     k, apart = multiple or (1.0, fit.departing)
