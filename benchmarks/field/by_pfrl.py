@@ -7,25 +7,27 @@ import numpy as np
 import torch
 from pfrl.agents import A2C, REINFORCE
 from pfrl.agents.ppo import _add_advantage_and_value_target_to_episode
+from pfrl.optimizers import RMSpropEpsInsideSqrt
 
 from algorithms.referee.guard import Asked
-from benchmarks.field.judged import FEWER, Entry, estimated, returned
+from benchmarks.field.by_torch import rmsprop
+from benchmarks.field.judged import FEWER, Entry, differentiated, estimated, returned
 
 
 def a2c(rewards, values, last_value, dones, gamma, lam):
-    n = len(rewards)
-    agent = SimpleNamespace(
-        use_gae=True, update_steps=n, gamma=gamma, tau=lam, rewards=rewards, masks=1.0 - dones,
-        value_preds=np.append(values, last_value[None], axis=0), returns=np.zeros((n + 1, 1)) + last_value,
-    )  # fmt: skip
-    A2C._compute_returns(agent, last_value)
-    return agent.returns[:-1]
+    v = np.append(values, last_value[None], axis=0)
+    return computed(rewards, last_value, dones, gamma, use_gae=True, tau=lam, value_preds=v)
 
 
 def a2c_without_gae(rewards, last_value, dones, gamma):
-    n = len(rewards)
-    agent = SimpleNamespace(use_gae=False, update_steps=n, gamma=gamma, rewards=rewards,
-                            masks=1.0 - dones, returns=np.zeros((n + 1, 1)) + last_value)  # fmt: skip
+    return computed(rewards, last_value, dones, gamma, use_gae=False)
+
+
+def computed(rewards, last_value, dones, gamma, **fields):
+    """The returns of an A2C with these fields."""
+    n, N = rewards.shape
+    agent = SimpleNamespace(update_steps=n, rewards=rewards, masks=1.0 - dones, gamma=gamma,
+                            returns=np.zeros((n + 1, N)), **fields)  # fmt: skip
     A2C._compute_returns(agent, last_value)
     return agent.returns[:-1]
 
@@ -58,7 +60,9 @@ class Given(torch.nn.Module):
     def forward(self, t):
         log_prob = self.log_probs[t.flatten().long()]
         return SimpleNamespace(
-            sample=lambda: torch.zeros(1), log_prob=lambda a: log_prob, entropy=lambda: torch.zeros(1)
+            sample=lambda: torch.zeros(1),
+            log_prob=lambda a: log_prob,
+            entropy=lambda: torch.zeros(1),
         )
 
 
@@ -73,9 +77,14 @@ def reinforce(episode):
 
 
 ENTRIES = (
-    Entry("A2C, returns with GAE", partial(returned, a2c, "returns", "numpy")),
+    Entry("A2C, returns with GAE", partial(returned, a2c, "returns", "numpy"),
+          remark="it warns that a reset without termination counts as done"),
     Entry("A2C, returns without GAE", partial(returned, a2c_without_gae, "returns", "numpy")),
     Entry("PPO, advantages", partial(returned, ppo, framework="numpy")),
+    Entry("RMSpropEpsInsideSqrt.step",
+          partial(differentiated, rmsprop(RMSpropEpsInsideSqrt), "rmsprop")),
     Entry("REINFORCE, γ = 1 (it has none)",
-          lambda: estimated(Asked(reinforce, framework="numpy"), gamma=1.0, most=FEWER)),
+          lambda: estimated(Asked(reinforce, framework="numpy"), gamma=1.0, most=FEWER),
+          remark="step t is paid the rewards after its own, and the last reward once more; "
+          "the same where all rewards are equal"),
 )  # fmt: skip

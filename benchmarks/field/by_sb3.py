@@ -85,7 +85,8 @@ def rollout(rewards, values, next_values, last_value, terminated, truncated, gam
 
 ENTRIES = (
     Entry("RolloutBuffer.compute_returns_and_advantage",
-          partial(returned, buffer, framework="numpy")),
+          partial(returned, buffer, framework="numpy"),
+          remark="truncations are bootstrapped before, in collect_rollouts: the next row"),
     Entry("A2C.collect_rollouts, through DummyVecEnv",
           partial(returned, rollout, framework="numpy")),
 )  # fmt: skip

@@ -16,6 +16,7 @@ from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from torch import nn
 from torch.nn.functional import relu
 
+from benchmarks.field.by_torch import rmsprop
 from benchmarks.field.judged import Entry, differentiated
 
 
@@ -80,17 +81,6 @@ def a2c(theta, made, normalised=False):
     )
     agent.train()
     return np.concatenate([layers[name].grad.numpy().T.ravel() for name in made.layout])
-
-
-def rmsprop(theta, made):
-    """The step of RMSpropTFLike."""
-    x = nn.Parameter(torch.tensor(theta))
-    how = dict(lr=made.step_size, alpha=made.decay, eps=made.eps)
-    optimizer = RMSpropTFLike([x], **how)
-    optimizer.state[x] = dict(step=made.t - 1, square_avg=torch.tensor(made.g))
-    x.grad = torch.tensor(made.gradient)
-    optimizer.step()
-    return x.detach().numpy() - theta
 
 
 class Net(nn.Module):
@@ -160,12 +150,12 @@ def ddpg_actor(theta, made):
 
 ENTRIES = (
     Entry("A2C.train", partial(differentiated, a2c, "a2c"),
-          told="vf_coef is of the mean squared error, c on our page of half of it"),
+          remark="vf_coef times the mean squared error; on our page c times half of it"),
     Entry("A2C.train, normalize_advantage",
           partial(differentiated, partial(a2c, normalised=True), "a2c"),
-          told="off by default; said in the code not to be in the original"),
-    Entry("RMSpropTFLike.step", partial(differentiated, rmsprop, "rmsprop")),
+          remark="off by default; its comment: not in the original implementation"),
+    Entry("RMSpropTFLike.step", partial(differentiated, rmsprop(RMSpropTFLike), "rmsprop")),
     Entry("DDPG.train, critic", partial(differentiated, ddpg_critic, "ddpg-critic", descent=False),
-          told="no weight decay unless the optimiser is given one"),
+          remark="weight decay is left to the optimiser (optimizer_kwargs)"),
     Entry("DDPG.train, actor", partial(differentiated, ddpg_actor, "ddpg-actor")),
 )  # fmt: skip

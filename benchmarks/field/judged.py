@@ -1,10 +1,10 @@
 """How a function is judged: what the referee says of it, as a dict that JSON can hold.
 
-    agrees      whether it is what our definition, or our page, says
-    computes    what it is, in the referee's words
-    departure   the referee's name for how it differs, or "none"
-    bias, cosine   of an estimator: [least, largest] over the worlds
-    notes       what else a reader should know; of returns, a counterexample
+agrees      whether it is what our definition, or our page, says
+computes    what it is, in the referee's words
+departure   the referee's name for how it differs, or "none"
+bias, cosine   of an estimator: [least, largest] over the worlds
+notes       what else a reader should know; of returns, a counterexample
 """
 
 from collections.abc import Callable
@@ -19,15 +19,20 @@ from algorithms.referee.guard import Asked, Unusable
 from algorithms.referee.segments import drawn
 
 FEWER = 60  # episodes of a world, where a library is slow to ask
+EXCEPTIONS = {
+    "γ = 0": lambda s: s.gamma == 0.0,
+    "γλ = 0": lambda s: s.gamma * s.lam == 0.0,
+    "a step both terminates and truncates": lambda s: (s.terminated & s.truncated).any(),
+}
 
 
 class Entry(NamedTuple):
-    """One function of a library, or one published formula. `told`: where its source says that it
-    does so; `since`: when a departure was reported, if a report was found."""
+    """One function of a library, or one published formula. `remark`: what is to be said for it,
+    or of it; `since`: when a departure was reported, if a report was found."""
 
     name: str
     judge: Callable[[], dict]
-    told: str = ""
+    remark: str = ""
     since: str = ""
 
 
@@ -53,26 +58,47 @@ def _range(values):
 
 
 def returned(f, what="advantages", framework=None) -> dict:
-    """Judge returns or advantages, by their definition. What raises where γλ = 0 is judged where it
-    is not."""
-    ask, raises = Asked(f, framework=framework), []
-    try:
-        verdict = returns.judge(ask, what)
-    except Unusable as error:
-        raises = [f"where γλ = 0 it raises {str(error).partition(' raises ')[2] or error}"]
-        verdict = returns.judge(
-            Asked(f, framework=framework), what, among=[s for s in drawn() if s.gamma * s.lam > 0]
-        )
-    named = verdict.mistake and CATALOGUE[verdict.mistake].__doc__.splitlines()[0]
-    departs = f"{verdict.mistake}: {named}" if named else "by no one mistake of the catalogue"
-    departures = raises if verdict.agrees else [departs, *raises]
-    shown = [str(verdict.counterexample)] if verdict.counterexample else []
+    """Judge returns or advantages, by their definition. What departs in no known way, or raises, is
+    judged again without each of the EXCEPTIONS."""
+    judge = lambda among=None: returns.judge(Asked(f, framework=framework), what, among=among)
+    verdict = _verdict_or_error(judge)
+    departure, shown, cannot = "none", "", ()
+    if isinstance(verdict, Unusable) or not verdict.agrees:
+        departure = _departure(judge, verdict)
+    if not isinstance(verdict, Unusable):
+        shown, cannot = verdict.counterexample, verdict.cannot
+    by = "by" if departure == "none" or " only where " in departure else "other than by"
     return dict(
-        agrees=verdict.agrees and not raises,
-        computes=f"{what} {'by' if verdict.agrees else 'other than by'} their definition",
-        departure="; ".join(departures) or "none",
-        notes=[*verdict.cannot, *shown],
+        agrees=departure == "none",
+        computes=f"{what} {by} their definition",
+        departure=departure,
+        notes=[*cannot, *([str(shown)] if shown else [])],
     )
+
+
+def _verdict_or_error(judge, *among):
+    try:
+        return judge(*among)
+    except Unusable as error:
+        return error
+
+
+def _departure(judge, verdict):
+    """Say how a function departs that does not agree, or raises. Raises Unusable if it does so
+    everywhere."""
+    if isinstance(verdict, Unusable):
+        how = f"raises {str(verdict).partition(' raises ')[2]}"
+    elif verdict.mistake:
+        return f"{verdict.mistake}: {CATALOGUE[verdict.mistake].__doc__.splitlines()[0]}"
+    else:
+        how = "departs"
+    for where, there in EXCEPTIONS.items():
+        others = _verdict_or_error(judge, [s for s in drawn() if not there(s)])
+        if not isinstance(others, Unusable) and others.agrees:
+            return f"{how}, only where {where}"
+    if isinstance(verdict, Unusable):
+        raise verdict
+    return "by no one mistake of the catalogue"
 
 
 def differentiated(f, method, descent=True) -> dict:

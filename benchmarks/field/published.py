@@ -85,10 +85,11 @@ def but_last(rewards, values, terminated, gamma, lam):
 ENTRIES = (
     Entry("Sutton & Barto, REINFORCE: γ^t G_t", partial(estimated, box)),
     Entry("G_t without γ^t (most code; Gymnasium's REINFORCE tutorial as it is now)",
-          partial(estimated, without_discount)),
+          partial(estimated, without_discount),
+          remark="a common choice: it ascends no J, but is near"),
     Entry("G_0 at every t (an earlier unit of Hugging Face's course)",
-          partial(estimated, whole_return),
-          since="reported as wrong in July 2022; it is unbiased"),
+          partial(estimated, whole_return), remark="unbiased, with a larger variance",
+          since="reported as wrong in July 2022"),
     Entry("the mean over an episode's steps of ln π G_t", partial(estimated, mean_loss)),
     Entry("the mean of ln π, times ΣG_t (Gymnasium's REINFORCE tutorial, until March 2025)",
           partial(estimated, product_of_means),
@@ -103,5 +104,6 @@ ENTRIES = (
     Entry("the TD error with the exact v (one-step actor-critic without γ^t)",
           partial(estimated, td_error)),
     Entry("the same with γ^t (Sutton & Barto)", partial(estimated, discounted_td_error)),
-    Entry("the GAE of Gymnasium's vector A2C tutorial", partial(returned, but_last)),
+    Entry("the GAE of Gymnasium's vector A2C tutorial", partial(returned, but_last),
+          remark="the last step of each rollout learns nothing"),
 )  # fmt: skip

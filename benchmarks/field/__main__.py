@@ -1,0 +1,93 @@
+"""The field, judged: libraries as they are installed, and published formulas, by our referee.
+
+    python -m benchmarks.field [LIBRARY ...]
+
+Nothing of a library is changed or repeated: benchmarks/field/by_*.py hand its functions the
+arguments of the referee. What is not installed is skipped, and the table says so; the extra
+`field` installs what can stand in one environment. "Departure" is from our definition or from our
+page, and no judgement: a choice is a choice, and the remark says what is documented. Bias and
+cosine are exact, over all episodes of five finite worlds (of few episodes, where a library is slow
+to ask): least to largest. A constant factor counts in the bias, and not in the cosine.
+
+Writes results/field.json, with counterexamples, and field.md.
+"""
+
+import importlib
+import time
+import warnings
+from importlib.metadata import PackageNotFoundError, version
+
+from algorithms.referee.guard import Unusable
+from benchmarks import study
+from benchmarks.record import RESULTS, save
+
+LIBRARIES = {  # package: its modules here
+    "published": ("published",),
+    "stable-baselines3": ("by_sb3", "by_sb3_gradients"),
+    "torch": ("by_torch",),
+    "torchrl": ("by_torchrl",),
+    "tianshou": ("by_tianshou",),
+    "rlax": ("by_rlax",),
+    "skrl": ("by_skrl",),
+    "pfrl": ("by_pfrl",),
+}
+HEAD = ("source", "what", "what it computes, in the referee's words", "bias / |∇J|", "cosine",
+        "departure", "remark", "reported")  # fmt: skip
+
+
+def judged(package):
+    """The rows of a package, as dicts; one row that says so, if it is not installed."""
+    try:
+        number = "" if package == "published" else version(package)
+        entries = [
+            entry
+            for name in LIBRARIES[package]
+            for entry in importlib.import_module(f"benchmarks.field.{name}").ENTRIES
+        ]
+    except (PackageNotFoundError, ImportError) as error:
+        missing = isinstance(error, PackageNotFoundError)
+        how = "not installed" if missing else f"cannot be imported: {error}"
+        yield dict(source=package, what="", computes=how, departure="", notes=[])
+        return
+    for entry in entries:
+        start = time.perf_counter()
+        row = dict(source=f"{package} {number}".strip(), what=entry.name)
+        try:
+            row |= entry.judge()
+        except Unusable as error:
+            row |= dict(agrees=None, computes="cannot be told", departure=str(error), notes=[])
+        row |= dict(remark=entry.remark, since=entry.since)
+        print(f"{time.perf_counter() - start:5.1f} s  {row['source']}, {row['what']}", flush=True)
+        yield row
+
+
+def cells(row):
+    """The cells of a row of the table."""
+    extents = [
+        "–" if row.get(name) is None else f"{_short(row[name][0])} to {_short(row[name][1])}"
+        for name in ("bias", "cosine")
+    ]
+    limits = [note.partition("; ")[0] for note in row["notes"] if "\n" not in note]
+    computes = "; ".join([row["computes"], *limits])
+    given = row["source"], row["what"], computes, *extents, row["departure"]
+    return [x or "–" for x in (*given, row.get("remark"), row.get("since"))]
+
+
+def _short(x):
+    return "0" if abs(x) < 1e-9 else f"{x:.3g}"
+
+
+def main():
+    packages = study.options(__doc__, tuple(LIBRARIES)).parts
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the libraries'
+        rows = [row for package in packages for row in judged(package)]
+    text = study.minus(study.table(HEAD, [cells(row) for row in rows]))
+    print(text)
+    if list(packages) == list(LIBRARIES):
+        save("field", "benchmarks.field", dict(rows=rows))
+        (RESULTS / "field.md").write_text(text)
+
+
+if __name__ == "__main__":
+    main()
