@@ -29,14 +29,13 @@ def definition(s, bootstrap=None, carry=None, stops=None):
     return a2c.returns(delta, carry, s.ends if stops is None else stops, 0.0)
 
 
-def definition_by_returns(s, between=None, at_stop=None, carry=None):
+def definition_by_returns(s, between=None, at_stop=None, carry=None, stops=None):
     """The same by G_t = r_t + γ(1−λ) v(s'_t) + γλ G_{t+1}, or r_t + γ v(s'_t) where the data stop.
-    Instead of γ(1−λ), γ and γλ: between, at_stop and carry."""
+    Instead of γ(1−λ), γ, γλ and s.ends: between, at_stop, carry and stops."""
     between = s.gamma * (1 - s.lam) if between is None else between
     at_stop = s.gamma if at_stop is None else at_stop
     carry = s.gamma * s.lam if carry is None else carry
-    stops = s.ends
-    stops[-1] = True
+    stops = _but_last(s.ends if stops is None else stops, True)
     v = np.where(s.terminated, 0.0, s.next_values)
     return (
         a2c.returns(s.rewards + np.where(stops, at_stop, between) * v, carry, stops, 0.0) - s.values
@@ -54,9 +53,11 @@ def truncation_as_termination(s):
 def bootstraps_next_episode(s):
     """at a truncation it takes v of the next episode's first observation, in place of the final one
 
-    values[t+1] for next_values[t]; in the last step last_value, or else the right one.
+    values[t+1] for next_values[t]; in the last step last_value, or else the right one, that of
+    the first or the last row of values, or 0.
     """
-    for observed in _observed(s):
+    others = (_but_last(s.observed, last) for last in (s.values[0], s.values[-1], 0.0))
+    for observed in (*_observed(s), *others):
         yield definition(s._replace(next_values=np.where(s.truncated, observed, s.next_values)))
 
 
@@ -69,7 +70,7 @@ def through_reset(s):
     nowhere = np.zeros_like(s.ends)
     for next_values in (s.next_values, *_observed(s)):
         for terminated in (nowhere, s.terminated):
-            yield definition(
+            yield from _either(
                 s._replace(next_values=next_values, terminated=terminated, truncated=nowhere)
             )
 
@@ -96,9 +97,9 @@ def shifted_done(s):
     that of step t, or that of the other end; for t−1 also the one before the segment.
     """
     for terminated, ends in zip(_shifts(s.terminated, s.before), _shifts(s.ends, s.before)):
-        yield definition(s._replace(terminated=terminated), stops=ends)
-        yield definition(s, stops=ends)
-        yield definition(s._replace(terminated=terminated), stops=s.ends)
+        yield from _either(s._replace(terminated=terminated), ends)
+        yield from _either(s, ends)
+        yield from _either(s._replace(terminated=terminated), s.ends)
 
 
 def gamma_twice(s):
@@ -167,6 +168,12 @@ def _shifts(flag, before):
         earlier = np.append(first, flag[:-1], axis=0)
         yield earlier
         yield _but_last(earlier, flag[-1])
+
+
+def _either(s, stops=None):
+    """The definition in either form."""
+    yield definition(s, stops=stops)
+    yield definition_by_returns(s, stops=stops)
 
 
 def _with_gamma(s, g):

@@ -94,6 +94,8 @@ class Asked:
             raise Unusable(
                 "returns a tensor that requires a gradient: must be numbers (y.detach())"
             )
+        if y is None:
+            raise Unusable("returns None: must be an array of numbers")
         if isinstance(y, list) and all(np.ndim(x) == 1 for x in y):
             return np.concatenate([self._answer(x) for x in y])
         try:

@@ -70,6 +70,8 @@ class Counterexample(NamedTuple):
         lines[1 + self.entry[0]] += "  <"
         N = s.rewards.shape[1]
         which = f", environment {i} of {N}" if N > 1 else ""
+        if s.before[i] and {"next_done", "last_done", "episode_starts"} & set(self.inputs):
+            which += ", an episode ended just before t = 0"
         return "\n".join([f"γ = {s.gamma:g}, λ = {s.lam:g}, {s.autoreset}{which}", *lines])
 
 
@@ -77,8 +79,8 @@ def judge(f, what="advantages", framework=None, among=None) -> Verdict:
     """Judge a function of somebody's, or an Asked one; what is "advantages" or "returns". `among`
     are the segments, by default those drawn.
 
-    A pair that it returns is taken for (advantages, returns). Raises ValueError for parameters that
-    are not recognised, and guard.Unusable for a function that cannot be judged.
+    A pair (advantages, returns) is an answer too, and a list of n rows. Raises ValueError for
+    parameters that are not recognised, and guard.Unusable for a function that cannot be judged.
     """
     if what not in ("advantages", "returns"):
         raise ValueError(f"what = {what!r}: must be advantages or returns")
@@ -138,6 +140,7 @@ def _named(f, what):
     def named(*args):
         n = len(args) - len(by_name)
         y = f(*args[:n], **dict(zip(by_name, args[n:])))
-        return y[what == "returns"] if isinstance(y, tuple) and len(y) == 2 else y
+        y = y[what == "returns"] if isinstance(y, tuple) and len(y) == 2 else y
+        return np.array([np.asarray(row) for row in y]) if isinstance(y, list) else y
 
     return named
