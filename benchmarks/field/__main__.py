@@ -30,28 +30,34 @@ LIBRARIES = {  # package: its modules here
     "rlax": ("by_rlax",),
     "skrl": ("by_skrl",),
     "pfrl": ("by_pfrl",),
+    "ray": ("by_rllib",),
 }
-HEAD = ("source", "what", "what it computes, in the referee's words", "bias / |∇J|", "cosine",
-        "departure", "remark", "reported")  # fmt: skip
+HEAD = ("source", "what", "what it computes, in the referee's words", "bias / \\|∇J\\|", "cosine",
+        "departure", "remark", "reported in")  # fmt: skip
+
+
+def installed(package):
+    """The version of a package, or None."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def judged(package):
     """The rows of a package, as dicts; one row that says so, if it is not installed."""
-    try:
-        number = "" if package == "published" else version(package)
-        entries = [
-            entry
-            for name in LIBRARIES[package]
-            for entry in importlib.import_module(f"benchmarks.field.{name}").ENTRIES
-        ]
-    except (PackageNotFoundError, ImportError) as error:
-        missing = isinstance(error, PackageNotFoundError)
-        how = "not installed" if missing else f"cannot be imported: {error}"
-        yield dict(source=package, what="", computes=how, departure="", notes=[])
+    number, skipped = installed(package), dict(source=package, what="", departure="", notes=[])
+    if not number and package != "published":
+        yield skipped | dict(computes="not installed")
         return
-    for entry in entries:
+    try:
+        modules = [importlib.import_module(f"benchmarks.field.{x}") for x in LIBRARIES[package]]
+    except ImportError as error:
+        yield skipped | dict(computes=f"cannot be imported: {error}")
+        return
+    for entry in (entry for module in modules for entry in module.ENTRIES):
         start = time.perf_counter()
-        row = dict(source=f"{package} {number}".strip(), what=entry.name)
+        row = dict(source=f"{package} {number}" if number else package, what=entry.name)
         try:
             row |= entry.judge()
         except Unusable as error:
@@ -70,7 +76,8 @@ def cells(row):
     limits = [note.partition("; ")[0] for note in row["notes"] if "\n" not in note]
     computes = "; ".join([row["computes"], *limits])
     given = row["source"], row["what"], computes, *extents, row["departure"]
-    return [x or "–" for x in (*given, row.get("remark"), row.get("since"))]
+    given = *given, row.get("remark"), row.get("since")
+    return [x.replace("|", "\\|") if x else "–" for x in given]
 
 
 def _short(x):
@@ -85,7 +92,8 @@ def main():
     text = study.minus(study.table(HEAD, [cells(row) for row in rows]))
     print(text)
     if list(packages) == list(LIBRARIES):
-        save("field", "benchmarks.field", dict(rows=rows))
+        found = [x for x in ("numpy", "gymnasium", *LIBRARIES, "jax") if installed(x)]
+        save("field", "benchmarks.field", dict(rows=rows), found)
         (RESULTS / "field.md").write_text(text)
 
 

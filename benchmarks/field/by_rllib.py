@@ -25,6 +25,4 @@ def targets(rewards, values, next_values, terminated, truncated, gamma, lam):
     return answers.astype(np.float32)
 
 
-ENTRIES = (
-    Entry("compute_value_targets", partial(returned, targets, "returns", "numpy")),
-)
+ENTRIES = (Entry("compute_value_targets", partial(returned, targets, "returns", "numpy")),)

@@ -65,7 +65,7 @@ def a2c(bootstrap):
 ENTRIES = (
     Entry("A2C, time_limit_bootstrap=False (its default)",
           partial(returned, a2c(False), "returns", "numpy"),
-          since="reported in November 2024 and July 2026"),
+          since="November 2024, July 2026"),
     Entry("A2C, time_limit_bootstrap=True", partial(returned, a2c(True), "returns", "numpy"),
           remark="documented: bootstraps at timeouts"),
 )  # fmt: skip

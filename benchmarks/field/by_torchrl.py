@@ -41,11 +41,20 @@ def to_go(rewards, dones, gamma):
 
 
 ENTRIES = (
-    *(Entry(name, partial(returned, gae(name)))
-      for name in ("generalized_advantage_estimate", "vec_generalized_advantage_estimate")),
-    *(Entry(name, partial(returned, td_lambda(name), "returns"))
-      for name in ("td_lambda_return_estimate", "vec_td_lambda_return_estimate")),
-    *(Entry(name, partial(returned, td1(name), "returns"))
-      for name in ("td1_return_estimate", "vec_td1_return_estimate")),
+    *(Entry(name, partial(returned, gae(name)), remark)
+      for name, remark in (
+          ("generalized_advantage_estimate", ""),
+          ("vec_generalized_advantage_estimate", "what GAE uses with vectorized=True"),
+      )),
+    *(Entry(name, partial(returned, td_lambda(name), "returns"), remark)
+      for name, remark in (
+          ("td_lambda_return_estimate", ""),
+          ("vec_td_lambda_return_estimate", "what TDLambdaEstimator uses by default"),
+      )),
+    *(Entry(name, partial(returned, td1(name), "returns"), remark)
+      for name, remark in (
+          ("td1_return_estimate", ""),
+          ("vec_td1_return_estimate", "what TD1Estimator uses by default"),
+      )),
     Entry("reward2go", partial(returned, to_go, "returns")),
 )  # fmt: skip

@@ -19,6 +19,7 @@ from algorithms.referee.guard import Asked, Unusable
 from algorithms.referee.segments import drawn
 
 FEWER = 60  # episodes of a world, where a library is slow to ask
+PAIRS = 50  # episodes of a world of which all pairs are few
 EXCEPTIONS = {
     "γ = 0": lambda s: s.gamma == 0.0,
     "γλ = 0": lambda s: s.gamma * s.lam == 0.0,
@@ -36,9 +37,9 @@ class Entry(NamedTuple):
     since: str = ""
 
 
-def estimated(f, gamma=None, most=np.inf, kind="") -> dict:
-    """Judge an estimator of ∇J, in the five worlds."""
-    verdict = estimator.judge(f, worlds(gamma, most=most) if gamma or most < np.inf else None)
+def estimated(f, gamma=None, most=np.inf) -> dict:
+    """Judge an estimator of ∇J, in the five worlds, at their own γ or another."""
+    verdict = estimator.judge(f, worlds(gamma, most=most))
     bias, cosine = ([row[i] for row in verdict.worlds] for i in (1, 2))
     what = verdict.exactly or f"no known estimator; nearest: {verdict.nearest}"
     expects = verdict.unbiased_for or "no known gradient"
