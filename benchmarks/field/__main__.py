@@ -31,6 +31,7 @@ LIBRARIES = {  # package: its modules here
     "skrl": ("by_skrl",),
     "pfrl": ("by_pfrl",),
     "ray": ("by_rllib",),
+    "agilerl": ("by_agilerl",),
 }
 HEAD = ("source", "what", "what it computes, in the referee's words", "bias / \\|∇J\\|", "cosine",
         "departure", "remark", "reported in")  # fmt: skip
