@@ -1,9 +1,11 @@
-"""The pytest plugin: collects functions under @gradient_of as tests, by its entry point.
+"""The pytest plugin, by its entry point: functions under @gradient_of are tests; and so, with
+--npgrad-referee FILE, are the estimators, returns and gradients in FILE.
 
 It is a module outside the package, so that pytest does not import NumPy before a conftest.py can
 set the number of threads.
 """
 
+from pathlib import Path
 from types import FunctionType
 
 import pytest
@@ -29,3 +31,62 @@ def pytest_pycollect_makeitem(collector, name, obj):
     check.tested, check.pytestmark = obj, getattr(obj, "pytestmark", [])
     f = getattr(obj.gradient_of, "__name__", type(obj.gradient_of).__name__)
     return GradientTest.from_parent(collector, name=f"{name}[gradient of {f}]", callobj=check)
+
+
+def pytest_addoption(parser):
+    """Add --npgrad-referee."""
+    parser.getgroup("npgrad").addoption(
+        "--npgrad-referee", metavar="FILE", action="append", default=[],
+        help="judge every estimator, returns and gradient in FILE (see npgrad referee --help)",
+    )  # fmt: skip
+
+
+def pytest_configure(config):
+    """Collect the files of --npgrad-referee, alone unless other arguments are given."""
+    files = config.getoption("--npgrad-referee")
+    given = config.args_source is config.ArgsSource.ARGS
+    config.args[:] = [*(config.args if given or not files else []), *files]
+
+
+def pytest_collect_file(file_path, parent):
+    """Collect a file of --npgrad-referee."""
+    files = parent.config.getoption("--npgrad-referee")
+    if any(file_path.samefile(file) for file in files if Path(file).exists()):
+        return Judged.from_parent(parent, path=file_path, name=f"{file_path.name} (referee)")
+    return None
+
+
+class Judged(pytest.File):
+    """A file whose functions are judged."""
+
+    def collect(self):
+        from algorithms.runner.verdicts import verdicts_in
+
+        for name, judge in verdicts_in(str(self.path)):
+            yield Verdict.from_parent(self, name=name, judge=judge)
+
+
+class Verdict(pytest.Item):
+    """The verdict of the referee on one function."""
+
+    def __init__(self, *, judge, **how):
+        super().__init__(**how)
+        self.judge = judge
+
+    def runtest(self):
+        right, text = self.judge()
+        if not right:
+            raise Departs(text)
+        print(text)
+
+    def repr_failure(self, excinfo, style=None):
+        if type(excinfo.value).__name__ in ("Departs", "Unusable"):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self):
+        return self.path, None, self.name
+
+
+class Departs(Exception):
+    """Error of a function that is not right: the referee's text."""

@@ -20,7 +20,7 @@ from benchmarks import study
 from benchmarks.record import RESULTS
 
 TASKS = {  # environment: (method, steps, goal)
-    "FrozenLake-v1": ("async-q", 500_000, 0.7),
+    "FrozenLake-v1": ("async-n-step-q", 500_000, 0.7),
     "CartPole-v1": ("reinforce", 100_000, 475.0),
     "Acrobot-v1": ("actor-critic", 50_000, -100.0),
     "Pendulum-v1": ("ddpg", 20_000, -160.0),

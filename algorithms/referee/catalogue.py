@@ -8,12 +8,14 @@ of an episode with rewards R (T,) and exact values v (T,), v(S_T) = 0, at time t
     total_undiscounted Σ_k R[k], the same for all t
     undiscounted_to_go Σ_{k≥t} R[k]
     one_reward         R[t]
-    td_error           R[t] + γ v[t+1] − v[t]
+    n=1, ..., n=5      n-step return less v̂, with v̂ = c v for some c; n = 1 is the TD error
+    λ=0.5, ..., λ=1    λ-return less v̂ (the advantage of GAE), with v̂ = c v for some c
 
 `discounted`: times γ^t, for what is not total. `less` is taken off the pay before that:
 
     nothing            0
     v                  the exact value, v[t]; v[0] for total
+    constant           any number
     mean               the mean of the pay over the episode
     normalised         that mean, and the rest is divided by the pay's s.d. + ε over the episode
     normalised_n       the same with the s.d. that divides by T instead of T − 1
@@ -26,6 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from algorithms import reinforce
+from algorithms.exact.laboratory import lambda_returns, n_step_returns
 
 EPSILON = 1e-8  # what common code adds to a standard deviation
 WHOLE = "total", "total_undiscounted"  # one number for all steps
@@ -35,11 +38,13 @@ PAYS = {
     "total_undiscounted": "the total reward ΣR for every t",
     "undiscounted_to_go": "undiscounted reward-to-go",
     "one_reward": "the reward R[t] alone",
-    "td_error": "the TD error with the exact v",
 }
+N_STEP = {f"n={n}": n for n in (1, 2, 3, 4, 5)}
+LAMBDA = {f"λ={lam:g}": lam for lam in (0.5, 0.8, 0.9, 0.95, 0.97, 0.99, 1.0)}
 LESS = {
     "nothing": "",
     "v": " minus the exact v",
+    "constant": " minus {}",
     "mean": " minus its mean over the episode",
     "normalised": ", normalised over the episode (s.d. with T − 1)",
     "normalised_n": ", normalised over the episode (s.d. with T)",
@@ -61,23 +66,48 @@ class Estimator(NamedTuple):
     over_T: bool = False
     batch: bool = False
 
-    def __str__(self):
+    def named(self, c=(1.0, 1.0)) -> str:
+        """Return its name, c[0] times it, if the second column has c[1]."""
+        ratio = f"{c[-1] / c[0]:.6g}" if c[0] else "∞"
+        if self.pay in N_STEP:
+            n = N_STEP[self.pay]
+            what = "the TD error" if n == 1 else f"the {n}-step return minus v̂"
+            text = f"{what}, v̂ = {'' if ratio == '1' else f'{ratio} '}v"
+        elif self.pay in LAMBDA:
+            text = f"the λ-return minus v̂, {self.pay}, v̂ = {'' if ratio == '1' else f'{ratio} '}v"
+        else:
+            less = (BATCH if self.batch else LESS)[self.less]
+            text = PAYS[self.pay] + less.format(ratio)
         factor = ", times γ^t" if self.discounted else ", without γ^t"
-        less = (BATCH if self.batch else LESS)[self.less]
-        whole = self.pay in WHOLE
-        return f"{PAYS[self.pay]}{less}{'' if whole else factor}{', divided by T' * self.over_T}"
+        text += ("" if self.pay in WHOLE else factor) + ", divided by T" * self.over_T
+        return text if abs(c[0] - 1) < 1e-5 else f"{text}, times {c[0]:.6g}"
 
     def __call__(self, episodes):
-        """Return the weights [(T,), ...] of episodes that have R, v (T,) and gamma."""
-        every = [pays(self.pay, episode) for episode in episodes]
-        if self.batch and self.pay in WHOLE:
-            every = [G[:1] for G in every]  # one number for each episode
+        """Return columns [(k, T), ...] for episodes that have R, v (T,) and gamma. The weights are
+        the first column, or it plus a multiple of the second."""
+        every = [self._paid(episode) for episode in episodes]
         return [self._weights(i, every, episode) for i, episode in enumerate(episodes)]
+
+    def _paid(self, episode):
+        """Return what the steps of an episode are paid: columns (k, T)."""
+        R, v, gamma, pay = episode.R, np.append(episode.v, 0.0), episode.gamma, self.pay
+        if pay in N_STEP or pay in LAMBDA:
+            of, name = (n_step_returns, N_STEP) if pay in N_STEP else (lambda_returns, LAMBDA)
+            through = lambda R, v: of(R, v, gamma, name[pay]) - v[:-1]
+            return np.array([through(R, 0 * v), through(0 * R, v)])
+        if pay == "one_reward":
+            return R[None]
+        if pay in WHOLE:
+            one = np.sum(R) if pay == "total_undiscounted" else reinforce.returns(R, gamma)[0]
+            return np.full((1, 1 if self.batch else len(R)), one)
+        return reinforce.returns(R, gamma if pay == "reward_to_go" else 1.0)[None]
 
     def _weights(self, i, every, episode):
         G, T = every[i], len(episode.R)
         if self.less == "v":
             G = G - (episode.v[0] if self.pay in WHOLE else episode.v)
+        elif self.less == "constant":
+            G = np.concatenate([G, -np.ones_like(G)])
         elif self.less == "others":
             G = normalised("mean", G, every[:i] + every[i + 1 :])
         elif self.less != "nothing":
@@ -86,29 +116,15 @@ class Estimator(NamedTuple):
         return G / T if self.over_T else G
 
 
-def pays(name, episode):
-    """Return what each step of an episode is paid (T,)."""
-    R, v, gamma = episode.R, episode.v, episode.gamma
-    if name == "total":
-        return np.full(len(R), reinforce.returns(R, gamma)[0])
-    if name == "total_undiscounted":
-        return np.full(len(R), np.sum(R))
-    if name == "one_reward":
-        return R
-    if name == "td_error":
-        return R + gamma * np.append(v[1:], 0.0) - v
-    return reinforce.returns(R, gamma if name == "reward_to_go" else 1.0)
-
-
 def normalised(less, G, every):
     """Return G less the mean of all pay, divided by its s.d. + ε unless less is "mean"."""
-    every = np.concatenate(every)
+    every = np.concatenate(every, axis=1)
     centred = G - every.mean()
     if less == "mean":
         return centred
     ddof = 1 if less == "normalised" else 0
-    if len(every) <= ddof:
-        return np.full(len(G), np.nan)  # 0/0, as libraries have it
+    if every.size <= ddof:
+        return np.full_like(G, np.nan)  # 0/0, as libraries have it
     return centred / (every.std(ddof=ddof) + EPSILON)
 
 
@@ -118,9 +134,11 @@ def catalogue() -> tuple[Estimator, ...]:
     found = []
     for over_T, less, pay, discounted in product((False, True), LESS, PAYS, (True, False)):
         new = less == "nothing" or pay == "reward_to_go" or (pay == "total" and less == "v")
-        new = new or (less != "v" and pay not in WHOLE)
+        new = new or (less == "constant" and pay == "total")
+        new = new or (less not in ("v", "constant") and pay not in WHOLE)
         if new and not (discounted and pay in WHOLE):
             found.append(Estimator(pay, discounted, less, over_T))
+    found += [Estimator(pay, discounted) for pay in N_STEP | LAMBDA for discounted in (True, False)]
     return tuple(found)
 
 

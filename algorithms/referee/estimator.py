@@ -79,8 +79,9 @@ class Verdict(NamedTuple):
 
 
 def kind_of(f) -> str:
-    """Return what a function is by the names of its parameters. Raises Unusable."""
-    names = tuple(inspect.signature(f).parameters)
+    """Return what a function is by its parameters that have no default. Raises Unusable."""
+    parameters = inspect.signature(f).parameters.values()
+    names = tuple(p.name for p in parameters if p.default is p.empty)
     if names in KINDS or len(names) == 1:
         return KINDS.get(names, "weights")
     allowed = " or ".join(f"({', '.join(names)})" for names in KINDS)
@@ -170,26 +171,31 @@ def _found(answers, k, accuracy) -> Found:
 
 
 def _name(answers, kind):
-    """Return (name or None, nearest name or None, its distance) among the known estimators."""
+    """Return (name or None, nearest name or None, its distance) among the known estimators. Of
+    several that are the same here, the first one is named that needs no factor."""
     known = batch_catalogue() if kind in ("batch", "history") else catalogue()
     rng = np.random.default_rng(0)
     few = [(each, rng.permutation(len(each.chosen))[:FEW].tolist()) for each in answers]
-    distance, c, best = min(
-        ((*_distance(estimator, few, kind), estimator) for estimator in known),
-        key=lambda found: found[0],
-    )
-    if not np.isfinite(distance):
-        return None, None, np.inf
-    text = f"{best}{'' if abs(c - 1) < EQUAL else f', times {c:.6g}'}"
-    if distance < EQUAL:
-        distance, _ = _distance(best, [(each, range(len(each.chosen))) for each in answers], kind)
-    return text if distance < EQUAL else None, text, distance
+    every = [(each, range(len(each.chosen))) for each in answers]
+    nearest, same = (np.inf, None), []
+    for estimator in known:
+        distance, c = _distance(estimator, few, kind)
+        if distance < EQUAL:
+            distance, c = _distance(estimator, every, kind)
+        if distance < EQUAL:
+            same.append((abs(c[0] - 1) >= EQUAL, len(same), estimator.named(c), distance))
+        elif distance < nearest[0]:
+            nearest = distance, estimator.named(c)
+    if same:
+        *_, name, distance = min(same)
+        return name, name, distance
+    return None, *nearest[::-1]
 
 
 def _distance(estimator, answers, kind):
-    """Return (|theirs − c ours| / |theirs|, the best c), over these numbers of tuples. It is inf
-    where only one of the two is finite."""
-    theirs, ours = [], []
+    """Return (|theirs − Σ_j c_j column_j| / |theirs|, the best c), over these numbers of tuples of
+    episodes. It is inf where only one of the two is finite."""
+    theirs, columns = [], []
     for each, picked in answers:
         world, chosen, _, _, W, g = each
         for m in picked:
@@ -198,16 +204,16 @@ def _distance(estimator, answers, kind):
             if kind == "estimate":
                 tau = world.study.episodes[chosen[m][0]]
                 w = [w[0] @ world.study.scores[tau.states[:-1], tau.actions]]
-            ours.append(np.concatenate(w) if kind == "batch" else w[-1])
-    ours, theirs = np.concatenate(ours), np.concatenate(theirs)
+            columns.append(np.concatenate(w, axis=1) if kind == "batch" else w[-1])
+    columns, theirs = np.concatenate(columns, axis=1), np.concatenate(theirs)
     finite = np.isfinite(theirs)
-    if not np.array_equal(np.isfinite(ours), finite):
-        return np.inf, 1.0
-    ours, theirs = ours[finite], theirs[finite]
-    if not (ours.any() and theirs.any()):
-        return np.inf, 1.0
-    c = float(ours @ theirs / (ours @ ours))
-    return float(np.linalg.norm(theirs - c * ours) / np.linalg.norm(theirs)), c
+    if not np.array_equal(np.isfinite(columns).all(0), finite):
+        return np.inf, np.ones(1)
+    columns, theirs = columns[:, finite], theirs[finite]
+    if not (columns.any() and theirs.any()):
+        return np.inf, np.ones(1)
+    c = np.linalg.lstsq(columns.T, theirs, rcond=None)[0]
+    return float(np.linalg.norm(theirs - c @ columns) / np.linalg.norm(theirs)), c
 
 
 def _target(answers, found):
