@@ -14,8 +14,8 @@ VERDICTS = {  # formula: (what it is, exactly; whether it is unbiased)
     published.whole_return: ("the total return G_0 for every t", True),
     published.mean_loss: (f"{TO_GO}, without γ^t, divided by T", False),
     published.less_mean: (f"{TO_GO} {MEAN}, without γ^t", False),
-    published.td_error: ("the TD error with the exact v, without γ^t", False),
-    published.discounted_td_error: ("the TD error with the exact v, times γ^t", True),
+    published.td_error: ("the TD error, v̂ = v, without γ^t", False),
+    published.discounted_td_error: ("the TD error, v̂ = v, times γ^t", True),
 }
 
 
@@ -40,7 +40,7 @@ def test_normalised__is_no_number_for_one_step():
 
 def test_mean_over_all_steps__is_no_multiple_of_the_gradient():
     for formula in (published.simplest, published.simplest_to_go):
-        found = judged.estimated(formula, gamma=1.0, most=12)
+        found = judged.estimated(formula, gamma=1.0, most=8)
         assert not found["agrees"] and found["cosine"][0] < 0.999
 
 
@@ -82,6 +82,8 @@ def test_judged__says_what_is_not_installed(monkeypatch):
 
 
 def test_pfrl_reinforce__weights_by_hand():
-    by_pfrl = pytest.importorskip("benchmarks.field.by_pfrl")
+    pytest.importorskip("pfrl")
+    from benchmarks.field import by_pfrl
+
     episode = type("Episode", (), dict(R=np.array([1.0, 10.0, 100.0])))
     assert by_pfrl.reinforce(episode).tolist() == [210.0, 200.0, 100.0]

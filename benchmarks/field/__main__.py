@@ -3,8 +3,10 @@
     python -m benchmarks.field [LIBRARY ...]
 
 Nothing of a library is changed or repeated: benchmarks/field/by_*.py hand its functions the
-arguments of the referee. What is not installed is skipped, and the table says so; the extra
-`field` installs what can stand in one environment. "Departure" is from our definition or from our
+arguments of the referee. The extra `field` installs what can stand in one environment. AgileRL and
+Sample Factory need another one (pip install agilerl==2.58.0 peft; pip install --no-deps
+sample-factory==2.1.1 signal-slot-mp colorlog). What is not installed keeps the rows that it has on
+record, or else is skipped, and the table says so. "Departure" is from our definition or from our
 page, and no judgement: a choice is a choice, and the remark says what is documented. Bias and
 cosine are exact, over all episodes of five finite worlds (of few episodes, where a library is slow
 to ask): least to largest. A constant factor counts in the bias, and not in the cosine.
@@ -13,6 +15,7 @@ Writes results/field.json, with counterexamples, and field.md.
 """
 
 import importlib
+import json
 import time
 import warnings
 from importlib.metadata import PackageNotFoundError, version
@@ -32,6 +35,7 @@ LIBRARIES = {  # package: its modules here
     "pfrl": ("by_pfrl",),
     "ray": ("by_rllib",),
     "agilerl": ("by_agilerl",),
+    "sample-factory": ("by_sample_factory",),
 }
 HEAD = ("source", "what", "what it computes, in the referee's words", "bias / \\|∇J\\|", "cosine",
         "departure", "remark", "reported in")  # fmt: skip
@@ -85,17 +89,25 @@ def _short(x):
     return "0" if abs(x) < 1e-9 else f"{x:.3g}"
 
 
+def recorded(package):
+    """The rows of a package that are on record."""
+    path = RESULTS / "field.json"
+    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    return [row for row in rows if row["source"].split()[0] == package and "agrees" in row]
+
+
 def main():
-    packages = study.options(__doc__, tuple(LIBRARIES)).parts
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the libraries'
-        rows = [row for package in packages for row in judged(package)]
+    given, rows = study.options(__doc__, tuple(LIBRARIES)).parts, []
+    for package in LIBRARIES:
+        here = package in given and (package == "published" or installed(package))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the libraries'
+            rows += (not here and recorded(package)) or judged(package)
     text = study.minus(study.table(HEAD, [cells(row) for row in rows]))
     print(text)
-    if list(packages) == list(LIBRARIES):
-        found = [x for x in ("numpy", "gymnasium", *LIBRARIES, "jax") if installed(x)]
-        save("field", "benchmarks.field", dict(rows=rows), found)
-        (RESULTS / "field.md").write_text(text)
+    found = [x for x in ("numpy", "gymnasium", *LIBRARIES, "jax") if installed(x)]
+    save("field", "benchmarks.field", dict(rows=rows), found)
+    (RESULTS / "field.md").write_text(text)
 
 
 if __name__ == "__main__":

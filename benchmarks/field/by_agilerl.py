@@ -47,5 +47,6 @@ def rollout(rewards, values, last_value, dones, gamma, lam):
 
 
 ENTRIES = (
-    Entry("collect_rollouts and RolloutBuffer", partial(returned, rollout, framework="numpy")),
-)
+    Entry("collect_rollouts and RolloutBuffer", partial(returned, rollout, framework="numpy"),
+          remark="dones[t] is stored as the end of step t, and read as that of step t−1"),
+)  # fmt: skip

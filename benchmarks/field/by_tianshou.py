@@ -54,5 +54,5 @@ def reinforce(log_probs, episode):
 ENTRIES = (
     Entry("compute_episodic_return", partial(returned, gae, framework="numpy")),
     Entry("Reinforce, one update on one episode", partial(estimated, reinforce, most=FEWER),
-          remark="a mean over the steps of an update; of many episodes it tends to a factor 1/E T"),
+          remark="a mean over the steps of an update; of many episodes: without it, over E T"),
 )  # fmt: skip

@@ -82,7 +82,7 @@ def but_last(rewards, values, terminated, gamma, lam):
     return A
 
 
-LARGE = "here of two episodes; of many it tends to a factor 1/E T"
+LARGE = "here of two; of many episodes it tends to ∇J / E T"
 ENTRIES = (
     Entry("Sutton & Barto, REINFORCE: γ^t G_t", partial(estimated, box)),
     Entry("G_t without γ^t: most code; Gymnasium's REINFORCE tutorial (3173a850)",
