@@ -7,17 +7,16 @@ MINE = """
 import numpy as np
 
 
-def right(episode):
-    T = np.arange(len(episode.R))
-    return np.array([sum(episode.gamma ** T[t:] * episode.R[t:]) for t in T])
+def to_go(R, gamma):
+    return np.array([np.sum(gamma ** np.arange(len(R) - t) * R[t:]) for t in range(len(R))])
 
 
 def wrong(episode):
-    return right(episode) / len(episode.R)
+    return to_go(episode.R, episode.gamma) / len(episode.R)
 
 
 def meant(episode, expects="Σ_s Σ_t Pr(S_t = s)"):
-    return right(episode) / episode.gamma ** np.arange(len(episode.R))
+    return to_go(episode.R, episode.gamma)
 
 
 def gae(rewards, values, next_values, terminated, truncated, gamma, lam):
@@ -48,10 +47,10 @@ def test_plugin__judges_all_that_the_referee_knows(here):
     (here / "mine.py").write_text(MINE)
     (here / "test_other.py").write_text("def test_other():\n    raise ValueError\n")
     status, out = pytest_("--npgrad-referee", "mine.py")
-    assert status == 1 and out[-1].startswith("2 failed, 3 passed")
+    assert status == 1 and out[-1].startswith("2 failed, 2 passed")
     text = "\n".join(out)
     assert "wrong is BIASED: it expects no known gradient" in text
-    assert "it is, exactly: reward-to-go G_t, times γ^t, divided by T" in text
+    assert "it is, exactly: reward-to-go G_t, without γ^t, divided by T" in text
     assert "step returns nan: must be finite" in text and "Traceback" not in text
-    status, out = pytest_("--npgrad-referee", "mine.py", "test_other.py", "-k", "right or other")
+    status, out = pytest_("--npgrad-referee", "mine.py", "test_other.py", "-k", "gae or other")
     assert status == 1 and out[-1].startswith("1 failed, 1 passed")

@@ -53,17 +53,20 @@ def _prints_to_stderr(argv):
 
 
 def parser(what, about, metavar="FILE:f"):
-    """Return an ArgumentParser with the flags that all verdicts on a function have."""
+    """Return an ArgumentParser with the flags that all verdicts on a function have; if metavar is
+    None, there is no function."""
     shape = argparse.RawDescriptionHelpFormatter
     made = argparse.ArgumentParser(
         f"npgrad referee {what}", description=about, allow_abbrev=False, formatter_class=shape
     )
     made.error = theirs.usage
     add = made.add_argument
-    add("f", metavar=metavar, help="a function in a Python file")
-    add("--framework", choices=("numpy", *FRAMEWORKS), default=None,
-        help="whose arrays f takes (default: what its file imports, or NumPy)")  # fmt: skip
-    add("--timeout", metavar="SECONDS", type=float, default=10.0, help="per call (default: 10)")
+    if metavar:
+        add("f", metavar=metavar, help="a function in a Python file")
+        add("--framework", choices=("numpy", *FRAMEWORKS), default=None,
+            help="whose arrays f takes (default: what its file imports, or NumPy)")  # fmt: skip
+        add("--timeout", metavar="SECONDS", type=float, default=10.0,
+            help="per call (default: 10)")  # fmt: skip
     add("--json", action="store_true", help="print the result as one JSON object")
     add("--debug", action="store_true", help="show the traceback of an error")
     return made

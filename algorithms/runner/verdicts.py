@@ -51,4 +51,4 @@ def _returns(ask, settled):
 def _gradient(ask, settled):
     batch = gradients.batch(settled["method"])
     verdict = gradients.judge(ask(batch.theta, batch, shape=batch.theta.shape), batch)
-    return verdict.agrees, told(verdict)
+    return verdict.agrees, f"{ask.name} {verdict}"
