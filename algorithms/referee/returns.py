@@ -75,8 +75,9 @@ class Counterexample(NamedTuple):
         return "\n".join([f"γ = {s.gamma:g}, λ = {s.lam:g}, {s.autoreset}{which}", *lines])
 
 
-def judge(f, what="advantages", framework=None) -> Verdict:
-    """Judge a function of somebody's, or an Asked one; what is "advantages" or "returns".
+def judge(f, what="advantages", framework=None, among=None) -> Verdict:
+    """Judge a function of somebody's, or an Asked one; what is "advantages" or "returns". `among`
+    are the segments, by default those drawn.
 
     A pair (advantages, returns) is an answer too, and a list of n rows. Raises ValueError for
     parameters that are not recognised, and guard.Unusable for a function that cannot be judged.
@@ -87,7 +88,7 @@ def judge(f, what="advantages", framework=None) -> Verdict:
     names = signature(ask.f, what)
     ask.f = _named(ask.f, what)
     asked = []
-    for s in map(names.known, drawn()):
+    for s in map(names.known, drawn() if among is None else among):
         answer = ask(*names.arguments(s).values(), shape=s.rewards.shape)
         asked.append((s, answer - (s.values if what == "returns" else 0.0)))
     tolerance = SINGLE if ask.single else DOUBLE
