@@ -38,7 +38,7 @@ KINDS = {
 }
 EQUAL = 1e-5  # relative; what differs less is the same, so that single precision is
 MOST_TUPLES, SAMPLED = 2500, 4000  # batches of episodes that are enumerated; else so many are drawn
-FEW = 60  # episodes on which a name is sought; then it is tried on all
+FEW = 20  # episodes on which a name is sought; then it is tried on all
 
 
 class Answers(NamedTuple):
