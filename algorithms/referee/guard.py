@@ -85,6 +85,8 @@ class Asked:
             return self._checked(first, again, shape, finite)
         error = next((error for error in errors if "bool" not in str(error)), errors[0])
         text = " ".join(str(error).split())[:300]
+        if isinstance(getattr(error, "obj", None), SimpleNamespace):
+            text = f"{error.name}: must be among {', '.join(vars(error.obj))}"
         raise Unusable(f"{self.name} raises {type(error).__name__}: {text}") from error
 
     def _answer(self, y):
@@ -100,6 +102,8 @@ class Asked:
             return np.concatenate([self._answer(x) for x in y])
         try:
             given = np.asarray(_numpy(y))
+            if np.iscomplexobj(given):
+                raise Unusable("returns complex numbers: must be real")
             numbers = np.array(given, float)
         except (TypeError, ValueError) as error:
             raise Unusable(f"returns {type(y).__name__}: must be an array of numbers") from error
@@ -185,10 +189,12 @@ def _by_npgrad(f, x, *others):
 def _by_torch(f, x, *others):
     torch = importlib.import_module("torch")
     x = x.clone().requires_grad_()
-    y = f(x, *others)
-    if not isinstance(y, torch.Tensor) or y.ndim or not y.requires_grad:
+    y = f(1 * x, *others)  # no leaf: f may change it in place, as it may what a network gives
+    known = isinstance(y, torch.Tensor) and not y.ndim and y.requires_grad
+    d = torch.autograd.grad(y, x, allow_unused=True)[0] if known else None
+    if d is None:
         raise Unusable("must return a scalar tensor that depends on its first argument")
-    return torch.autograd.grad(y, x)[0].numpy()
+    return d.numpy()
 
 
 def _by_jax(f, x, *others):
