@@ -31,13 +31,12 @@ class Unusable(Exception):
 
 class Asked:
     """A function of somebody else's; see the module. `name` is said in errors. framework is numpy,
-    torch or jax; None: the one that its module has imported, or else NumPy. `single` says whether
-    it has given an answer in less than double precision."""
+    torch or jax; None: the one that its module has imported, or else NumPy."""
 
     def __init__(self, f, name=None, framework=None):
         self.f, self.name = f, name or getattr(f, "__name__", "f")
         self.frameworks = [framework] if framework else [*_imported_by(f), "numpy"]
-        self.asked, self.latest, self.single = 0, [], False
+        self.asked, self.latest = 0, []
         self.chosen = framework is not None
 
     def __call__(self, *args, shape=None, finite=True):
@@ -104,11 +103,9 @@ class Asked:
             given = np.asarray(_numpy(y))
             if np.iscomplexobj(given):
                 raise Unusable("returns complex numbers: must be real")
-            numbers = np.array(given, float)
+            return np.array(given, float)
         except (TypeError, ValueError) as error:
             raise Unusable(f"returns {type(y).__name__}: must be an array of numbers") from error
-        self.single |= given.dtype in (np.float16, np.float32)
-        return numbers
 
     def _checked(self, y, again, shape, finite):
         """y, if it is the same again, of this shape, and finite if it must be."""

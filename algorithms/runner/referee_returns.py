@@ -12,7 +12,8 @@ Judge advantages (GAE, λ, n-step) or returns of somebody's, by their definition
     A_t = δ_t + γλ A_{t+1}              A_t = δ_t where it ended, or the segment does
     returns: A_t + v(s_t)
 
-f returns an array (n, N), time first, N environments; or (advantages, returns). It is given what
+f returns an array (n, N), time first, N environments; or (advantages, returns). If it fails on
+these, it is given one environment at a time: (n,) for (n, N), a number for (N,). It is given what
 the names of its parameters mean:
 
 """
