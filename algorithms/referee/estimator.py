@@ -40,7 +40,7 @@ KINDS = {
 EQUAL = 1e-5  # relative; what differs less is the same, so that single precision is
 FLAT = 1e-12  # of a World's size; a smaller |∇J| is 0, but for rounding
 LIKELY = 4  # standard errors that chance may leave of a bias that was sampled
-MOST_TUPLES, SAMPLED = 2500, 4000  # batches of episodes that are enumerated; else so many are drawn
+MOST_TUPLES, SAMPLED = 2500, 1000  # batches of episodes that are enumerated; else so many are drawn
 FEW = 20  # episodes on which a name is sought; then it is tried on all
 
 
