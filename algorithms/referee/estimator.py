@@ -57,7 +57,7 @@ class Answers(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What was found in a world; `episodes` are needed for a mean of ĝ of the accuracy asked for.
+    """What was found in a world; a mean of ĝ has the accuracy asked for over so many `episodes`.
     error: the standard error of a bias that was sampled."""
 
     world: str
@@ -95,7 +95,7 @@ def kind_of(f) -> str:
 @np.errstate(invalid="ignore", over="ignore")  # of what is not finite, a note says more
 def judge(f, among=None, batch=2, accuracy=0.1, framework=None, name=None) -> Verdict:
     """Judge a function in worlds, by default the five. batch is the number of episodes of a batch,
-    or of a history and its episode; `accuracy` that of a mean of ĝ, relative to |∇J|.
+    or of a history and its episode; accuracy is the standard error of a mean of ĝ over |E ĝ|.
 
     Raises Unusable for a function that cannot be judged.
     """
@@ -173,8 +173,10 @@ def _found(answers, k, accuracy) -> Found:
     bias, variance, flat = float(np.linalg.norm(m.bias)), k * m.total_variance, _flat(world)
     unit = (world.size or 1.0) if flat else norm
     error = float(np.sqrt(m.total_variance / drawn) / unit) if drawn else 0.0
-    told = (np.nan, np.nan) if flat else (m.cosine, variance / (accuracy * norm) ** 2)
-    return Found(world.name, bias / unit, told[0], variance, told[1], error)
+    own = float(np.linalg.norm(m.mean))
+    cosine = np.nan if flat else m.cosine
+    needed = variance / (accuracy * own) ** 2 if own > EQUAL * unit else np.nan
+    return Found(world.name, bias / unit, cosine, variance, needed, error)
 
 
 def _flat(world):
