@@ -456,5 +456,5 @@ def test_compare__draws_runs_that_have_no_seconds_in_common(here, capsys):
         rows = [[*row[:4], f"{1000 * seed + k / 1e3:.3f}", *row[5:]] for k, row in enumerate(rows)]
         lines = [",".join(row) + "\n" for row in (header, *rows)]
         Path(f"r{seed}/metrics.csv").write_text("".join(lines))
-    status, out, err = npgrad(capsys, "compare r0 r1 --json --out all.svg")
+    status, _, err = npgrad(capsys, "compare r0 r1 --json --out all.svg")
     assert status == 0 and err == [] and Path("all.svg").exists()
