@@ -1,6 +1,7 @@
 """The calculus: automatic differentiation of plain NumPy, networks, distributions, optimisers."""
 
 from npgrad.autodiff import grad, jacobian, value_and_grad, vjp
+from npgrad.compiled import compiled
 from npgrad.check import CannotTell, Verdict, check_gradient, check_grads, compare
 from npgrad.distributions import Gaussian, Head, Product, Softmax, gaussian, product, softmax
 from npgrad.networks import (
@@ -33,6 +34,7 @@ __all__ = [
     "check_grads",
     "clip_norm",
     "compare",
+    "compiled",
     "complex_step",
     "from_function",
     "gaussian",

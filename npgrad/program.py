@@ -1,0 +1,340 @@
+# mypy: ignore-errors
+"""Straight-line programs: what a Tracer wrote down, made shorter, as Python source with `out=`.
+
+No bit of a result changes: the lines keep their order, each result its strides, and each call its
+own memory for its operands and its result. Left out are lines that nothing needs, lines whose
+result an earlier line has, and copies of what nothing changes. Memory is set aside once, for as
+many results as live at one time. Views of it are made once, and views of an argument once for as
+long as the next calls have the same array.
+"""
+
+import operator
+
+import numpy as np
+
+from npgrad import rules
+from npgrad.memory import aligned
+from npgrad.trace import Line, Traced, Var, walk
+
+
+class Otherwise(Exception):
+    """A value in npgrad's own code decides otherwise than when the program was traced."""
+
+
+PRODUCTS = {np.matmul, np.dot, np.inner, np.tensordot}
+COPIES = {"copy", "astype", rules.broadcast_to}
+SCALAR = {np.add: "+", np.subtract: "-", np.multiply: "*", np.divide: "/", np.negative: "-"}
+
+
+# Shorter
+
+
+def shortened(tracer, outputs):
+    """Return (lines, same): the needed lines; same(var) is the Var that has var's value there."""
+    written = {line.args[0].root for line in tracer.lines if _changes(line)}
+    fixed = written | _apart(tracer.lines)
+    other, roots, seen, lines = {}, {}, {}, []
+
+    def same(x):
+        return other.get(x.n, x) if type(x) is Var else x
+
+    for line in tracer.lines:
+        args, kwargs = walk((line.args, line.kwargs), same)
+        line = Line(line.function, args, kwargs, line.out, line.place, line.err)
+        if line.out is not None and not any(v.root in written for v in (line.out, *line.inputs())):
+            source = _copied(line, fixed)
+            key = None if line.out.root in fixed else _key(line)
+            earlier = source or seen.setdefault(key, line.out)
+            if key is None and source is None:
+                earlier = line.out
+            if earlier is not line.out:
+                other[line.out.n] = earlier
+                roots[line.out.root] = roots.get(earlier.root, earlier.root)
+                continue
+        lines.append(line)
+    for var in tracer.vars:
+        var.root = roots.get(var.root, var.root)
+    return _needed(lines, [same(v) for v in outputs]), same
+
+
+def _changes(line):
+    return line.out is None and line.function != "demand"
+
+
+def _apart(lines):
+    """Return the roots of operands that a product may take for a matrix and its transpose.
+
+    x @ x.T of one memory is another routine of BLAS than of two.
+    """
+    apart = set()
+    for line in lines:
+        arrays = [v for v in line.inputs() if np.ndim(v.value) >= 2]
+        if line.function in PRODUCTS and len({v.root for v in arrays}) == 2:
+            a, b = arrays[:2]
+            if sorted(a.value.shape[-2:]) == sorted(b.value.shape[-2:]):
+                apart |= {a.root, b.root}
+    return apart
+
+
+def _copied(line, fixed):
+    """Return the Var that this line copies, if the copy and it are alike."""
+    source = line.args[0] if line.function == "copy" else None
+    if source is None or line.out.root in fixed or type(source.value) is not np.ndarray:
+        return None
+    return source if source.value.strides == line.out.value.strides else None
+
+
+def _key(line):
+    """Return what tells the line from others: equal keys give equal results."""
+    parts = []
+
+    def leaf(x):
+        if type(x) is Var:
+            parts.append(x)
+        elif isinstance(x, (float, complex, np.generic)):
+            parts.append((type(x), np.asarray(x).tobytes()))
+        else:
+            parts.append((type(x), x))
+
+    walk((line.args, sorted(line.kwargs.items())), leaf)
+    shape = walk((line.args, sorted(line.kwargs.items())), lambda x: None)
+    key = line.function, tuple(parts), repr(shape), repr(line.err)
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return key
+
+
+def _needed(lines, outputs):
+    """Leave out the lines that nothing needs."""
+    vars_, roots, needed = set(outputs), {v.root for v in outputs}, []
+    for line in reversed(lines):
+        demanded = line.function == "demand"
+        if demanded or line.out in vars_ or (_changes(line) and line.args[0].root in roots):
+            needed.append(line)
+            vars_.update(line.inputs())
+            roots.update(v.root for v in line.inputs())
+    return needed[::-1]
+
+
+# As source
+
+
+class Source:
+    """Write the program of a Tracer's lines.
+
+    make()(*inputs) runs it, where inputs are the arrays among the arguments. Each run that make
+    returns has memory of its own.
+    """
+
+    def __init__(self, tracer, result):
+        outputs = []
+        walk(result, lambda x: outputs.append(x.entry) if type(x) is Traced else None)
+        self.lines, self.same = shortened(tracer, outputs)
+        self.outputs = [self.same(v) for v in outputs]
+        self.inputs = tracer.inputs
+        self.constants = {v.n: array for v, array, _ in tracer.constants.values()}
+        self.scope = {"Otherwise": Otherwise, "np": np, "ndarray": np.ndarray, "aligned": aligned}
+        self.scope |= {"copyto": np.copyto, "errstate": np.errstate, "shape": np.shape}
+        self.names = {}  # {id of an object: its name in the scope}
+        self.once, self.first, self.body = [], {v.n: [] for v in self.inputs}, []
+        self.made_once = {*self.constants}
+        self.of_input = {v.n: v.n for v in self.inputs}
+        self._place_memory()
+        for line in self.lines:
+            self._write(line)
+        self.returned = walk(result, self._result)
+        self.text = self._text()
+
+    def make(self):
+        return self.scope["make"]()
+
+    def _place_memory(self):
+        """Give the results that are no output a place: {number: index of a block of bytes}."""
+        kept = {v.root for v in self.outputs}
+        last = {}
+        for k, line in enumerate(self.lines):
+            for v in (line.out, *line.inputs()):
+                if v is not None:
+                    last[v.root] = k
+        self.block, sizes, free, ends = {}, [], [], {}
+        for k, line in enumerate(self.lines):
+            if _takes_out(line) and line.out.root not in kept and line.out.root == line.out.n:
+                size = line.out.value.nbytes
+                fits = [b for b in free if size <= sizes[b] <= 2 * size + 64]
+                b = min(fits, key=sizes.__getitem__) if fits else len(sizes)
+                if fits:
+                    free.remove(b)
+                else:
+                    sizes.append(size)
+                self.block[line.out.n] = b
+                self.made_once.add(line.out.n)
+                ends.setdefault(last[line.out.root], []).append(b)
+            free += ends.get(k, [])
+        for b, size in enumerate(sizes):
+            self.once.append(f"b{b} = aligned({size}, 'u1')")
+
+    def _name(self, x):
+        """Return the source of a Var, a literal or an object."""
+        kind = type(x)
+        if kind is Var:
+            return self._constant(self.constants[x.n]) if x.n in self.constants else f"v{x.n}"
+        if kind is tuple:
+            return f"({''.join(self._name(y) + ', ' for y in x)})"
+        if kind is list:
+            return f"[{', '.join(map(self._name, x))}]"
+        if kind is dict:
+            return "{%s}" % ", ".join(f"{self._name(k)}: {self._name(y)}" for k, y in x.items())
+        if kind is slice:
+            return f"slice({', '.join(map(self._name, (x.start, x.stop, x.step)))})"
+        if kind in (int, bool, str, type(None)) or (kind is float and np.isfinite(x)):
+            return f"({x!r})" if kind in (int, float) else repr(x)
+        return self._constant(x)
+
+    def _constant(self, x):
+        x = getattr(x, "plain", x)
+        if id(x) not in self.names:
+            name = f"k{len(self.names)}"
+            self.names[id(x)], self.scope[name] = name, x
+        return self.names[id(x)]
+
+    def _call(self, line, out=None):
+        """Return the source of the call; `out` is the name of the memory of its result."""
+        f, kwargs = line.function, dict(line.kwargs)
+        args = [self._name(a) for a in line.args]
+        given = [f"{key}={self._name(x)}" for key, x in kwargs.items()]
+        if f is operator.getitem:
+            return f"{args[0]}[{args[1]}]"
+        if out and f in COPIES:
+            return f"copyto({out}, {args[0]}{', k_unsafe' if f == 'astype' else ''})"
+        if type(f) is str:
+            return f"{args[0]}.{f}({', '.join(args[1:] + given)})"
+        if f in SCALAR and _of_scalars(line):
+            return f"{args[0]} {SCALAR[f]} {args[1]}" if len(args) == 2 else f"-{args[0]}"
+        if out and getattr(f, "__name__", "") == "reduce":
+            kwargs = dict(zip(("axis", "dtype"), line.args[1:])) | kwargs
+            first = [self._name(kwargs.pop(key, d)) for key, d in (("axis", 0), ("dtype", None))]
+            keep = self._name(kwargs.pop("keepdims", False))
+            given = [f"{key}={self._name(x)}" for key, x in kwargs.items()]
+            args, out = [args[0], *first], f"{out}, {keep}"
+        return f"{self._constant(f)}({', '.join(args + [out] * bool(out) + given)})"
+
+    def _write(self, line):
+        if line.function == "demand":
+            return self.body.append(self._demand(*line.args))
+        if _changes(line):
+            return self.body.append(self._call(line))
+        out, target = line.out, self.body
+        name = f"v{out.n}"
+        if out.n in self.block:
+            v = out.value
+            place = f"b{self.block[out.n]}, 0, {v.strides}"
+            self.once.append(f"{name} = ndarray({v.shape}, {self._constant(v.dtype)}, {place})")
+            text = self._call(line, name)
+        else:
+            text = f"{name} = {self._call(line)}"
+            if _is_view(line):
+                sources = {v.n for v in line.inputs()}
+                inputs = {self.of_input.get(n) for n in sources}
+                if sources <= self.made_once:
+                    target = self.once
+                    self.made_once.add(out.n)
+                elif len(inputs) == 1 and None not in inputs:
+                    (n,) = inputs
+                    target = self.first[n]
+                    self.of_input[out.n] = n
+        if line.err:
+            target.append(f"with errstate(**{line.err!r}):")
+            text = f"    {text}"
+        target.append(text)
+
+    def _demand(self, what, var, expected):
+        name = self._name(var)
+        if what == "bool":
+            return f"if {'not ' if expected else ''}{name}: raise Otherwise"
+        if type(var.value) in (tuple, list):
+            return f"if tuple([shape(y) for y in {name}]) != {tuple(s for s, _ in expected)}: " \
+                   "raise Otherwise"  # fmt: skip
+        return f"if shape({name}) != {expected[0]}: raise Otherwise"
+
+    def _result(self, x):
+        """Return an output as source; one that lies in lasting memory is copied."""
+        if type(x) is Traced:
+            var = self.same(x.entry)
+            lasting = type(var.value) is np.ndarray and (
+                var.root in self.constants or var.root in self.of_input
+            )
+            return _Text(f"{self._name(var)}.copy('K')" if lasting else self._name(var))
+        if type(x) is np.ndarray:
+            return _Text(f"{self._constant(x.copy('K'))}.copy('K')")
+        return _Text(self._name(x))
+
+    def _returned(self, x):
+        if type(x) is _Text:
+            return str(x)
+        if type(x) is dict:
+            return "{%s}" % ", ".join(f"{self._name(k)}: {self._returned(y)}" for k, y in x.items())
+        parts = ", ".join(map(self._returned, x))
+        if type(x) is list:
+            return f"[{parts}]"
+        return f"({parts},)" if type(x) is tuple else f"{self._constant(type(x))}({parts})"
+
+    def _text(self):
+        """Return the source of make, and run it once to define make."""
+        returned = self._returned(self.returned)
+        shared = [f"v{n} = s{n} = None" for n, lines in self.first.items() if lines]
+        names = [t.split(" = ")[0] for lines in self.first.values() for t in lines if " = " in t]
+        again = []
+        for n, lines in self.first.items():
+            if lines:
+                again += [f"if v{n} is not s{n}:", *(f"    {t}" for t in lines), f"    s{n} = v{n}"]
+        names += [f"s{n}" for n, lines in self.first.items() if lines]
+        body = [f"nonlocal {', '.join(names)}"] * bool(names) + again + self.body
+        shared = [f"{name} = None" for name in names]
+        arguments = ", ".join(f"v{v.n}" for v in self.inputs)
+        self.scope["k_unsafe"] = "unsafe"
+        local = [f"{name} = {name}_" for name in self.scope if name[0] == "k" and name != "k_"]
+        text = "\n".join([
+            "def make():",
+            *(f"    {t}" for t in (*local, "copyto = np.copyto", *self.once, *shared)),
+            f"    def run({arguments}):",
+            *(f"        {t}" for t in (*body, f"return {returned}")),
+            "    return run",
+        ])  # fmt: skip
+        scope = {f"{k}_" if k[0] == "k" else k: x for k, x in self.scope.items()}
+        exec(compile(text, "<npgrad.compiled>", "exec"), scope)
+        self.scope["make"] = scope["make"]
+        return text
+
+
+class _Text(str):
+    """A part of the program's text, among other parts of a result."""
+
+
+def _takes_out(line):
+    """Return whether the line's call takes memory for its result."""
+    f, v = line.function, line.out and line.out.value
+    if type(v) is not np.ndarray or not v.size or min((*v.strides, 1)) <= 0:
+        return False
+    if f in COPIES:
+        return line.out.root == line.out.n and (f != "astype" or len(line.args) == 2)
+    if f in (np.dot, np.concatenate):
+        return v.flags.c_contiguous and len(line.args) == 2 and not line.kwargs
+    if isinstance(f, np.ufunc):
+        return f.nout == 1 and "where" not in line.kwargs and len(line.args) == f.nin
+    of = getattr(f, "__self__", None)
+    return isinstance(of, np.ufunc) and f.__name__ == "reduce" and "out" not in line.kwargs
+
+
+def _is_view(line):
+    own = line.out.root == line.out.n
+    return not own and type(line.out.value) is np.ndarray
+
+
+def _of_scalars(line):
+    """Return whether the line computes a number of one precision from such numbers."""
+    kind = type(line.out.value)
+    values = [a.value if type(a) is Var else a for a in line.args]
+    fit = all(type(x) in (kind, float) for x in values)
+    return kind in (np.float64, np.float32) and fit and kind in map(type, values)
