@@ -345,6 +345,8 @@ def _frozen(part):
     if kind is np.ndarray:
         return keep(part)
     if kind is Traced:
+        if type(part.value) is int:
+            return part
         whole = part.ndim == 0 and part.dtype.kind in "iu"
         return static_index(part) if whole else keep(part)
     if kind is int or part is None or part is Ellipsis:

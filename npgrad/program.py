@@ -68,8 +68,9 @@ def _apart(lines):
     """
     apart = set()
     for line in lines:
-        arrays = [v for v in line.inputs() if np.ndim(v.value) >= 2]
-        if line.function in PRODUCTS and len({v.root for v in arrays}) == 2:
+        product = line.function in PRODUCTS
+        arrays = [v for v in line.inputs() if product and np.ndim(v.value) >= 2]
+        if len({v.root for v in arrays}) == 2:
             a, b = arrays[:2]
             if sorted(a.value.shape[-2:]) == sorted(b.value.shape[-2:]):
                 apart |= {a.root, b.root}
@@ -253,9 +254,9 @@ class Source:
         name = self._name(var)
         if what == "bool":
             return f"if {'not ' if expected else ''}{name}: raise Otherwise"
-        if type(var.value) in (tuple, list):
-            return f"if tuple([shape(y) for y in {name}]) != {tuple(s for s, _ in expected)}: " \
-                   "raise Otherwise"  # fmt: skip
+        if isinstance(var.value, (tuple, list)):
+            shapes = tuple(shape for shape, _ in expected)
+            return f"if tuple(map(shape, {name})) != {shapes}: raise Otherwise"
         return f"if shape({name}) != {expected[0]}: raise Otherwise"
 
     def _result(self, x):
