@@ -14,22 +14,17 @@ from npgrad.trace import Traced, current, holds, tracing, walk
 
 PROGRAMS = 64  # that a compiled function keeps
 OUTCOMES = 8  # of them for one set of shapes
+SCALARS = {np.dtype(c).type for c in "efdgFD?bhilqBHILQ"}  # data, as arrays are
+STATIC = {float, int, bool, str, type(None)}
 
 
 class _Program:
-    """One program, and the runs that no thread uses now."""
+    """A program's source, and the runs of it that no thread uses now."""
+
+    __slots__ = ("idle", "source")
 
     def __init__(self, source: Source) -> None:
         self.source, self.idle = source, [source.make()]
-
-    def __call__(self, *arrays: Any) -> Any:
-        try:
-            run = self.idle.pop()
-        except IndexError:  # other threads are using all
-            run = self.source.make()
-        result = run(*arrays)
-        self.idle.append(run)
-        return result
 
 
 def compiled(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -56,34 +51,47 @@ def compiled(f: Callable[..., Any]) -> Callable[..., Any]:
     """
     programs: dict[Any, list[_Program]] = {}
     lock = threading.RLock()
-    warned = [False]
+    warned: list[bool] = []
 
     def call(*args: Any, out: Any = None, **kwargs: Any) -> Any:
         key: list[Any] = []
         arrays: Any = args
         for x in args:
-            if type(x) is np.ndarray:
-                key.append(x.shape)
-                key.append(x.strides)
-                key.append(x.dtype)
-            else:
+            kind = type(x)
+            if kind is np.ndarray:
+                key += (x.shape, x.strides, x.dtype)
+            elif kind in SCALARS:
+                key.append(kind)
+            elif kind in STATIC:
+                key += (kind, x if kind is not float else x.hex())
                 arrays = None
+            else:
+                arrays = key = None
+                break
         if arrays is None or kwargs:
-            if holds((args, kwargs), Node) or holds((args, kwargs), Traced):
+            if (key is None or kwargs) and _is_traced((args, kwargs)):
                 return f(*args, **kwargs)
-            key, arrays = _key(args, kwargs)
+            key, arrays = _key(args, kwargs, key)
         found = tuple(key)
         for program in programs.get(found, ()):
+            idle = program.idle
             try:
-                result = program(*arrays)
+                run = idle.pop()
+            except IndexError:  # other threads are using all
+                run = program.source.make()
+            try:
+                result = run(*arrays)
                 break
             except Otherwise:
                 continue
+            finally:
+                idle.append(run)
         else:
             result = traced(found, args, kwargs, arrays)
         return result if out is None else _into(out, result)
 
     def traced(key: Any, args: Any, kwargs: Any, arrays: Any) -> Any:
+        """Return the result, by a new program if there is room for one more outcome."""
         with lock:
             known = programs.get(key, [])
             if len(known) >= OUTCOMES:
@@ -92,15 +100,15 @@ def compiled(f: Callable[..., Any]) -> Callable[..., Any]:
             programs[key] = [*known, program]
             if sum(map(len, programs.values())) > PROGRAMS:
                 del programs[next(iter(programs))]
-                if not warned[0]:
-                    warned[0] = True
+                if not warned:
+                    warned.append(True)
                     warnings.warn(
-                        f"a compiled function met more than {PROGRAMS} sets of shapes and numbers: "
-                        "each new one is traced, and the oldest is dropped",
+                        f"{_name(f)}, compiled, met more than {PROGRAMS} sets of shapes and "
+                        "numbers: each new one is traced, and the oldest is dropped",
                         RuntimeWarning,
-                        stacklevel=4,
+                        stacklevel=3,
                     )
-        return program(*arrays)
+        return program.source.make()(*arrays)
 
     call.__name__ = getattr(f, "__name__", "compiled")
     call.__doc__ = f.__doc__
@@ -108,15 +116,23 @@ def compiled(f: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _key(args: Any, kwargs: Any) -> tuple[list[Any], list[Any]]:
-    """Return what the program depends on, and the arrays among the arguments."""
+def _is_traced(x: Any) -> bool:
+    """Return whether another derivative or trace is under way: then f is a part of it."""
+    return holds(x, Node) or holds(x, Traced)
+
+
+def _key(args: Any, kwargs: Any, flat: Any) -> tuple[list[Any], list[Any]]:
+    """Return what the program depends on, and the arrays among the arguments.
+
+    flat   the key, if the arguments are only arrays and numbers without names
+    """
+    if flat is not None and not kwargs:
+        return flat, [x for x in args if type(x) is np.ndarray or type(x) in SCALARS]
     key: list[Any] = []
     arrays: list[Any] = []
 
     def leaf(x: Any) -> None:
         if type(x) is np.ndarray:
-            if x.dtype.kind not in "biufc":
-                raise TypeError(f"an argument has dtype {x.dtype}: must be numbers or booleans")
             key.extend((x.shape, x.strides, x.dtype))
             arrays.append(x)
         elif isinstance(x, np.generic):
@@ -162,6 +178,7 @@ def program_of(f: Callable[..., Any], args: Any, kwargs: Any) -> Source:
     for where, (var, array, before) in one.constants.items():
         if where not in two.constants:  # made by f itself: nothing else can change it
             one.constants[where] = var, array.copy("K"), before
+            one.private.add(var.n)
     return Source(one, first)
 
 
@@ -171,6 +188,8 @@ def trace_of(f: Callable[..., Any], args: Any, kwargs: Any, note: Any = None) ->
 
     def traced_args(tracer: Any) -> Any:
         def leaf(x: Any) -> Any:
+            if type(x) is np.ndarray and x.dtype.kind not in "biufc":
+                raise TypeError(f"an argument has dtype {x.dtype}: must be numbers or booleans")
             return tracer.input(x) if isinstance(x, (np.ndarray, np.generic)) else x
 
         made[0] = walk((args, kwargs), leaf)

@@ -14,7 +14,7 @@ import numpy as np
 
 from npgrad import rules
 from npgrad.memory import aligned
-from npgrad.trace import Line, Traced, Var, walk
+from npgrad.trace import Line, Traced, Var, holds, walk
 
 
 class Otherwise(Exception):
@@ -42,7 +42,7 @@ def shortened(tracer, outputs):
         args, kwargs = walk((line.args, line.kwargs), same)
         line = Line(line.function, args, kwargs, line.out, line.place, line.err)
         if line.out is not None and not any(v.root in written for v in (line.out, *line.inputs())):
-            source = _copied(line, fixed)
+            source = _copied(line, fixed) or _unscaled(line, fixed, tracer.private)
             key = None if line.out.root in fixed else _key(line)
             earlier = source or seen.setdefault(key, line.out)
             if key is None and source is None:
@@ -54,7 +54,7 @@ def shortened(tracer, outputs):
         lines.append(line)
     for var in tracer.vars:
         var.root = roots.get(var.root, var.root)
-    return _needed(lines, [same(v) for v in outputs]), same
+    return _joined(_needed(lines, [same(v) for v in outputs])), same
 
 
 def _changes(line):
@@ -83,6 +83,18 @@ def _copied(line, fixed):
     if source is None or line.out.root in fixed or type(source.value) is not np.ndarray:
         return None
     return source if source.value.strides == line.out.value.strides else None
+
+
+def _unscaled(line, fixed, private):
+    """Return the Var that this line multiplies by ones, which f made, as the tape's first g is."""
+    if line.function is not np.multiply or line.kwargs or line.out.root in fixed:
+        return None
+    for one, x in (line.args, line.args[::-1]):
+        if type(one) is Var is type(x) and one.n in private and type(x.value) is np.ndarray:
+            alike = x.value.strides == line.out.value.strides and x.value.dtype == one.value.dtype
+            if alike and one.value.shape == x.value.shape and (one.value == 1).all():
+                return x
+    return None
 
 
 def _key(line):
@@ -119,6 +131,44 @@ def _needed(lines, outputs):
     return needed[::-1]
 
 
+def join(pieces, parts, n):
+    """Return the sum of pieces at disjoint parts of n zeros; the first is assigned, not added.
+
+    It is a line that stands for `scatter` and `add_at` of a flat vector's slices.
+    """
+    raise NotImplementedError("written out by Source")
+
+
+def _joined(lines):
+    """Put one line in place of the scatter and the add_ats that fill one flat vector."""
+    for first in [line for line in lines if line.function is rules.scatter]:
+        root = first.out.root
+        uses = [k for k, line in enumerate(lines)
+                if line is not first and root in [v.root for v in line.inputs()]]  # fmt: skip
+        writes = [k for k in uses if lines[k].function is rules.add_at]
+        pieces = [(first.args[0], first.args[1]), *(lines[k].args[2:0:-1] for k in writes)]
+        if not writes or writes != uses[: len(writes)] or not _disjoint(pieces, first.out.value):
+            continue
+        args = tuple(p for p, _ in pieces), tuple(part for _, part in pieces), first.args[2][0]
+        lines[writes[-1]] = Line(join, args, {}, first.out, first.place, first.err)
+        dropped = {id(first), *(id(lines[k]) for k in writes[:-1])}
+        lines = [line for line in lines if id(line) not in dropped]
+    return lines
+
+
+def _disjoint(pieces, whole):
+    """Return whether the pieces are whole slices of the vector that do not meet."""
+    end, fit = 0, whole.ndim == 1
+    for x, part in sorted(pieces, key=lambda p: getattr(p[1], "start", None) or 0):
+        fit = fit and type(x) is Var and type(part) is slice and part.step is None
+        if not fit or None in (part.start, part.stop) or type(x.value) is not np.ndarray:
+            return False
+        size = part.stop - part.start
+        fit = end <= part.start and part.stop <= len(whole) and x.value.shape == (size,)
+        fit, end = fit and x.value.dtype == whole.dtype, part.stop
+    return fit
+
+
 # As source
 
 
@@ -142,6 +192,7 @@ class Source:
         self.once, self.first, self.body = [], {v.n: [] for v in self.inputs}, []
         self.made_once = {*self.constants}
         self.of_input = {v.n: v.n for v in self.inputs}
+        self._place_pieces()
         self._place_memory()
         for line in self.lines:
             self._write(line)
@@ -150,6 +201,23 @@ class Source:
 
     def make(self):
         return self.scope["make"]()
+
+    def _place_pieces(self):
+        """Let pieces of a joined vector be computed where they belong: {number: (vector, start)}."""
+        kept, self.part = {v.root for v in self.outputs}, {}
+        able = {line.out.n: line.out.value for line in self.lines if _takes_out(line)}
+        for line in self.lines:
+            if line.function is not join:
+                continue
+            vector, whole = f"g{line.out.n}", line.out.value
+            self.once.append(f"{vector} = zeros({len(whole)}, {self._constant(whole.dtype)})")
+            for x, part in zip(*line.args[:2]):
+                y = able.get(x.root)
+                if y is None or x.root in kept or x.root in self.part or y.size != x.value.size:
+                    continue
+                if y.flags.c_contiguous and x.value.flags.c_contiguous:
+                    self.part[x.root] = vector, part.start * y.itemsize
+                    self.made_once.add(x.root)
 
     def _place_memory(self):
         """Give the results that are no output a place: {number: index of a block of bytes}."""
@@ -161,7 +229,8 @@ class Source:
                     last[v.root] = k
         self.block, sizes, free, ends = {}, [], [], {}
         for k, line in enumerate(self.lines):
-            if _takes_out(line) and line.out.root not in kept and line.out.root == line.out.n:
+            own = line.out is not None and line.out.root == line.out.n not in self.part
+            if own and line.out.root not in kept and _takes_out(line):
                 size = line.out.value.nbytes
                 fits = [b for b in free if size <= sizes[b] <= 2 * size + 64]
                 b = min(fits, key=sizes.__getitem__) if fits else len(sizes)
@@ -206,14 +275,15 @@ class Source:
         args = [self._name(a) for a in line.args]
         given = [f"{key}={self._name(x)}" for key, x in kwargs.items()]
         if f is operator.getitem:
-            return f"{args[0]}[{args[1]}]"
+            fixed = not holds(line.args[1], Var) and type(line.args[1]) is not int
+            return f"{args[0]}[{self._constant(line.args[1]) if fixed else args[1]}]"
         if out and f in COPIES:
             return f"copyto({out}, {args[0]}{', k_unsafe' if f == 'astype' else ''})"
         if type(f) is str:
             return f"{args[0]}.{f}({', '.join(args[1:] + given)})"
         if f in SCALAR and _of_scalars(line):
             return f"{args[0]} {SCALAR[f]} {args[1]}" if len(args) == 2 else f"-{args[0]}"
-        if out and getattr(f, "__name__", "") == "reduce":
+        if getattr(f, "__name__", "") == "reduce":
             kwargs = dict(zip(("axis", "dtype"), line.args[1:])) | kwargs
             first = [self._name(kwargs.pop(key, d)) for key, d in (("axis", 0), ("dtype", None))]
             keep = self._name(kwargs.pop("keepdims", False))
@@ -228,9 +298,12 @@ class Source:
             return self.body.append(self._call(line))
         out, target = line.out, self.body
         name = f"v{out.n}"
-        if out.n in self.block:
+        if line.function is join:
+            return self._join(*line.args, out)
+        if out.n in self.block or out.n in self.part:
             v = out.value
-            place = f"b{self.block[out.n]}, 0, {v.strides}"
+            memory, start = self.part.get(out.n) or (f"b{self.block[out.n]}", 0)
+            place = f"{memory}, {start}, {v.strides}"
             self.once.append(f"{name} = ndarray({v.shape}, {self._constant(v.dtype)}, {place})")
             text = self._call(line, name)
         else:
@@ -249,6 +322,23 @@ class Source:
             target.append(f"with errstate(**{line.err!r}):")
             text = f"    {text}"
         target.append(text)
+
+    def _join(self, pieces, parts, n, out):
+        vector = f"g{out.n}"
+        for k, (x, part) in enumerate(zip(pieces, parts)):
+            place = f"{vector}_{k}"
+            if self.part.get(x.root) != (vector, part.start * x.value.itemsize):
+                self.once.append(f"{place} = {vector}[{part.start}:{part.stop}]")
+                self.body.append(f"copyto({place}, {self._name(x)})")
+        dtype, first = self._constant(out.value.dtype), f"{parts[0].start}:{parts[0].stop}"
+        self.once.append(f"zero{out.n} = zeros({n}, {dtype})")
+        self.once.append(f"zero{out.n}[{first}] = -0.0")  # x + -0.0 is x, even if x is -0.0
+        if out.n in self.block:
+            place = f"b{self.block[out.n]}, 0, {out.value.strides}"
+            self.once.append(f"v{out.n} = ndarray(({n},), {dtype}, {place})")
+            self.body.append(f"add({vector}, zero{out.n}, v{out.n})")
+        else:
+            self.body.append(f"v{out.n} = add({vector}, zero{out.n})")
 
     def _demand(self, what, var, expected):
         name = self._name(var)
@@ -298,7 +388,8 @@ class Source:
         local = [f"{name} = {name}_" for name in self.scope if name[0] == "k" and name != "k_"]
         text = "\n".join([
             "def make():",
-            *(f"    {t}" for t in (*local, "copyto = np.copyto", *self.once, *shared)),
+            "    zeros, add, copyto = np.zeros, np.add, np.copyto",
+            *(f"    {t}" for t in (*local, *self.once, *shared)),
             f"    def run({arguments}):",
             *(f"        {t}" for t in (*body, f"return {returned}")),
             "    return run",
@@ -316,8 +407,12 @@ class _Text(str):
 def _takes_out(line):
     """Return whether the line's call takes memory for its result."""
     f, v = line.function, line.out and line.out.value
+    if f is join:
+        return True
     if type(v) is not np.ndarray or not v.size or min((*v.strides, 1)) <= 0:
         return False
+    if f is rules.tanh_gradient:
+        return all(a.value.dtype == v.dtype for a in line.inputs())
     if f in COPIES:
         return line.out.root == line.out.n and (f != "astype" or len(line.args) == 2)
     if f in (np.dot, np.concatenate):

@@ -104,7 +104,7 @@ def _arctan2_x(g, z, x, y):
 
 
 @whole
-def tanh_gradient(g, y, x):
+def tanh_gradient(g, y, x, out=None):
     """Return g / cosh² x; the common 1 - y² loses its digits where y is near ±1."""
     if type(x) is Node:
         return g * record(sech_squared, x)
@@ -113,10 +113,10 @@ def tanh_gradient(g, y, x):
     else:  # argmin is NumPy's fastest reduction
         moderate = x.size and -40.0 < x.item(x.argmin()) and x.item(x.argmax()) < 40.0
     if not moderate:  # cosh may overflow
-        return g * sech_squared(x)
-    cosh = np.cosh(x)
+        return np.multiply(g, sech_squared(x), out)
+    cosh = np.cosh(x, out)
     cosh *= cosh
-    return g / cosh
+    return np.divide(g, cosh, out)
 
 
 def _one_less_square(x):

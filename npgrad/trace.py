@@ -107,6 +107,7 @@ class Tracer:
     lines      in the order of computation
     inputs     the Vars of the arguments' arrays
     constants  {where an array lies: (Var, the array, its bytes when it was met)}
+    private    numbers of the constants that f made itself
     refusal    the first error, which is raised even if the function caught it
     note       None, or a function that returns a line's `place`
     """
@@ -114,7 +115,7 @@ class Tracer:
     def __init__(self, note=None):
         self.lines, self.inputs, self.constants = [], [], {}
         self.refusal, self.note, self.vars, self.open = None, note, [], True
-        self.err = np.geterr()
+        self.err, self.private = np.geterr(), set()
 
     def var(self, value, root=None):
         v = Var(len(self.vars), value, len(self.vars) if root is None else root)
