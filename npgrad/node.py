@@ -295,8 +295,6 @@ def constant(function, x):
 
     Raises TypeError unless x is real numbers in a plain array.
     """
-    if type(x) is Traced and x.dtype.kind in "fiub":
-        return kept(x)
     if type(x) is np.ndarray and x.dtype.kind in "fiub":
         if _tracers and current():
             return kept(x)
@@ -305,6 +303,8 @@ def constant(function, x):
         return constant(function, np.asarray(x))
     if type(x) in _NUMBERS:
         return x
+    if type(x) is Traced and x.dtype.kind in "fiub":
+        return kept(x)
     raise _refused(function, x)
 
 

@@ -36,7 +36,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from npgrad.node import RULES, Node, astype, plain, record
-from npgrad.trace import Traced, changing, whole
+from npgrad.trace import Traced, _tracers, as_line, whole
 
 LN2, LN10 = math.log(2.0), math.log(10.0)
 
@@ -53,17 +53,19 @@ def unbroadcast(g, shape):
     return np.add.reduce(g, tuple(axes)).reshape(shape)
 
 
-@whole
 def masked(g, mask):
     """Return g where the mask is set, else 0, even if g is infinite there."""
+    if _tracers and (line := as_line(masked, g, mask)) is not None:
+        return line
     if type(g) is not Node and np.count_nonzero(np.isfinite(g)) == g.size:
         return g * mask  # up to 5 times faster
     return np.where(mask, g, 0.0)
 
 
-@whole
 def won(g, wins, ties):
     """Return an operand's share of the gradient of maximum or minimum: all, half if tied, or 0."""
+    if _tracers and (line := as_line(won, g, wins, ties)) is not None:
+        return line
     if np.count_nonzero(ties):
         return np.where(ties, 0.5 * g, masked(g, wins))
     return masked(g, wins)
@@ -103,20 +105,21 @@ def _arctan2_x(g, z, x, y):
     return g * ratio(ratio(y, norm), norm)
 
 
-@whole
 def tanh_gradient(g, y, x, out=None):
     """Return g / cosh² x; the common 1 - y² loses its digits where y is near ±1."""
     if type(x) is Node:
         return g * record(sech_squared, x)
+    if _tracers and (line := as_line(tanh_gradient, g, y, x)) is not None:
+        return line
     if not x.shape:
         moderate = -40.0 < x < 40.0
     else:  # argmin is NumPy's fastest reduction
         moderate = x.size and -40.0 < x.item(x.argmin()) and x.item(x.argmax()) < 40.0
     if not moderate:  # cosh may overflow
         return np.multiply(g, sech_squared(x), out)
-    cosh = np.cosh(x, out)
+    cosh = np.cosh(x) if out is None else np.cosh(x, out)
     cosh *= cosh
-    return np.divide(g, cosh, out)
+    return g / cosh if out is None else np.divide(g, cosh, out)
 
 
 def _one_less_square(x):
@@ -332,9 +335,8 @@ def scatter_all(indices, shape, *pieces):
 RULES[scatter_all] = lambda g, y, indices, shape, *pieces: lambda i: g[indices[i - 2]]
 
 
-@changing
 def add_at(y, index, x):
-    """Add x to y[index] in place and return y; repeated positions add up."""
+    """Add x to y[index] in place; repeated positions add up."""
     if type(index) is slice:  # a parameter's slice of θ: fast path for the common case
         part = y[index]
         part += x

@@ -302,38 +302,39 @@ def current():
     return _tracers.get(get_ident())
 
 
+def as_line(f, *args):
+    """Return f(*args) as one line of a program; None where f computes on arrays, or is taped.
+
+    It is for an f that branches on the numbers in its arrays.
+    """
+    kinds = set()
+    if (tracer := current()) is None:
+        return None
+    walk(args, lambda x: kinds.add(type(x)))
+    taped = any(kind.__name__ == "Node" for kind in kinds)
+    return None if taped or Traced not in kinds else tracer.record(f, args, {})
+
+
 def whole(f):
-    """Return f, which stays one line of a program: f branches on the numbers in its arrays."""
+    """Return f, which is `as_line` if there are Traced values in its arguments."""
 
     @functools.wraps(f)
     def call(*args):
-        if _tracers and (tracer := current()) and _holds_traced_only(args):
-            return tracer.record(call, args, {})
+        if _tracers and (line := as_line(call, *args)) is not None:
+            return line
         return f(*args)
 
     call.plain = f
     return call
 
 
-def _holds_traced_only(args):
-    kinds = set()
-    walk(args, lambda x: kinds.add(type(x)))
-    return Traced in kinds and not any(kind.__name__ == "Node" for kind in kinds)
-
-
-def changing(f):
-    """Return f(target, ...), which changes target in place and returns it, as one line too."""
-
-    @functools.wraps(f)
-    def call(target, *args):
-        if _tracers and (tracer := current()) and _holds_traced_only((target, *args)):
-            return tracer.effect(call, target, *args)
-        f(target, *args)
-        return target
-
-    call.plain = f
-    call.changes = True
-    return call
+def changed(f, target, *args):
+    """Do f(target, ...), which changes target in place, as one line if it is traced."""
+    tracer = current()
+    if tracer is not None and (type(target) is Traced or holds(args, Traced)):
+        return tracer.effect(f, target, *args)
+    f(target, *args)
+    return target
 
 
 def kept(x):
