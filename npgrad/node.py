@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from npgrad.trace import Traced, _tracers, current, kept, static_index
+from npgrad.trace import Traced, _tracers, current, indexable, kept, static_index
 
 RULES = {}
 FUNCTIONS = {}
@@ -138,6 +138,8 @@ class Node:
                 index = _frozen(index)
         elif type(index) is not int:
             index = _frozen_index(index)
+            if _tracers:
+                value = indexable(value, index)
         if entries is None:
             return value[index]
         node = Node()

@@ -289,6 +289,8 @@ class Source:
             keep = self._name(kwargs.pop("keepdims", False))
             given = [f"{key}={self._name(x)}" for key, x in kwargs.items()]
             args, out = [args[0], *first], f"{out}, {keep}"
+        if out and f in (np.maximum, np.minimum):  # for which NumPy wants the keyword
+            out = f"out={out}"
         return f"{self._constant(f)}({', '.join(args + [out] * bool(out) + given)})"
 
     def _write(self, line):
@@ -366,6 +368,8 @@ class Source:
             return str(x)
         if type(x) is dict:
             return "{%s}" % ", ".join(f"{self._name(k)}: {self._returned(y)}" for k, y in x.items())
+        if not x:
+            return repr(x)
         parts = ", ".join(map(self._returned, x))
         if type(x) is list:
             return f"[{parts}]"

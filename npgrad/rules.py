@@ -36,7 +36,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from npgrad.node import RULES, Node, astype, plain, record
-from npgrad.trace import Traced, _tracers, as_line, whole
+from npgrad.trace import Traced, _tracers, as_line, indexable, whole
 
 LN2, LN10 = math.log(2.0), math.log(10.0)
 
@@ -311,7 +311,7 @@ def triu(x, k):
 # one x. An index holds integers, slices, None, ... and arrays of integers or booleans.
 
 
-@primitive(lambda g, y, x, index, shape: g[index], None, None)
+@primitive(lambda g, y, x, index, shape: _at(g, index), None, None)
 @whole
 def scatter(x, index, shape):
     """Return an array of zeros to which x is added at [index]; repeated positions add up."""
@@ -332,7 +332,11 @@ def scatter_all(indices, shape, *pieces):
     return y
 
 
-RULES[scatter_all] = lambda g, y, indices, shape, *pieces: lambda i: g[indices[i - 2]]
+RULES[scatter_all] = lambda g, y, indices, shape, *pieces: lambda i: _at(g, indices[i - 2])
+
+
+def _at(g, index):
+    return indexable(g, index)[index] if _tracers else g[index]
 
 
 def add_at(y, index, x):

@@ -271,11 +271,13 @@ def tracing(f, args, kwargs, note=None):
     outer = _tracers.get(me)
     _tracers[me] = tracer
     try:
-        sys.setprofile(functools.partial(_watch, tracer))
+        if before is None:  # else a profiler is at work, and print is not noticed
+            sys.setprofile(functools.partial(_watch, tracer))
         try:
             result = f(*args(tracer), **kwargs(tracer))
         finally:
-            sys.setprofile(before)
+            if before is None:
+                sys.setprofile(None)
         tracer.close()
     except Exception:
         if tracer.refusal is not None:
@@ -346,16 +348,28 @@ def kept(x):
     return x.tracer.record("copy", (x, "K"), {}) if type(x.value) is np.ndarray else x
 
 
+def indexable(x, index):
+    """Return x, or its Traced if x is a plain array and the index has Traced parts."""
+    plain = type(x) is np.ndarray and (tracer := current()) and holds(index, Traced)
+    return tracer.lift(x) if plain else x
+
+
 def static_index(x):
     """Return the Traced of operator.index(x)."""
     return x.tracer.record(operator.index, (x,), {})
 
 
-def _refused_number(name):
+def _refused_number(name, instead=BY_VALUE):
     def refuse(self, *_):
-        raise self.tracer.refuse(f"{name} of a value", BY_VALUE)
+        raise self.tracer.refuse(f"{name} of a value", instead)
 
     return refuse
+
+
+def _shown(self, *_):
+    if self.tracer.open:
+        raise self.tracer.refuse("printing of a value", "return the value, and print the result")
+    return f"Traced({self.value!r})"
 
 
 class Traced(NDArrayOperatorsMixin):
@@ -403,10 +417,11 @@ class Traced(NDArrayOperatorsMixin):
             "np.dot(a, x) for a.dot(x)",
         )
 
-    __float__, __int__ = _refused_number("float()"), _refused_number("int()")
+    __float__ = _refused_number("float() or a[i] = x", f"{BY_VALUE}; np.stack collects values")
+    __int__ = _refused_number("int()")
     __complex__, tolist = _refused_number("complex()"), _refused_number(".tolist()")
-    __repr__, __str__ = _refused_number("printing"), _refused_number("printing")
-    __format__, tobytes = _refused_number("printing"), _refused_number(".tobytes()")
+    tobytes = _refused_number(".tobytes()")
+    __repr__ = __str__ = __format__ = _shown
 
     def __index__(self):
         raise self.tracer.refuse("a value where Python wants an integer (range, an index)", INDEX)
@@ -494,6 +509,20 @@ def _add_methods():
             return self.tracer.record(name, (self, *args), kwargs)
 
         return call
+
+    def in_place(name, operation):
+        def operate(self, other):
+            if not ours():
+                raise self.tracer.refuse(f"the operator {name}", IN_PLACE)
+            return operation(self, other)
+
+        return operate
+
+    for name, symbol in zip(
+        "add sub mul truediv floordiv mod pow matmul and or xor lshift rshift".split(),
+        "+= -= *= /= //= %= **= @= &= |= ^= <<= >>=".split(),
+    ):
+        setattr(Traced, f"__i{name}__", in_place(symbol, getattr(operator, f"__{name}__")))
 
     for name in (
         "sum mean prod var std max min cumsum cumprod ravel swapaxes squeeze repeat take diagonal "
