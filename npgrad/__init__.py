@@ -1,9 +1,10 @@
 """The calculus: automatic differentiation of plain NumPy, networks, distributions, optimisers."""
 
 from npgrad.autodiff import grad, jacobian, value_and_grad, vjp
-from npgrad.compiled import compiled
 from npgrad.check import CannotTell, Verdict, check_gradient, check_grads, compare
+from npgrad.compiled import compiled
 from npgrad.distributions import Gaussian, Head, Product, Softmax, gaussian, product, softmax
+from npgrad.explain import explain
 from npgrad.networks import (
     ActorCritic,
     at,
@@ -36,6 +37,7 @@ __all__ = [
     "compare",
     "compiled",
     "complex_step",
+    "explain",
     "from_function",
     "gaussian",
     "grad",

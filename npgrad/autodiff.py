@@ -35,7 +35,8 @@ from numpy.typing import ArrayLike
 from npgrad import functions as _functions  # noqa: F401  (fills the tables)
 from npgrad.node import RULES, Node, Tape, record
 from npgrad.rules import add_at, scatter, scatter_all, unbroadcast
-from npgrad.trace import Traced, _tracers, changed
+from npgrad.trace import changed, tracers
+from npgrad.traced import Traced
 from npgrad.types import Array
 
 Function: TypeAlias = Callable[..., Any]
@@ -177,7 +178,7 @@ class _Pieces:
 def _add_piece(gradients: Any, buffers: Any, x: Any, index: Any, g: Any) -> None:
     """Add g to the gradient of x at [index]; all pieces of x that are arrays share one array."""
     total = gradients.get(x)
-    if not _tracers and type(total) is np.ndarray and x in buffers and type(g) is not Node:
+    if not tracers and type(total) is np.ndarray and x in buffers and type(g) is not Node:
         add_at(total, index, g)
     elif x in buffers and type(g) is not Node and _is_array(total):
         gradients[x] = changed(add_at, total, index, g)

@@ -1,7 +1,6 @@
 """Compile a NumPy function, or its derivative, into a straight-line program."""
 
 import threading
-import types
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +9,8 @@ import numpy as np
 
 from npgrad.node import Node
 from npgrad.program import Otherwise, Source
-from npgrad.trace import Traced, current, holds, tracing, walk
+from npgrad.trace import tracing
+from npgrad.traced import Traced, holds, walk
 
 PROGRAMS = 64  # that a compiled function keeps
 OUTCOMES = 8  # of them for one set of shapes
@@ -146,7 +146,7 @@ def _key(args: Any, kwargs: Any, flat: Any) -> tuple[list[Any], list[Any]]:
             key.append(x)
         else:
             raise TypeError(
-                f"an argument of a compiled function is of type {type(x).__name__}: must be a plain "
+                f"an argument of a compiled function is of type {type(x).__name__}: must be an "
                 "array, a number, a string, None, a function, or a tuple, list or dict of these"
             )
 

@@ -14,9 +14,10 @@ import numpy as np
 
 from npgrad import autodiff, rules
 from npgrad.compiled import trace_of
-from npgrad.node import RULES, Node, name_of
-from npgrad.program import shortened
-from npgrad.trace import REDUCE, Traced, Var, walk
+from npgrad.node import RULES, Node
+from npgrad.shorten import shortened
+from npgrad.trace import Var
+from npgrad.traced import REDUCE, Traced, walk
 
 MECHANISM = {f"npgrad.{name}" for name in "trace node autodiff rules functions explain".split()}
 INFIX = {
@@ -60,7 +61,8 @@ class Notes:
                 self.look(frame)
             if module.split(".")[0] not in ("numpy", "npgrad"):
                 return Place(False, f"line {frame.f_lineno}")
-            rule, frame = frame, frame.f_back
+            rule = frame if module in ("npgrad.rules", "npgrad.autodiff") else rule
+            frame = frame.f_back
         return Place(False, "")
 
     def look(self, frame):
@@ -89,22 +91,25 @@ def _number(x):
 def _called(function):
     if function is operator.getitem:
         return "x[index]"
-    name = function.__name__.strip("_")
+    ours = (name for name, f in vars(rules).items() if f is function)
+    name = next(ours, function.__name__).strip("_")
     return f"np.{name}" if hasattr(np, name) else name
 
 
 def _text(function, code):
     """Return a rule as text: a lambda's own, or what the docstring says."""
     pullbacks = RULES.get(function)
-    for pullback in [*(pullbacks if isinstance(pullbacks, list) else [pullbacks]), *vars(rules).values()]:
-        if getattr(pullback, "__code__", None) is code:
+    pullbacks = pullbacks if isinstance(pullbacks, list) else [pullbacks]
+    for pullback in [*pullbacks, *vars(rules).values()]:
+        if getattr(getattr(pullback, "plain", pullback), "__code__", None) is code:
             if code.co_name == "<lambda>":
-                same = [p for p in pullbacks if p and p.__code__.co_firstlineno == code.co_firstlineno]
-                return _lambdas()[code.co_firstlineno][same.index(pullback)]
+                line = code.co_firstlineno
+                same = [p for p in pullbacks if p and p.__code__.co_firstlineno == line]
+                return _lambdas()[line][same.index(pullback)]
             doc = (pullback.__doc__ or "").split("\n")[0]
             return re.split(r"[;.](?:\s|$)", doc)[0].removeprefix("Return ") or code.co_name
-    doc = getattr(autodiff, code.co_name, None).__doc__ if hasattr(autodiff, code.co_name) else ""
-    return re.split(r"[;.](?:\s|$)", doc or code.co_name.strip("_"))[0]
+    doc = getattr(getattr(autodiff, code.co_name, None), "__doc__", None) or code.co_name
+    return re.split(r"[;.](?:\s|$)", doc)[0]
 
 
 @functools.cache
@@ -168,9 +173,7 @@ class Page:
         parameters = [p.strip("_") for p in parameters] + [f"x{i}" for i in range(len(args))]
         inputs = iter(self.tracer.inputs)
         for name, x in zip(parameters, args):
-            found = []
-            array = lambda y: found.append(y) if isinstance(y, (np.ndarray, np.generic)) else None
-            walk(x, array)
+            found = self._arrays(x)
             for k in range(len(found)):
                 self._give(next(inputs), name if found[0] is x else f"{name}_{k}")
 
@@ -233,7 +236,7 @@ class Page:
         if x is Ellipsis:
             return "..."
         if isinstance(x, np.dtype):
-            return f"np.dtype({x.name!r})"
+            return "np.bool_" if x.kind == "b" else f"np.{x.name}"
         if isinstance(x, type) and issubclass(x, np.generic):
             return f"np.{x.__name__}"
         return x.__name__ if isinstance(x, type) else repr(x)
@@ -243,10 +246,12 @@ class Page:
 
     def _array(self, x):
         first = x.reshape(-1)[:1]
+        usual = x.size and x.dtype in (np.float64, np.int64, np.bool_)
+        dtype = "" if usual else f", {self._source(x.dtype)}"
         if x.size > 1 and x.tobytes() == np.full(x.shape, first[0], x.dtype).tobytes():
-            text = f"np.full({x.shape}, {self._number(first[0].item())}, {self._source(x.dtype)})"
+            text = f"np.full({x.shape}, {self._number(first[0].item())}{dtype})"
         else:
-            text = f"np.array({self._number(x.tolist())}, {self._source(x.dtype)})"
+            text = f"np.array({self._number(x.tolist())}{dtype})"
             text += f".reshape({x.shape})" * (not x.size)
         fortran = x.flags.f_contiguous and not x.flags.c_contiguous
         return f"np.asfortranarray({text})" if fortran else text
@@ -298,7 +303,7 @@ class Page:
         if line.out is None:
             return text, comment
         shape = np.shape(line.out.value) if not isinstance(line.out.value, tuple) else "a tuple"
-        return f"{self.names[line.out.n]} = {text}", f"{shape} {comment}".rstrip()
+        return f"{self.names[line.out.n]} = {text}", f"{shape}, {comment}".rstrip(", ")
 
     def text(self):
         body, part = [], None
@@ -313,6 +318,7 @@ class Page:
                 text = f"    {text}"
             body.append(f"{text}  # {comment}" if comment else text)
         returned = self._source(walk(self.result, self._output))
+        returned = returned[1:-1] if type(self.result) is tuple and self.result else returned
         arguments = ", ".join(self.names[v.n] for v in self.tracer.inputs)
         shapes = ", ".join(f"{self.names[v.n]} {np.shape(v.value)}" for v in self.tracer.inputs)
         what = f"{self.name} and its gradient" if self.title != self.name else self.name
@@ -322,7 +328,9 @@ class Page:
         head = [*imports, "import numpy as np", *[""] * bool(theirs), *theirs, "", ""]
         doc = f'"""Return {what} at {shapes or "no arrays"}."""'
         inner = [doc, *body, f"return {returned}"]
-        return "\n".join([*head, f"def {self.title}({arguments}):", *(f"    {t}" for t in inner), ""])
+        return "\n".join(
+            [*head, f"def {self.title}({arguments}):", *(f"    {t}" for t in inner), ""]
+        )
 
     def _output(self, x):
         return self.same(x.entry) if type(x) is Traced else x

@@ -14,7 +14,7 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from npgrad import rules
 from npgrad.node import CONSTANT, FUNCTIONS, Node, constant, plain, record
-from npgrad.trace import Traced
+from npgrad.traced import Traced
 
 CONSTANT |= {
     *(np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal),

@@ -16,7 +16,8 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from npgrad.trace import Traced, _tracers, current, indexable, kept, static_index
+from npgrad.trace import current, indexable, kept, static_index, tracers
+from npgrad.traced import Traced
 
 RULES = {}
 FUNCTIONS = {}
@@ -138,7 +139,7 @@ class Node:
                 index = _frozen(index)
         elif type(index) is not int:
             index = _frozen_index(index)
-            if _tracers:
+            if tracers:
                 value = indexable(value, index)
         if entries is None:
             return value[index]
@@ -298,7 +299,7 @@ def constant(function, x):
     Raises TypeError unless x is real numbers in a plain array.
     """
     if type(x) is np.ndarray and x.dtype.kind in "fiub":
-        if _tracers and current():
+        if tracers and current():
             return kept(x)
         return x.copy("K") if x.nbytes < _LARGE else keep(x)
     if type(x) in (list, tuple):
@@ -317,7 +318,7 @@ def keep(x):
     returned again. Its memory is a bytes object, which nothing can change, and which tells such a
     copy, or a view of one, from other arrays: it is returned as it is.
     """
-    if type(x) is Traced or (_tracers and current()):
+    if type(x) is Traced or (tracers and current()):
         return kept(x)
     if x.nbytes < _LARGE or x.dtype.hasobject:
         return x.copy("K")

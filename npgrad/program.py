@@ -14,162 +14,17 @@ import numpy as np
 
 from npgrad import rules
 from npgrad.memory import aligned
-from npgrad.trace import Line, Traced, Var, holds, walk
+from npgrad.shorten import changes, join, shortened
+from npgrad.trace import Var
+from npgrad.traced import Traced, holds, walk
 
 
 class Otherwise(Exception):
     """A value in npgrad's own code decides otherwise than when the program was traced."""
 
 
-PRODUCTS = {np.matmul, np.dot, np.inner, np.tensordot}
 COPIES = {"copy", "astype", rules.broadcast_to}
 SCALAR = {np.add: "+", np.subtract: "-", np.multiply: "*", np.divide: "/", np.negative: "-"}
-
-
-# Shorter
-
-
-def shortened(tracer, outputs):
-    """Return (lines, same): the needed lines; same(var) is the Var that has var's value there."""
-    written = {line.args[0].root for line in tracer.lines if _changes(line)}
-    fixed = written | _apart(tracer.lines)
-    other, roots, seen, lines = {}, {}, {}, []
-
-    def same(x):
-        return other.get(x.n, x) if type(x) is Var else x
-
-    for line in tracer.lines:
-        args, kwargs = walk((line.args, line.kwargs), same)
-        line = Line(line.function, args, kwargs, line.out, line.place, line.err)
-        if line.out is not None and not any(v.root in written for v in (line.out, *line.inputs())):
-            source = _copied(line, fixed) or _unscaled(line, fixed, tracer.private)
-            key = None if line.out.root in fixed else _key(line)
-            earlier = source or seen.setdefault(key, line.out)
-            if key is None and source is None:
-                earlier = line.out
-            if earlier is not line.out:
-                other[line.out.n] = earlier
-                roots[line.out.root] = roots.get(earlier.root, earlier.root)
-                continue
-        lines.append(line)
-    for var in tracer.vars:
-        var.root = roots.get(var.root, var.root)
-    return _joined(_needed(lines, [same(v) for v in outputs])), same
-
-
-def _changes(line):
-    return line.out is None and line.function != "demand"
-
-
-def _apart(lines):
-    """Return the roots of operands that a product may take for a matrix and its transpose.
-
-    x @ x.T of one memory is another routine of BLAS than of two.
-    """
-    apart = set()
-    for line in lines:
-        product = line.function in PRODUCTS
-        arrays = [v for v in line.inputs() if product and np.ndim(v.value) >= 2]
-        if len({v.root for v in arrays}) == 2:
-            a, b = arrays[:2]
-            if sorted(a.value.shape[-2:]) == sorted(b.value.shape[-2:]):
-                apart |= {a.root, b.root}
-    return apart
-
-
-def _copied(line, fixed):
-    """Return the Var that this line copies, if the copy and it are alike."""
-    source = line.args[0] if line.function == "copy" else None
-    if source is None or line.out.root in fixed or type(source.value) is not np.ndarray:
-        return None
-    return source if source.value.strides == line.out.value.strides else None
-
-
-def _unscaled(line, fixed, private):
-    """Return the Var that this line multiplies by ones, which f made, as the tape's first g is."""
-    if line.function is not np.multiply or line.kwargs or line.out.root in fixed:
-        return None
-    for one, x in (line.args, line.args[::-1]):
-        if type(one) is Var is type(x) and one.n in private and type(x.value) is np.ndarray:
-            alike = x.value.strides == line.out.value.strides and x.value.dtype == one.value.dtype
-            if alike and one.value.shape == x.value.shape and (one.value == 1).all():
-                return x
-    return None
-
-
-def _key(line):
-    """Return what tells the line from others: equal keys give equal results."""
-    parts = []
-
-    def leaf(x):
-        if type(x) is Var:
-            parts.append(x)
-        elif isinstance(x, (float, complex, np.generic)):
-            parts.append((type(x), np.asarray(x).tobytes()))
-        else:
-            parts.append((type(x), x))
-
-    walk((line.args, sorted(line.kwargs.items())), leaf)
-    shape = walk((line.args, sorted(line.kwargs.items())), lambda x: None)
-    key = line.function, tuple(parts), repr(shape), repr(line.err)
-    try:
-        hash(key)
-    except TypeError:
-        return None
-    return key
-
-
-def _needed(lines, outputs):
-    """Leave out the lines that nothing needs."""
-    vars_, roots, needed = set(outputs), {v.root for v in outputs}, []
-    for line in reversed(lines):
-        demanded = line.function == "demand"
-        if demanded or line.out in vars_ or (_changes(line) and line.args[0].root in roots):
-            needed.append(line)
-            vars_.update(line.inputs())
-            roots.update(v.root for v in line.inputs())
-    return needed[::-1]
-
-
-def join(pieces, parts, n):
-    """Return the sum of pieces at disjoint parts of n zeros; the first is assigned, not added.
-
-    It is a line that stands for `scatter` and `add_at` of a flat vector's slices.
-    """
-    raise NotImplementedError("written out by Source")
-
-
-def _joined(lines):
-    """Put one line in place of the scatter and the add_ats that fill one flat vector."""
-    for first in [line for line in lines if line.function is rules.scatter]:
-        root = first.out.root
-        uses = [k for k, line in enumerate(lines)
-                if line is not first and root in [v.root for v in line.inputs()]]  # fmt: skip
-        writes = [k for k in uses if lines[k].function is rules.add_at]
-        pieces = [(first.args[0], first.args[1]), *(lines[k].args[2:0:-1] for k in writes)]
-        if not writes or writes != uses[: len(writes)] or not _disjoint(pieces, first.out.value):
-            continue
-        args = tuple(p for p, _ in pieces), tuple(part for _, part in pieces), first.args[2][0]
-        lines[writes[-1]] = Line(join, args, {}, first.out, first.place, first.err)
-        dropped = {id(first), *(id(lines[k]) for k in writes[:-1])}
-        lines = [line for line in lines if id(line) not in dropped]
-    return lines
-
-
-def _disjoint(pieces, whole):
-    """Return whether the pieces are whole slices of the vector that do not meet."""
-    end, fit = 0, whole.ndim == 1
-    for x, part in sorted(pieces, key=lambda p: getattr(p[1], "start", None) or 0):
-        fit = fit and type(x) is Var and type(part) is slice and part.step is None
-        if not fit or None in (part.start, part.stop) or type(x.value) is not np.ndarray:
-            return False
-        size = part.stop - part.start
-        fit = end <= part.start and part.stop <= len(whole) and x.value.shape == (size,)
-        fit, end = fit and x.value.dtype == whole.dtype, part.stop
-    return fit
-
-
-# As source
 
 
 class Source:
@@ -203,7 +58,7 @@ class Source:
         return self.scope["make"]()
 
     def _place_pieces(self):
-        """Let pieces of a joined vector be computed where they belong: {number: (vector, start)}."""
+        """Let pieces of a vector be computed in it: self.part is {number: (vector, start)}."""
         kept, self.part = {v.root for v in self.outputs}, {}
         able = {line.out.n: line.out.value for line in self.lines if _takes_out(line)}
         for line in self.lines:
@@ -255,7 +110,8 @@ class Source:
         if kind is list:
             return f"[{', '.join(map(self._name, x))}]"
         if kind is dict:
-            return "{%s}" % ", ".join(f"{self._name(k)}: {self._name(y)}" for k, y in x.items())
+            items = [f"{self._name(k)}: {self._name(y)}" for k, y in x.items()]
+            return "{" + ", ".join(items) + "}"
         if kind is slice:
             return f"slice({', '.join(map(self._name, (x.start, x.stop, x.step)))})"
         if kind in (int, bool, str, type(None)) or (kind is float and np.isfinite(x)):
@@ -296,7 +152,7 @@ class Source:
     def _write(self, line):
         if line.function == "demand":
             return self.body.append(self._demand(*line.args))
-        if _changes(line):
+        if changes(line):
             return self.body.append(self._call(line))
         out, target = line.out, self.body
         name = f"v{out.n}"
@@ -367,7 +223,8 @@ class Source:
         if type(x) is _Text:
             return str(x)
         if type(x) is dict:
-            return "{%s}" % ", ".join(f"{self._name(k)}: {self._returned(y)}" for k, y in x.items())
+            items = [f"{self._name(k)}: {self._returned(y)}" for k, y in x.items()]
+            return "{" + ", ".join(items) + "}"
         if not x:
             return repr(x)
         parts = ", ".join(map(self._returned, x))

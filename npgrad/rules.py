@@ -36,7 +36,8 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from npgrad.node import RULES, Node, astype, plain, record
-from npgrad.trace import Traced, _tracers, as_line, indexable, whole
+from npgrad.trace import as_line, indexable, tracers, whole
+from npgrad.traced import Traced
 
 LN2, LN10 = math.log(2.0), math.log(10.0)
 
@@ -55,7 +56,7 @@ def unbroadcast(g, shape):
 
 def masked(g, mask):
     """Return g where the mask is set, else 0, even if g is infinite there."""
-    if _tracers and (line := as_line(masked, g, mask)) is not None:
+    if tracers and (line := as_line(masked, g, mask)) is not None:
         return line
     if type(g) is not Node and np.count_nonzero(np.isfinite(g)) == g.size:
         return g * mask  # up to 5 times faster
@@ -64,7 +65,7 @@ def masked(g, mask):
 
 def won(g, wins, ties):
     """Return an operand's share of the gradient of maximum or minimum: all, half if tied, or 0."""
-    if _tracers and (line := as_line(won, g, wins, ties)) is not None:
+    if tracers and (line := as_line(won, g, wins, ties)) is not None:
         return line
     if np.count_nonzero(ties):
         return np.where(ties, 0.5 * g, masked(g, wins))
@@ -72,6 +73,7 @@ def won(g, wins, ties):
 
 
 def _power_x(g, z, x, y):
+    """Return g y x^(y-1)."""
     if type(y) in (int, float):
         return g * (y * np.power(x, y - 1)) if y else np.zeros_like(g)
     zero = y == 0  # 0·x⁻¹ would be nan at x = 0
@@ -79,6 +81,7 @@ def _power_x(g, z, x, y):
 
 
 def _power_y(g, z, x, y):
+    """Return g x^y ln x."""
     flat = (x == 0) & (y >= 0)  # 0^y has slope 0
     return np.where(flat, 0.0, g * z * np.log(np.where(flat, 1.0, x)))
 
@@ -94,6 +97,7 @@ def ratio(x, z):
 
 @whole
 def arctan_gradient(g, y, x):
+    """Return g / (1 + x²)."""
     if np.count_nonzero(np.abs(plain(x)) > 100.0):  # the square may overflow
         norm = np.hypot(x, 1.0)
         return g / norm / norm
@@ -101,6 +105,7 @@ def arctan_gradient(g, y, x):
 
 
 def _arctan2_x(g, z, x, y):
+    """Return g y / (x² + y²)."""
     norm = np.hypot(x, y)
     return g * ratio(ratio(y, norm), norm)
 
@@ -109,7 +114,7 @@ def tanh_gradient(g, y, x, out=None):
     """Return g / cosh² x; the common 1 - y² loses its digits where y is near ±1."""
     if type(x) is Node:
         return g * record(sech_squared, x)
-    if _tracers and (line := as_line(tanh_gradient, g, y, x)) is not None:
+    if tracers and (line := as_line(tanh_gradient, g, y, x)) is not None:
         return line
     if not x.shape:
         moderate = -40.0 < x < 40.0
@@ -336,7 +341,7 @@ RULES[scatter_all] = lambda g, y, indices, shape, *pieces: lambda i: _at(g, indi
 
 
 def _at(g, index):
-    return indexable(g, index)[index] if _tracers else g[index]
+    return indexable(g, index)[index] if tracers else g[index]
 
 
 def add_at(y, index, x):
@@ -382,6 +387,7 @@ def _expand(y, x, axis, keepdims):
 
 
 def _sum_x(g, y, x, axis, keepdims):
+    """Return g, repeated along the axes of the sum."""
     g = _expand(g, x, axis, keepdims)
     if type(g) is Node:
         return record(broadcast_to, g, x.shape)
@@ -398,6 +404,7 @@ def sum_(x, axis, keepdims):
 
 
 def _mean_x(g, y, x, axis, keepdims, where):
+    """Return g / n, repeated along the axes of the mean."""
     if where is True:
         return _sum_x(g / max(1, x.size // max(1, g.size)), y, x, axis, keepdims)
     n = np.add.reduce(np.broadcast_to(where, x.shape), axis, x.dtype, None, keepdims)
@@ -440,12 +447,14 @@ def unit(x, axis):
 
 
 def _var_x(g, y, x, axis, ddof, keepdims, where):
+    """Return g 2 (x - mean) / (n - ddof)."""
     d, n = _deviation(x, axis, where)
     d = _expand(g, x, axis, keepdims) * (d * np.divide(2.0, np.maximum(n - ddof, 0.0)))
     return d if where is True else np.where(where, d, 0.0)
 
 
 def _std_x(g, y, x, axis, ddof, keepdims, where):
+    """Return g (x - mean) / (y (n - ddof))."""
     d, n = _deviation(x, axis, where)
     d = _expand(g, x, axis, keepdims) * (unit(d, axis) / np.sqrt(np.maximum(n - ddof, 0.0)))
     return d if where is True else np.where(where, d, 0.0)
@@ -482,6 +491,7 @@ def norm(x, ord, axis, keepdims):
 
 
 def _extremum_x(g, y, x, axis, keepdims):
+    """Return g, shared equally by the entries equal to the extremum."""
     ties = x == _expand(y, x, axis, keepdims)
     count = np.add.reduce(ties, axis, g.dtype, None, True)
     return masked(_expand(g, x, axis, keepdims) / np.maximum(count, 1.0), ties)
@@ -498,6 +508,7 @@ max_, min_, nanmax, nanmin = map(_extremum, (np.maximum, np.minimum, np.fmax, np
 
 @whole
 def logsumexp_gradient(g, y, x, axis, keepdims):
+    """Return g exp(x - y)."""
     g, y = _expand(g, x, axis, keepdims), _expand(y, x, axis, keepdims)
     if not np.count_nonzero(np.isinf(y)):
         return g * np.exp(x - y)
@@ -575,6 +586,7 @@ def _dot(a, b):
 
 
 def _matmul_a(g, y, a, b):
+    """Return g bᵀ."""
     if b.ndim == 2 and a.ndim <= 2:
         return _dot(g, b.T)
     shape = a.shape
@@ -584,6 +596,7 @@ def _matmul_a(g, y, a, b):
 
 
 def _matmul_b(g, y, a, b):
+    """Return aᵀ g."""
     if b.ndim == 2 and a.ndim == 2:
         return _dot(a.T, g)
     if b.ndim == 2 and a.ndim == 1:
@@ -716,6 +729,7 @@ def det(a):
 
 
 def _logabsdet_a(g, y, a):
+    """Return g a⁻ᵀ."""
     if np.any(np.isinf(plain(y))):
         raise np.linalg.LinAlgError(
             "np.linalg.slogdet of a singular matrix is -inf and has no derivative"

@@ -371,7 +371,7 @@ REFUSED = {
     "float": (lambda x: float(x[0]), "np.where"),
     "item": (lambda x: x.sum().item(), "np.where"),
     "tolist": (lambda x: x.tolist(), "np.where"),
-    "random": (lambda x: x + np.random.normal(size=3), "random numbers"),
+    "random": (lambda x: x + np.random.normal(size=3), "random numbers"),  # noqa: NPY002
     "generator": (lambda x: x * STATE["rng"].normal(), "random numbers"),
     "random of a value": (lambda x: STATE["rng"].normal(x), "np.stack"),
     "counter": (count, "a counter"),
