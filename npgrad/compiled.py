@@ -1,5 +1,7 @@
 """Compile a NumPy function, or its derivative, into a straight-line program."""
 
+# mypy: disable-error-code="no-untyped-call,comparison-overlap"
+
 import threading
 import warnings
 from collections.abc import Callable
@@ -54,7 +56,7 @@ def compiled(f: Callable[..., Any]) -> Callable[..., Any]:
     warned: list[bool] = []
 
     def call(*args: Any, out: Any = None, **kwargs: Any) -> Any:
-        key: list[Any] = []
+        key: Any = []
         arrays: Any = args
         for x in args:
             kind = type(x)
@@ -118,7 +120,7 @@ def compiled(f: Callable[..., Any]) -> Callable[..., Any]:
 
 def _is_traced(x: Any) -> bool:
     """Return whether another derivative or trace is under way: then f is a part of it."""
-    return holds(x, Node) or holds(x, Traced)
+    return bool(holds(x, Node) or holds(x, Traced))
 
 
 def _key(args: Any, kwargs: Any, flat: Any) -> tuple[list[Any], list[Any]]:
@@ -201,8 +203,13 @@ def trace_of(f: Callable[..., Any], args: Any, kwargs: Any, note: Any = None) ->
 
 
 def _checked(x: Any) -> None:
+    if type(x) is Node:
+        raise TypeError(
+            "a compiled function closes over a value that is being differentiated: pass it as an "
+            "argument"
+        )
     plain = (np.ndarray, np.generic, int, float, complex, str, type(None))
-    if type(x) is Node or not (type(x) is Traced or isinstance(x, plain)):
+    if not (type(x) is Traced or isinstance(x, plain)):
         raise TypeError(
             f"a compiled function returned {type(x).__name__}: must be arrays, numbers, strings, "
             "None, and tuples, lists and dicts of these"

@@ -8,7 +8,8 @@ import keyword
 import operator
 import re
 import sys
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,7 +20,10 @@ from npgrad.shorten import shortened
 from npgrad.trace import Var
 from npgrad.traced import REDUCE, Traced, walk
 
-MECHANISM = {f"npgrad.{name}" for name in "trace node autodiff rules functions explain".split()}
+MECHANISM = "trace", "traced", "node", "autodiff", "rules", "functions", "explain"
+MECHANISM = {f"npgrad.{name}" for name in MECHANISM}
+    f"npgrad.{name}" for name in "trace traced node autodiff rules functions explain".split()
+}
 INFIX = {
     **{np.add: "+", np.subtract: "-", np.multiply: "*", np.divide: "/", np.matmul: "@"},
     **{np.less: "<", np.less_equal: "<=", np.greater: ">", np.greater_equal: ">="},
@@ -122,7 +126,7 @@ def _lambdas():
     return {line: [text for _, text in sorted(bodies)] for line, bodies in found.items()}
 
 
-def explain(f, *args, argnums=0) -> str:
+def explain(f: Callable[..., Any], *args: Any, argnums: int | Sequence[int] | None = 0) -> str:
     """Return f and its gradient at args as the text of a NumPy program.
 
     argnums   as in `value_and_grad`; None: f alone
@@ -219,6 +223,8 @@ class Page:
         if kind is Var:
             array = self.constants.get(x.n)
             return self.names[x.n] if array is None else self._array(array)
+        if kind is np.ndarray:
+            return self._array(x)
         if isinstance(x, np.generic):
             return f"np.{kind.__name__}({self._number(x.item())})"
         if kind is float:
@@ -227,7 +233,7 @@ class Page:
             parts = ["" if p is None else self._source(p) for p in (x.start, x.stop, x.step)]
             text = ":".join(parts if x.step is not None else parts[:2])
             return text if inside else f"np.s_[{text}]"
-        if kind is tuple and inside:
+        if kind is tuple and inside and x:
             return ", ".join(self._source(y, True) for y in x) + "," * (len(x) == 1)
         if kind in (tuple, list):
             left, right = "()" if kind is tuple else "[]"
@@ -296,7 +302,12 @@ class Page:
         if line.function == "demand":
             what, var, expected = line.args
             name = self._source(var)
-            holds = f"np.shape({name}) == {expected[0]}" if what == "shape" else name
+            holds = name
+            if what == "shape" and isinstance(var.value, (tuple, list)):
+                shapes = tuple(shape for shape, _ in expected)
+                holds = f"tuple(map(np.shape, {name})) == {shapes}"
+            elif what == "shape":
+                holds = f"np.shape({name}) == {expected[0]}"
             text = f"assert {'not ' * (what == 'bool' and not expected)}{holds}"
             return text, "the program is for arguments of which this is true"
         text, comment = self._call(line), line.place.comment if line.place else ""

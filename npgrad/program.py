@@ -14,7 +14,7 @@ import numpy as np
 
 from npgrad import rules
 from npgrad.memory import aligned
-from npgrad.shorten import changes, join, shortened
+from npgrad.shorten import changes, join, joined, shortened
 from npgrad.trace import Var
 from npgrad.traced import Traced, holds, walk
 
@@ -37,7 +37,8 @@ class Source:
     def __init__(self, tracer, result):
         outputs = []
         walk(result, lambda x: outputs.append(x.entry) if type(x) is Traced else None)
-        self.lines, self.same = shortened(tracer, outputs)
+        lines, self.same = shortened(tracer, outputs)
+        self.lines = joined(lines)
         self.outputs = [self.same(v) for v in outputs]
         self.inputs = tracer.inputs
         self.constants = {v.n: array for v, array, _ in tracer.constants.values()}

@@ -35,7 +35,7 @@ def shortened(tracer, outputs):
         lines.append(line)
     for var in tracer.vars:
         var.root = roots.get(var.root, var.root)
-    return _joined(_needed(lines, [same(v) for v in outputs])), same
+    return _needed(lines, [same(v) for v in outputs]), same
 
 
 def changes(line):
@@ -123,7 +123,7 @@ def join(pieces, parts, n):
     raise NotImplementedError("written out by Source")
 
 
-def _joined(lines):
+def joined(lines):
     """Put one line in place of the scatter and the add_ats that fill one flat vector."""
     for first in [line for line in lines if line.function is rules.scatter]:
         root = first.out.root
