@@ -22,8 +22,6 @@ from npgrad.traced import REDUCE, Traced, walk
 
 MECHANISM = "trace", "traced", "node", "autodiff", "rules", "functions", "explain"
 MECHANISM = {f"npgrad.{name}" for name in MECHANISM}
-    f"npgrad.{name}" for name in "trace traced node autodiff rules functions explain".split()
-}
 INFIX = {
     **{np.add: "+", np.subtract: "-", np.multiply: "*", np.divide: "/", np.matmul: "@"},
     **{np.less: "<", np.less_equal: "<=", np.greater: ">", np.greater_equal: ">="},
