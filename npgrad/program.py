@@ -80,7 +80,7 @@ class Source:
         kept = {v.root for v in self.outputs}
         last = {}
         for k, line in enumerate(self.lines):
-            for v in (line.out, *line.inputs()):
+            for v in (line.out, *line.inputs):
                 if v is not None:
                     last[v.root] = k
         self.block, sizes, free, ends = {}, [], [], {}
@@ -168,7 +168,7 @@ class Source:
         else:
             text = f"{name} = {self._call(line)}"
             if _is_view(line):
-                sources = {v.n for v in line.inputs()}
+                sources = {v.n for v in line.inputs}
                 inputs = {self.of_input.get(n) for n in sources}
                 if sources <= self.made_once:
                     target = self.once
@@ -274,7 +274,7 @@ def _takes_out(line):
     if type(v) is not np.ndarray or not v.size or min((*v.strides, 1)) <= 0:
         return False
     if f is rules.tanh_gradient:
-        return all(a.value.dtype == v.dtype for a in line.inputs())
+        return all(a.value.dtype == v.dtype for a in line.inputs)
     if f in COPIES:
         return line.out.root == line.out.n and (f != "astype" or len(line.args) == 2)
     if f in (np.dot, np.concatenate):

@@ -1,6 +1,8 @@
 # mypy: ignore-errors
 """Shorter traces: only the lines that something needs, and none twice. No bit changes."""
 
+from collections import defaultdict
+
 import numpy as np
 
 from npgrad import rules
@@ -22,7 +24,7 @@ def shortened(tracer, outputs):
     for line in tracer.lines:
         args, kwargs = walk((line.args, line.kwargs), same)
         line = Line(line.function, args, kwargs, line.out, line.place, line.err)
-        if line.out is not None and not any(v.root in written for v in (line.out, *line.inputs())):
+        if line.out is not None and not any(v.root in written for v in (line.out, *line.inputs)):
             source = _copied(line, fixed) or _unscaled(line, fixed, tracer.private)
             key = None if line.out.root in fixed else _key(line)
             earlier = source or seen.setdefault(key, line.out)
@@ -50,7 +52,7 @@ def _apart(lines):
     apart = set()
     for line in lines:
         product = line.function in PRODUCTS
-        arrays = [v for v in line.inputs() if product and np.ndim(v.value) >= 2]
+        arrays = [v for v in line.inputs if product and np.ndim(v.value) >= 2]
         if len({v.root for v in arrays}) == 2:
             a, b = arrays[:2]
             if sorted(a.value.shape[-2:]) == sorted(b.value.shape[-2:]):
@@ -110,8 +112,8 @@ def _needed(lines, outputs):
         demanded = line.function == "demand"
         if demanded or line.out in vars_ or (changes(line) and line.args[0].root in roots):
             needed.append(line)
-            vars_.update(line.inputs())
-            roots.update(v.root for v in line.inputs())
+            vars_.update(line.inputs)
+            roots.update(v.root for v in line.inputs)
     return needed[::-1]
 
 
@@ -125,19 +127,22 @@ def join(pieces, parts, n):
 
 def joined(lines):
     """Put one line in place of the scatter and the add_ats that fill one flat vector."""
-    for first in [line for line in lines if line.function is rules.scatter]:
-        root = first.out.root
-        uses = [k for k, line in enumerate(lines)
-                if line is not first and root in [v.root for v in line.inputs()]]  # fmt: skip
-        writes = [k for k in uses if lines[k].function is rules.add_at]
-        pieces = [(first.args[0], first.args[1]), *(lines[k].args[2:0:-1] for k in writes)]
-        if not writes or writes != uses[: len(writes)] or not _disjoint(pieces, first.out.value):
+    uses, lines = defaultdict(list), list(lines)
+    for k, line in enumerate(lines):
+        for root in {v.root for v in line.inputs}:
+            uses[root].append(k)
+    for k, first in enumerate(lines):
+        if first is None or first.function is not rules.scatter:
             continue
-        args = tuple(p for p, _ in pieces), tuple(part for _, part in pieces), first.args[2][0]
-        lines[writes[-1]] = Line(join, args, {}, first.out, first.place, first.err)
-        dropped = {id(first), *(id(lines[k]) for k in writes[:-1])}
-        lines = [line for line in lines if id(line) not in dropped]
-    return lines
+        of = uses[first.out.root]
+        writes = [i for i in of if lines[i].function is rules.add_at]
+        pieces = [first.args[:2], *(lines[i].args[2:0:-1] for i in writes)]
+        if writes and writes == of[: len(writes)] and _disjoint(pieces, first.out.value):
+            args = *zip(*pieces), first.args[2][0]
+            lines[writes[-1]] = Line(join, args, {}, first.out, first.place, first.err)
+            for i in (k, *writes[:-1]):
+                lines[i] = None
+    return [line for line in lines if line is not None]
 
 
 def _disjoint(pieces, whole):

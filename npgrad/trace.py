@@ -28,20 +28,17 @@ class Line:
 
     function   a function of NumPy or of rules.py, or the name of an array's method; "demand": the
                arguments are (what, expected); a line without `out` changes its first argument
+    inputs     its Vars
     place      what `explain` wants to know of the line
     err        np.geterr() at the line, if it was not that of the caller
     """
 
-    __slots__ = ("args", "err", "function", "kwargs", "out", "place")
+    __slots__ = ("args", "err", "function", "inputs", "kwargs", "out", "place")
 
     def __init__(self, function, args, kwargs, out, place=None, err=None):
         self.function, self.args, self.kwargs, self.out = function, args, kwargs, out
-        self.place, self.err = place, err
-
-    def inputs(self):
-        found = []
-        walk((self.args, self.kwargs), lambda x: found.append(x) if type(x) is Var else None)
-        return found
+        self.place, self.err, self.inputs = place, err, []
+        walk((args, kwargs), lambda x: self.inputs.append(x) if type(x) is Var else None)
 
 
 class Tracer:
@@ -131,10 +128,10 @@ class Tracer:
     def _root(self, line, value):
         """Return the root of the input that the result is a view of; None if it is of none."""
         if type(value) is np.ndarray and (value.base is not None or value.size == 0):
-            for v in line.inputs():
+            for v in line.inputs:
                 if type(v.value) is np.ndarray and np.may_share_memory(value, v.value):
                     return v.root
-        return next((v.root for v in line.inputs() if v.value is value), None)
+        return next((v.root for v in line.inputs if v.value is value), None)
 
     def demand(self, what, var, expected):
         self.lines.append(Line("demand", (what, var, expected), {}, None))

@@ -40,6 +40,9 @@ IN_PLACE = "write a = a + x, or build the result with np.where, np.stack or np.c
 INDEX = "index by the array itself, e.g. x[i] or np.take(x, i, 0)"
 
 
+_LEAVES = {int, float, bool, str, type(None), np.ndarray, np.dtype}
+
+
 def walk(x, leaf):
     """Return x with leaf(y) in place of each y in its tuples, lists, dicts and slices."""
     kind = type(x)
@@ -49,7 +52,7 @@ def walk(x, leaf):
         return {key: walk(y, leaf) for key, y in x.items()}
     if kind is slice:
         return slice(walk(x.start, leaf), walk(x.stop, leaf), walk(x.step, leaf))
-    if issubclass(kind, tuple):  # a NamedTuple
+    if kind not in _LEAVES and issubclass(kind, tuple):  # a NamedTuple
         new = getattr(kind, "_make", kind)
         return new([walk(y, leaf) for y in x])
     return leaf(x)
