@@ -138,6 +138,9 @@ class Source:
             return f"copyto({out}, {args[0]}{', k_unsafe' if f == 'astype' else ''})"
         if type(f) is str:
             return f"{args[0]}.{f}({', '.join(args[1:] + given)})"
+        dot = f is np.dot and type(line.args[0]) is Var and np.ndim(line.args[0].value)
+        if len(args) == 2 and not kwargs and (dot or (out and _one_routine(line))):
+            return f"{args[0]}.dot({', '.join(args[1:] + [out] * bool(out))})"
         if f in SCALAR and _of_scalars(line):
             return f"{args[0]} {SCALAR[f]} {args[1]}" if len(args) == 2 else f"-{args[0]}"
         if getattr(f, "__name__", "") == "reduce":
@@ -283,6 +286,18 @@ def _takes_out(line):
         return f.nout == 1 and "where" not in line.kwargs and len(line.args) == f.nin
     of = getattr(f, "__self__", None)
     return isinstance(of, np.ufunc) and f.__name__ == "reduce" and "out" not in line.kwargs
+
+
+def _one_routine(line):
+    """Return whether `dot` and `matmul`, which is slower, call the same routine of BLAS: gemv.
+
+    So they do for a vector and a matrix of one precision, contiguous, with two rows and columns.
+    """
+    if line.function is not np.matmul or any(type(a) is not Var for a in line.args):
+        return False
+    a, b = (v.value for v in line.args)
+    fit = a.dtype == b.dtype and a.dtype in (np.float64, np.float32) and {a.ndim, b.ndim} == {1, 2}
+    return fit and all(x.flags.forc and x.flags.aligned and min(x.shape) > 1 for x in (a, b))
 
 
 def _is_view(line):

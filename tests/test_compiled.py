@@ -137,6 +137,16 @@ def test_compiled__networks(seed, rows, activation):
     assert bits(program(*inputs[0])) == bits(grad(loss)(*inputs[0]))
 
 
+@given(SEEDS, *[st.integers(1, 70)] * 2, st.sampled_from(["C", "F"]))
+def test_compiled__products_of_vectors_and_matrices(seed, n, m, order):
+    rng = np.random.default_rng(seed)
+    for dtype in np.float64, np.float32:
+        W = np.asarray(rng.normal(size=(n, m)), dtype, order)
+        x, y = rng.normal(size=n).astype(dtype), rng.normal(size=m).astype(dtype)
+        agree(lambda x, W, y: (np.tanh(x @ W) * 2, np.tanh(W @ y) * 2, x @ (W @ y)), (x, W, y))
+        agree(value_and_grad(lambda x, W, y: np.sum(np.tanh(x @ W) * y), (0, 1)), (x, W, y))
+
+
 @pytest.mark.parametrize("f, inputs", [
     (np.tanh, [[0.5, 1.0], [50.0, 1.0], [800.0, -0.0]]),
     (lambda x: np.maximum(x, 0.0), [[0.5, 1.0], [0.0, 1.0], [-0.0, np.inf]]),
