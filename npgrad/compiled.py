@@ -45,7 +45,7 @@ def compiled(f: Callable[..., Any]) -> Callable[..., Any]:
 
     An array that f closes over is read at each call where it meets an argument; what f computes
     from such arrays alone is computed once, and another array under the same name is not seen. f
-    must have no other effect: it runs only when it is traced.
+    must have no other effect: it runs only when it is traced, and then twice.
 
     Results are new arrays. f_compiled(..., out=a) copies the result into an array a, or into each
     array of a tuple, and returns `out`. The program keeps the last arguments alive. Threads may

@@ -77,17 +77,16 @@ class Source:
 
     def _place_memory(self):
         """Give the results that are no output a place: {number: index of a block of bytes}."""
-        kept = {v.root for v in self.outputs}
-        last = {}
+        fixed, last = {v.root for v in self.outputs} | {*self.part}, {}
         for k, line in enumerate(self.lines):
             for v in (line.out, *line.inputs):
                 if v is not None:
                     last[v.root] = k
         self.block, sizes, free, ends = {}, [], [], {}
         for k, line in enumerate(self.lines):
-            own = line.out is not None and line.out.root == line.out.n not in self.part
-            if own and line.out.root not in kept and _takes_out(line):
-                size = line.out.value.nbytes
+            v = line.out
+            if v is not None and v.root == v.n and v.n not in fixed and _takes_out(line):
+                size = v.value.nbytes
                 fits = [b for b in free if size <= sizes[b] <= 2 * size + 64]
                 b = min(fits, key=sizes.__getitem__) if fits else len(sizes)
                 if fits:
@@ -239,13 +238,11 @@ class Source:
     def _text(self):
         """Return the source of make, and run it once to define make."""
         returned = self._returned(self.returned)
-        shared = [f"v{n} = s{n} = None" for n, lines in self.first.items() if lines]
-        names = [t.split(" = ")[0] for lines in self.first.values() for t in lines if " = " in t]
-        again = []
+        again, names = [], []
         for n, lines in self.first.items():
             if lines:
+                names += [t.split(" = ")[0].strip() for t in lines if " = " in t] + [f"s{n}"]
                 again += [f"if v{n} is not s{n}:", *(f"    {t}" for t in lines), f"    s{n} = v{n}"]
-        names += [f"s{n}" for n, lines in self.first.items() if lines]
         body = [f"nonlocal {', '.join(names)}"] * bool(names) + again + self.body
         shared = [f"{name} = None" for name in names]
         arguments = ", ".join(f"v{v.n}" for v in self.inputs)

@@ -210,6 +210,7 @@ def tracing(f, args, kwargs, note=None):
             sys.setprofile(functools.partial(_watch, tracer))
         try:
             result = f(*args(tracer), **kwargs(tracer))
+            result = walk(result, lambda x: tracer.lift(x) if type(x) is np.ndarray else x)
         finally:
             if before is None:
                 sys.setprofile(None)

@@ -220,12 +220,14 @@ def test_compiled__reads_arrays_that_it_closes_over_again():
     w, shift = np.ones((3, 3)), np.zeros(3)
     f = lambda x: np.sum(np.tanh(w.T @ x + shift) ** 2)
     program, both = compiled(f), compiled(value_and_grad(f))
+    same = compiled(lambda x: [w, shift[:2]])
     x = np.array([0.1, 0.2, 0.3])
     for value in (1.0, 2.0, -3.0):
         w[:] = value * np.arange(9.0).reshape(3, 3)
         shift[1] = value
         assert bits(program(x)) == bits(f(x))
         assert bits(both(x)) == bits(value_and_grad(f)(x))
+        assert bits(same(x)) == bits([w, shift[:2]]) and same(x)[0] is not w
 
 
 def test_compiled__results_are_fresh():
