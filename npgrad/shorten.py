@@ -137,6 +137,7 @@ def joined(lines):
         of = uses[first.out.root]
         writes = [i for i in of if lines[i].function is rules.add_at]
         pieces = [first.args[:2], *(lines[i].args[2:0:-1] for i in writes)]
+        pieces = [(x, _whole(part, first.out.value)) for x, part in pieces]
         if writes and writes == of[: len(writes)] and _disjoint(pieces, first.out.value):
             args = *zip(*pieces), first.args[2][0]
             lines[writes[-1]] = Line(join, args, {}, first.out, first.place, first.err)
@@ -145,14 +146,21 @@ def joined(lines):
     return [line for line in lines if line is not None]
 
 
-def _disjoint(pieces, whole):
+def _whole(part, vector):
+    """Return a slice of the vector with its start and stop; None of another index."""
+    if vector.ndim != 1 or type(part) is not slice or part.step not in (None, 1):
+        return None
+    return slice(*part.indices(len(vector))[:2])
+
+
+def _disjoint(pieces, vector):
     """Return whether the pieces are whole slices of the vector that do not meet."""
-    end, fit = 0, whole.ndim == 1
-    for x, part in sorted(pieces, key=lambda p: getattr(p[1], "start", None) or 0):
-        fit = fit and type(x) is Var and type(part) is slice and part.step is None
-        if not fit or None in (part.start, part.stop) or type(x.value) is not np.ndarray:
+    end = 0
+    if any(part is None or type(x) is not Var for x, part in pieces):
+        return False
+    for x, part in sorted(pieces, key=lambda piece: piece[1].start):
+        fit = type(x.value) is np.ndarray and x.value.shape == (part.stop - part.start,)
+        if not fit or part.start < end or x.value.dtype != vector.dtype:
             return False
-        size = part.stop - part.start
-        fit = end <= part.start and part.stop <= len(whole) and x.value.shape == (size,)
-        fit, end = fit and x.value.dtype == whole.dtype, part.stop
-    return fit
+        end = part.stop
+    return True

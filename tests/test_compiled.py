@@ -1,6 +1,7 @@
 """Compiled functions: bit for bit their function, fresh results, threads, refusals."""
 
 import pickle
+import sys
 import threading
 import warnings
 
@@ -135,6 +136,41 @@ def test_compiled__networks(seed, rows, activation):
     program(*inputs[0])
     theta += 0.125
     assert bits(program(*inputs[0])) == bits(grad(loss)(*inputs[0]))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_compiled__keeps_the_routine_and_the_order_of_sums(dtype):
+    """BLAS has a routine of its own for x @ x.T of one memory; sums follow the strides."""
+    x = np.random.default_rng(0).normal(size=(33, 20)).astype(dtype)
+    f = lambda x, y: np.sum(np.cos(x @ y.T))
+    agree(f, (x, x), (x, x.copy()), (x.copy(), x))
+    agree(value_and_grad(f), (x, x), (x, x.copy()))
+    agree(lambda x: np.tanh(x) @ np.tanh(x).T, (x,))
+    wide = np.tile(x, 2)
+    views = [(x,), (np.asfortranarray(x),), (wide[:, ::2],), (wide[::2],), (x[::-1],), (x.T,)]
+    agree(lambda x: np.sum(np.tanh(x)), *views)
+    agree(lambda x: vjp(np.sum, x)[0], *views)
+    agree(lambda x: vjp(lambda x: np.sum(np.tanh(x)), x)[0], *views)
+    agree(value_and_grad(lambda x: np.sum(np.tanh(x) ** 2)), *views)
+
+
+def test_compiled__keeps_the_sign_of_zeros():
+    x, minus = np.array([-0.0, 1.0, -0.0, 2.0]), np.float64(-0.0)
+    pieces = lambda theta, x: np.sum(theta[:2] * x[:2]) + np.sum(theta[2:] * x[2:])
+    agree(grad(pieces), (x, x), (x, -x))
+    agree(grad(lambda x, k, s: x[k] * s), (x, np.int64(2), minus), (x, np.int64(-1), minus))
+    agree(grad(lambda x, k, s: np.sum(x[k] * s)), (np.ones((3, 2)), np.int64(2), minus))
+    agree(lambda x, s: np.copysign(1.0, s) * x, (x, 0.0), (x, -0.0), (x, float("nan")))
+    agree(lambda x: x * np.ones(4) + np.zeros(4), (x,))
+
+
+def test_compiled__gradients_of_slices_that_are_equal_or_meet():
+    x, d = np.linspace(-1, 1, 6), np.array([0.5, -2.0, 3.0])
+    agree(grad(lambda x: np.sum(np.tanh(x[:3] + x[3:]))), (x,))
+    agree(grad(lambda x, d: np.sum(np.tanh(x[:3] + x[1:4]) * d)), (x, d))
+    f = lambda x, y, d: np.sum(x[3:] * d[0]) + np.sum(x[:3] * d) + np.sum(y[:3] * d)
+    agree(grad(f, (0, 1)), (x, x, d))
+    agree(value_and_grad(lambda x, d: np.sum(x * x) + np.sum(x[2:5] * d) + x[0] * x[1]), (x, d))
 
 
 @given(SEEDS, *[st.integers(1, 70)] * 2, st.sampled_from(["C", "F"]))
@@ -279,10 +315,9 @@ def test_compiled__complex_steps_go_through():
 
 
 def test_compiled__threads_do_not_meet():
-    model = mlp((4, 16, 16, 2))
-    f = value_and_grad(lambda theta, x: np.sum(model(theta, x) ** 2))
+    f = value_and_grad(lambda x, w: np.sum(np.tanh(x * w) ** 2))
     program, rng = compiled(f), np.random.default_rng(0)
-    jobs = [(model.init(rng), rng.normal(size=(n, 4))) for n in (1, 1, 8, 8)]
+    jobs = [(rng.normal(size=n), rng.normal(size=n)) for n in (2000, 2000, 2000, 7)]
     expected, wrong = [bits(f(*job)) for job in jobs], []
 
     def work(job, right):
@@ -291,11 +326,38 @@ def test_compiled__threads_do_not_meet():
                 wrong.append(job)
 
     threads = [threading.Thread(target=work, args=pair) for pair in zip(jobs, expected)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
     assert not wrong
+
+
+def test_compiled__may_be_called_while_it_runs():
+    """As by other threads, but at a known line: NumPy calls a function where it divides by 0."""
+    f = lambda x: (x + 2.0) * np.log(x) + np.exp(x)
+    program, inputs, results = compiled(f), np.array([[0.0, 3.0], [0.0, 4.0], [0.0, 5.0]]), {}
+    program(inputs[0] + 1.0)
+
+    def run(k):
+        results[k] = program(inputs[k])
+
+    others = iter([1, 2])
+    before = np.seterrcall(lambda *_: [run(k) for k in [next(others, 0)] if k])
+    try:
+        with np.errstate(divide="call"):
+            run(0)
+    finally:
+        np.seterrcall(before)
+    with np.errstate(divide="ignore"):
+        assert {k: bits(y) for k, y in results.items()} == dict(
+            enumerate(map(bits, map(f, inputs)))
+        )
 
 
 def test_compiled__keeps_a_bounded_number_of_programs():
