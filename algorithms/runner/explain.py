@@ -24,6 +24,8 @@ def explain_command(argv, methods) -> Outcome:
     options = _parse(argv)
     os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", os.devnull)  # leave no folder behind
     theirs.installed("hypothesis", "npgrad[testing]")
+    import numpy as np
+
     from npgrad.explain import explain
     from npgrad.testing import Unusable, paste, sample
 
@@ -32,7 +34,8 @@ def explain_command(argv, methods) -> Outcome:
             f, _ = theirs.named("FILE:f", options.f, options.timeout)
             called, arguments, values = sample(f, seed=options.seed)
             chosen = _chosen(options.by, arguments, values)
-            text = explain(called, *values, argnums=chosen)
+            with np.errstate(all="ignore"):
+                text = explain(called, *values, argnums=chosen)
     except Unusable as error:
         raise UsageError(str(error)) from error
     except Late as late:
