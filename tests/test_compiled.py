@@ -375,6 +375,11 @@ def test_compiled__raises_what_the_function_raises():
     with pytest.raises(np.linalg.LinAlgError):
         program(np.zeros((2, 2)))
     assert program(np.eye(2)) == 2.0
+    model = mlp((4, 2), one_hot=True)
+    of_states = compiled(lambda s: model(np.ones(model.layout.size) * (s[0] >= 0), s))
+    of_states(np.array([0, 3]))
+    with pytest.raises(IndexError):
+        of_states(np.array([0, 4]))
     with pytest.raises(ZeroDivisionError):
         compiled(lambda: 1 / 0)()
 
