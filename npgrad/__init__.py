@@ -2,7 +2,9 @@
 
 from npgrad.autodiff import grad, jacobian, value_and_grad, vjp
 from npgrad.check import CannotTell, Verdict, check_gradient, check_grads, compare
+from npgrad.compiled import compiled
 from npgrad.distributions import Gaussian, Head, Product, Softmax, gaussian, product, softmax
+from npgrad.explain import explain
 from npgrad.networks import (
     ActorCritic,
     at,
@@ -33,7 +35,9 @@ __all__ = [
     "check_grads",
     "clip_norm",
     "compare",
+    "compiled",
     "complex_step",
+    "explain",
     "from_function",
     "gaussian",
     "grad",

@@ -35,6 +35,8 @@ from numpy.typing import ArrayLike
 from npgrad import functions as _functions  # noqa: F401  (fills the tables)
 from npgrad.node import RULES, Node, Tape, record
 from npgrad.rules import add_at, scatter, scatter_all, unbroadcast
+from npgrad.trace import changed, tracers
+from npgrad.traced import Traced
 from npgrad.types import Array
 
 Function: TypeAlias = Callable[..., Any]
@@ -176,8 +178,10 @@ class _Pieces:
 def _add_piece(gradients: Any, buffers: Any, x: Any, index: Any, g: Any) -> None:
     """Add g to the gradient of x at [index]; all pieces of x that are arrays share one array."""
     total = gradients.get(x)
-    if type(total) is np.ndarray and x in buffers and type(g) is not Node:
+    if not tracers and type(total) is np.ndarray and x in buffers and type(g) is not Node:
         add_at(total, index, g)
+    elif x in buffers and type(g) is not Node and _is_array(total):
+        gradients[x] = changed(add_at, total, index, g)
     elif type(g) is Node or type(total) in (Node, _Pieces):
         if type(total) is not _Pieces:
             gradients[x] = _Pieces(x.shape) if total is None else _Pieces(x.shape) + total
@@ -186,6 +190,10 @@ def _add_piece(gradients: Any, buffers: Any, x: Any, index: Any, g: Any) -> None
         piece = scatter(g, index, x.shape)
         gradients[x] = piece if total is None else total + piece
         buffers.add(x)
+
+
+def _is_array(x: Any) -> bool:
+    return type(x) is np.ndarray or (type(x) is Traced and type(x.value) is np.ndarray)
 
 
 def _shape(value: Any) -> tuple[int, ...]:
@@ -205,7 +213,7 @@ def _differentiable(x: Any, position: int, tape: Tape) -> Any:
         raise ValueError(f"argnums has argument {position} twice")
     if type(x) is Node and x.tape.entries is None:
         return _differentiable(x.value, position, tape)
-    if type(x) is not np.ndarray and not isinstance(x, (np.generic, Node)):
+    if type(x) not in (np.ndarray, Traced) and not isinstance(x, (np.generic, Node)):
         raise TypeError(
             f"argument {position} is of type {type(x).__name__}: differentiate with respect to "
             "float arrays or floats (argnums chooses the arguments; Layout flattens containers)"
@@ -286,7 +294,7 @@ def vjp(
     trace = _Trace(f, args, {}, _indices(argnums), copy=True)
 
     def pullback(g: Any) -> Any:
-        if type(g) is not Node:
+        if type(g) not in (Node, Traced):
             g = np.asarray(g)
         if g.shape != trace.shape:
             raise ValueError(f"g has shape {g.shape}, the function's output {trace.shape}")
@@ -295,7 +303,7 @@ def vjp(
         return _like(argnums, trace.pull(g.astype(np.result_type(trace.value))))
 
     value = trace.value
-    return (value.copy() if type(value) is np.ndarray else value), pullback
+    return (value.copy() if _is_array(value) else value), pullback
 
 
 @overload

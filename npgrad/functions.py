@@ -14,6 +14,7 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from npgrad import rules
 from npgrad.node import CONSTANT, FUNCTIONS, Node, constant, plain, record
+from npgrad.traced import Traced
 
 CONSTANT |= {
     *(np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal),
@@ -44,7 +45,11 @@ def implements(*numpy_functions):
 
 def _arrays(function, args):
     """Return the args of `function` as Nodes and arrays."""
-    return [a if type(a) is Node else np.asarray(constant(function, a)) for a in args]
+    return [a if type(a) is Node else _array(constant(function, a)) for a in args]
+
+
+def _array(x):
+    return x if type(x) is Traced else np.asarray(x)
 
 
 # Shapes
@@ -277,7 +282,7 @@ def rot90(m, k=1, axes=(0, 1)):
 @implements(np.roll)
 def roll(a, shift, axis=None):
     axis = tuple(axis) if isinstance(axis, list) else axis
-    return record(rules.roll, a, np.asarray(shift), axis)
+    return record(rules.roll, a, _array(shift), axis)
 
 
 @implements(np.pad)
@@ -333,10 +338,11 @@ def where(condition, x=None, y=None, /):
 def select(condlist, choicelist, default=0):
     if len(condlist) != len(choicelist) or not len(condlist):
         raise ValueError(f"np.select of {len(condlist)} conditions and {len(choicelist)} choices")
-    choices = [c if type(c) in (Node, int, float) else np.asarray(c) for c in choicelist]
+    choices = [c if type(c) in (Node, int, float) else _array(c) for c in choicelist]
     result = default
     if type(default) is not Node:
-        result = np.asarray(default, np.result_type(*plain(choices), default))
+        kind = np.result_type(*plain(choices), default)
+        result = default if type(default) is Traced else np.asarray(default, kind)
     for condition, choice in zip(condlist[::-1], choices[::-1]):
         if np.result_type(condition).kind != "b":
             raise TypeError(f"np.select of {np.result_type(condition)} conditions: must be bool")
@@ -355,14 +361,14 @@ def delete(arr, obj, axis=None):
 @implements(np.bincount)
 def bincount(x, /, weights=None, minlength=0):
     size = np.bincount(plain(x), minlength=minlength).size
-    return record(rules.scatter, weights.astype(np.float64), np.asarray(x), (size,))
+    return record(rules.scatter, weights.astype(np.float64), _array(x), (size,))
 
 
 @implements(np.take)
 def take(a, indices, axis=None):
     if axis is None:
         a, axis = ravel(a), 0
-    indices = np.asarray(indices)
+    indices = _array(indices)
     if indices.dtype.kind == "b":
         indices = indices.astype(int)  # positions 0 and 1, not a mask
     return a[_along(normalize_axis_index(axis, a.ndim), indices)]
@@ -606,7 +612,7 @@ def median(a, axis=None, *, keepdims=False):
 def quantile(a, q, axis=None, *, keepdims=False):
     """Interpolate linearly; the other methods have no rule."""
     (a,) = _arrays(np.quantile, (a,))
-    q = q if type(q) in (int, float, Node) else np.asarray(q)
+    q = q if type(q) in (int, float, Node) else _array(q)
     if not np.all((0 <= q) & (q <= 1)):
         raise ValueError("np.quantile: q must be between 0 and 1")
     a, axes = _lines(a, axis)
@@ -625,7 +631,7 @@ def quantile(a, q, axis=None, *, keepdims=False):
 
 @implements(np.percentile)
 def percentile(a, q, axis=None, *, keepdims=False):
-    q = q if type(q) in (int, float, Node) else np.asarray(q)
+    q = q if type(q) in (int, float, Node) else _array(q)
     return quantile(a, q / 100, axis, keepdims=keepdims)
 
 
@@ -759,7 +765,7 @@ def sinc(x):
 @implements(np.polyval)
 def polyval(p, x):
     y = np.zeros_like(x)
-    for coefficient in p if type(p) is Node else np.asarray(p):
+    for coefficient in p if type(p) is Node else _array(p):
         y = y * x + coefficient
     return y
 

@@ -16,11 +16,15 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
+from npgrad.trace import current, indexable, kept, static_index, tracers
+from npgrad.traced import Traced
+
 RULES = {}
 FUNCTIONS = {}
 CONSTANT = set()
 
 _NUMBERS = {float, int, bool, *(np.dtype(c).type for c in "efdg?bhilqBHILQ")}
+_VALUES = {*_NUMBERS, Traced}
 _levels = count()  # only the order matters: a derivative that begins later has a larger level
 _LARGE = 2**14  # bytes: to copy a smaller array is faster than to look for an equal copy
 _copies = WeakValueDictionary()  # {where an array lies: a copy}, while a tape holds the copy
@@ -135,6 +139,8 @@ class Node:
                 index = _frozen(index)
         elif type(index) is not int:
             index = _frozen_index(index)
+            if tracers:
+                value = indexable(value, index)
         if entries is None:
             return value[index]
         node = Node()
@@ -213,11 +219,13 @@ def record(function, *args):
         elif type(arg) is np.ndarray:
             arg = keep(arg)
             arrays = True
+        elif type(arg) is Traced:
+            arg = kept(arg)
         values.append(arg)
     value = function(*values)
     if tape is None or tape.entries is None:
         return value
-    if value.dtype.kind != "f" or (type(value) is not np.ndarray and type(value) not in _NUMBERS):
+    if value.dtype.kind != "f" or (type(value) is not np.ndarray and type(value) not in _VALUES):
         raise _refused(function, value)
     node = Node()
     node.value = value
@@ -231,7 +239,7 @@ def _record_nested(function, args):
     """Do what `record` does; the innermost derivative treats Nodes of the others as values."""
     tape = max((arg.tape for arg in args if type(arg) is Node), key=lambda tape: tape.level)
     nodes = [arg if type(arg) is Node and arg.tape is tape else None for arg in args]
-    values = [keep(arg) if type(arg) is np.ndarray else arg for arg in args]
+    values = [keep(arg) if type(arg) in (np.ndarray, Traced) else arg for arg in args]
     values = [arg if node is None else node.value for arg, node in zip(values, nodes)]
     value = record(function, *values)
     if tape.entries is None:
@@ -291,11 +299,15 @@ def constant(function, x):
     Raises TypeError unless x is real numbers in a plain array.
     """
     if type(x) is np.ndarray and x.dtype.kind in "fiub":
+        if tracers and current():
+            return kept(x)
         return x.copy("K") if x.nbytes < _LARGE else keep(x)
     if type(x) in (list, tuple):
         return constant(function, np.asarray(x))
     if type(x) in _NUMBERS:
         return x
+    if type(x) is Traced and x.dtype.kind in "fiub":
+        return kept(x)
     raise _refused(function, x)
 
 
@@ -306,6 +318,8 @@ def keep(x):
     returned again. Its memory is a bytes object, which nothing can change, and which tells such a
     copy, or a view of one, from other arrays: it is returned as it is.
     """
+    if type(x) is Traced or (tracers and current()):
+        return kept(x)
     if x.nbytes < _LARGE or x.dtype.hasobject:
         return x.copy("K")
     if bytes in (type(x.base), type(getattr(x.base, "base", None))):
@@ -333,6 +347,11 @@ def _frozen(part):
     kind = type(part)
     if kind is np.ndarray:
         return keep(part)
+    if kind is Traced:
+        if type(part.value) is int:
+            return part
+        whole = part.ndim == 0 and part.dtype.kind in "iu"
+        return static_index(part) if whole else keep(part)
     if kind is int or part is None or part is Ellipsis:
         return part
     if kind is slice:

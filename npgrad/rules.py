@@ -36,6 +36,8 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from npgrad.node import RULES, Node, astype, plain, record
+from npgrad.trace import as_line, indexable, tracers, whole
+from npgrad.traced import Traced
 
 LN2, LN10 = math.log(2.0), math.log(10.0)
 
@@ -52,21 +54,26 @@ def unbroadcast(g, shape):
     return np.add.reduce(g, tuple(axes)).reshape(shape)
 
 
-def _masked(g, mask):
+def masked(g, mask):
     """Return g where the mask is set, else 0, even if g is infinite there."""
+    if tracers and (line := as_line(masked, g, mask)) is not None:
+        return line
     if type(g) is not Node and np.count_nonzero(np.isfinite(g)) == g.size:
         return g * mask  # up to 5 times faster
     return np.where(mask, g, 0.0)
 
 
-def _won(g, wins, ties):
+def won(g, wins, ties):
     """Return an operand's share of the gradient of maximum or minimum: all, half if tied, or 0."""
+    if tracers and (line := as_line(won, g, wins, ties)) is not None:
+        return line
     if np.count_nonzero(ties):
-        return np.where(ties, 0.5 * g, _masked(g, wins))
-    return _masked(g, wins)
+        return np.where(ties, 0.5 * g, masked(g, wins))
+    return masked(g, wins)
 
 
 def _power_x(g, z, x, y):
+    """Return g y x^(y-1)."""
     if type(y) in (int, float):
         return g * (y * np.power(x, y - 1)) if y else np.zeros_like(g)
     zero = y == 0  # 0·x⁻¹ would be nan at x = 0
@@ -74,11 +81,13 @@ def _power_x(g, z, x, y):
 
 
 def _power_y(g, z, x, y):
+    """Return g x^y ln x."""
     flat = (x == 0) & (y >= 0)  # 0^y has slope 0
     return np.where(flat, 0.0, g * z * np.log(np.where(flat, 1.0, x)))
 
 
-def _ratio(x, z):
+@whole
+def ratio(x, z):
     """Return x / z, and 0 where z is 0."""
     zero = z == 0
     if not np.count_nonzero(zero):
@@ -86,7 +95,9 @@ def _ratio(x, z):
     return np.where(zero, 0.0, x / np.where(zero, 1.0, z))
 
 
-def _arctan_x(g, y, x):
+@whole
+def arctan_gradient(g, y, x):
+    """Return g / (1 + x²)."""
     if np.count_nonzero(np.abs(plain(x)) > 100.0):  # the square may overflow
         norm = np.hypot(x, 1.0)
         return g / norm / norm
@@ -94,23 +105,26 @@ def _arctan_x(g, y, x):
 
 
 def _arctan2_x(g, z, x, y):
+    """Return g y / (x² + y²)."""
     norm = np.hypot(x, y)
-    return g * _ratio(_ratio(y, norm), norm)
+    return g * ratio(ratio(y, norm), norm)
 
 
-def _tanh_x(g, y, x):
+def tanh_gradient(g, y, x, out=None):
     """Return g / cosh² x; the common 1 - y² loses its digits where y is near ±1."""
     if type(x) is Node:
         return g * record(sech_squared, x)
+    if tracers and (line := as_line(tanh_gradient, g, y, x)) is not None:
+        return line
     if not x.shape:
         moderate = -40.0 < x < 40.0
     else:  # argmin is NumPy's fastest reduction
         moderate = x.size and -40.0 < x.item(x.argmin()) and x.item(x.argmax()) < 40.0
     if not moderate:  # cosh may overflow
-        return g * sech_squared(x)
-    cosh = np.cosh(x)
+        return np.multiply(g, sech_squared(x), out)
+    cosh = np.cosh(x) if out is None else np.cosh(x, out)
     cosh *= cosh
-    return g / cosh
+    return g / cosh if out is None else np.divide(g, cosh, out)
 
 
 def _one_less_square(x):
@@ -118,7 +132,8 @@ def _one_less_square(x):
     return np.where(np.abs(plain(x)) == 1.0, 1.0 - x * x, (1.0 - x) * (1.0 + x))
 
 
-def _lead(x, y):
+@whole
+def lead(x, y):
     """Return x - y, which is 0 for equal infinite numbers."""
     even = (x == y) & np.isinf(x)
     if np.count_nonzero(even):
@@ -165,10 +180,10 @@ RULES |= {
     np.tan: [lambda g, y, x: g * (1.0 + y * y)],
     np.arcsin: [lambda g, y, x: g / np.sqrt(_one_less_square(x))],
     np.arccos: [lambda g, y, x: -g / np.sqrt(_one_less_square(x))],
-    np.arctan: [_arctan_x],
+    np.arctan: [arctan_gradient],
     np.sinh: [lambda g, y, x: g * np.cosh(x)],
     np.cosh: [lambda g, y, x: g * np.sinh(x)],
-    np.tanh: [_tanh_x],
+    np.tanh: [tanh_gradient],
     np.arcsinh: [lambda g, y, x: g / np.hypot(x, 1.0)],
     np.arccosh: [lambda g, y, x: g / np.sqrt(x - 1.0) / np.sqrt(x + 1.0)],
     np.arctanh: [lambda g, y, x: g / _one_less_square(x)],
@@ -182,20 +197,20 @@ RULES |= {
     np.power: [_power_x, _power_y],
     np.float_power: [_power_x, _power_y],
     np.maximum: [
-        lambda g, z, x, y: _won(g, x > y, x == y),
-        lambda g, z, x, y: _won(g, y > x, x == y),
+        lambda g, z, x, y: won(g, x > y, x == y),
+        lambda g, z, x, y: won(g, y > x, x == y),
     ],
     np.minimum: [
-        lambda g, z, x, y: _won(g, x < y, x == y),
-        lambda g, z, x, y: _won(g, y < x, x == y),
+        lambda g, z, x, y: won(g, x < y, x == y),
+        lambda g, z, x, y: won(g, y < x, x == y),
     ],
     np.fmax: [
-        lambda g, z, x, y: _won(g, (x == x) & ~(x <= y), x == y),
-        lambda g, z, x, y: _won(g, (y == y) & ~(y <= x), x == y),
+        lambda g, z, x, y: won(g, (x == x) & ~(x <= y), x == y),
+        lambda g, z, x, y: won(g, (y == y) & ~(y <= x), x == y),
     ],
     np.fmin: [
-        lambda g, z, x, y: _won(g, (x == x) & ~(x >= y), x == y),
-        lambda g, z, x, y: _won(g, (y == y) & ~(y >= x), x == y),
+        lambda g, z, x, y: won(g, (x == x) & ~(x >= y), x == y),
+        lambda g, z, x, y: won(g, (y == y) & ~(y >= x), x == y),
     ],
     np.heaviside: [
         lambda g, z, x, y: np.zeros_like(g),
@@ -206,14 +221,14 @@ RULES |= {
         lambda g, z, x, y: np.zeros_like(g),
     ],
     np.logaddexp: [
-        lambda g, z, x, y: g * record(sigmoid, _lead(x, y)),
-        lambda g, z, x, y: g * record(sigmoid, _lead(y, x)),
+        lambda g, z, x, y: g * record(sigmoid, lead(x, y)),
+        lambda g, z, x, y: g * record(sigmoid, lead(y, x)),
     ],
     np.logaddexp2: [
-        lambda g, z, x, y: g * record(sigmoid, LN2 * _lead(x, y)),
-        lambda g, z, x, y: g * record(sigmoid, LN2 * _lead(y, x)),
+        lambda g, z, x, y: g * record(sigmoid, LN2 * lead(x, y)),
+        lambda g, z, x, y: g * record(sigmoid, LN2 * lead(y, x)),
     ],
-    np.hypot: [lambda g, z, x, y: g * _ratio(x, z), lambda g, z, x, y: g * _ratio(y, z)],
+    np.hypot: [lambda g, z, x, y: g * ratio(x, z), lambda g, z, x, y: g * ratio(y, z)],
     np.arctan2: [_arctan2_x, lambda g, z, x, y: -_arctan2_x(g, z, y, x)],
 }
 
@@ -266,6 +281,7 @@ def transpose(x, axes):
 
 
 @primitive(lambda g, y, x, shape: g, None)
+@whole
 def broadcast_to(x, shape):
     """Return a new array, not a view as NumPy does; writing into new memory is also faster."""
     y = np.empty(shape, x.dtype)
@@ -300,7 +316,8 @@ def triu(x, k):
 # one x. An index holds integers, slices, None, ... and arrays of integers or booleans.
 
 
-@primitive(lambda g, y, x, index, shape: g[index], None, None)
+@primitive(lambda g, y, x, index, shape: _at(g, index), None, None)
+@whole
 def scatter(x, index, shape):
     """Return an array of zeros to which x is added at [index]; repeated positions add up."""
     y = np.zeros(shape, x.dtype)
@@ -311,6 +328,7 @@ def scatter(x, index, shape):
     return y
 
 
+@whole
 def scatter_all(indices, shape, *pieces):
     """Return an array of zeros to which each piece is added at its index."""
     y = np.zeros(shape, np.result_type(*{piece.dtype for piece in pieces}))
@@ -319,7 +337,11 @@ def scatter_all(indices, shape, *pieces):
     return y
 
 
-RULES[scatter_all] = lambda g, y, indices, shape, *pieces: lambda i: g[indices[i - 2]]
+RULES[scatter_all] = lambda g, y, indices, shape, *pieces: lambda i: _at(g, indices[i - 2])
+
+
+def _at(g, index):
+    return indexable(g, index)[index] if tracers else g[index]
 
 
 def add_at(y, index, x):
@@ -365,9 +387,12 @@ def _expand(y, x, axis, keepdims):
 
 
 def _sum_x(g, y, x, axis, keepdims):
+    """Return g, repeated along the axes of the sum."""
     g = _expand(g, x, axis, keepdims)
     if type(g) is Node:
         return record(broadcast_to, g, x.shape)
+    if type(g) is Traced:
+        return broadcast_to(g, x.shape)
     d = np.empty(x.shape, g.dtype)
     d[...] = g
     return d
@@ -379,6 +404,7 @@ def sum_(x, axis, keepdims):
 
 
 def _mean_x(g, y, x, axis, keepdims, where):
+    """Return g / n, repeated along the axes of the mean."""
     if where is True:
         return _sum_x(g / max(1, x.size // max(1, g.size)), y, x, axis, keepdims)
     n = np.add.reduce(np.broadcast_to(where, x.shape), axis, x.dtype, None, keepdims)
@@ -407,7 +433,8 @@ def _deviation(x, axis, where):
     return np.where(where, x - total / np.maximum(n, 1.0), 0.0), n
 
 
-def _unit(x, axis):
+@whole
+def unit(x, axis):
     """Return x / ‖x‖₂, and 0 for x = 0; scale x first where squares overflow or underflow."""
     square = np.add.reduce(x * x, axis, keepdims=True)
     if np.count_nonzero((square > 1e-30) & np.isfinite(square)) == square.size:
@@ -420,14 +447,16 @@ def _unit(x, axis):
 
 
 def _var_x(g, y, x, axis, ddof, keepdims, where):
+    """Return g 2 (x - mean) / (n - ddof)."""
     d, n = _deviation(x, axis, where)
     d = _expand(g, x, axis, keepdims) * (d * np.divide(2.0, np.maximum(n - ddof, 0.0)))
     return d if where is True else np.where(where, d, 0.0)
 
 
 def _std_x(g, y, x, axis, ddof, keepdims, where):
+    """Return g (x - mean) / (y (n - ddof))."""
     d, n = _deviation(x, axis, where)
-    d = _expand(g, x, axis, keepdims) * (_unit(d, axis) / np.sqrt(np.maximum(n - ddof, 0.0)))
+    d = _expand(g, x, axis, keepdims) * (unit(d, axis) / np.sqrt(np.maximum(n - ddof, 0.0)))
     return d if where is True else np.where(where, d, 0.0)
 
 
@@ -445,7 +474,7 @@ def _norm_x(g, y, x, ord, axis, keepdims):
     """Return g ∂‖x‖/∂x; for ord p, ∂‖x‖/∂x_i = sign x_i (|x_i|^p / Σ_j |x_j|^p)^(1 - 1/p)."""
     g = _expand(g, x, axis, keepdims)
     if ord in (None, 2, "fro"):
-        return g * _unit(x, axis)
+        return g * unit(x, axis)
     scale = np.maximum.reduce(np.abs(plain(x)), axis, None, None, True, 0.0)
     u = np.abs(x) / np.where(scale == 0, 1.0, scale)
     zero = (u == 0) & (not 1 < ord < 2)  # orders from 1 to 2 have infinite second derivatives there
@@ -462,9 +491,10 @@ def norm(x, ord, axis, keepdims):
 
 
 def _extremum_x(g, y, x, axis, keepdims):
+    """Return g, shared equally by the entries equal to the extremum."""
     ties = x == _expand(y, x, axis, keepdims)
     count = np.add.reduce(ties, axis, g.dtype, None, True)
-    return _masked(_expand(g, x, axis, keepdims) / np.maximum(count, 1.0), ties)
+    return masked(_expand(g, x, axis, keepdims) / np.maximum(count, 1.0), ties)
 
 
 def _extremum(ufunc):
@@ -476,7 +506,9 @@ def _extremum(ufunc):
 max_, min_, nanmax, nanmin = map(_extremum, (np.maximum, np.minimum, np.fmax, np.fmin))
 
 
-def _logsumexp_x(g, y, x, axis, keepdims):
+@whole
+def logsumexp_gradient(g, y, x, axis, keepdims):
+    """Return g exp(x - y)."""
     g, y = _expand(g, x, axis, keepdims), _expand(y, x, axis, keepdims)
     if not np.count_nonzero(np.isinf(y)):
         return g * np.exp(x - y)
@@ -485,7 +517,7 @@ def _logsumexp_x(g, y, x, axis, keepdims):
     return g * (share / np.sum(share, axis, keepdims=True))
 
 
-@primitive(_logsumexp_x, None, None)
+@primitive(logsumexp_gradient, None, None)
 def logsumexp(x, axis, keepdims):
     return np.logaddexp.reduce(x, axis, None, None, keepdims)
 
@@ -550,10 +582,11 @@ def _matrices(g, a, b):
 
 
 def _dot(a, b):
-    return np.dot(a, b) if type(b) is Node else a.dot(b)
+    return a.dot(b) if type(b) is np.ndarray else np.dot(a, b)
 
 
 def _matmul_a(g, y, a, b):
+    """Return g bᵀ."""
     if b.ndim == 2 and a.ndim <= 2:
         return _dot(g, b.T)
     shape = a.shape
@@ -563,6 +596,7 @@ def _matmul_a(g, y, a, b):
 
 
 def _matmul_b(g, y, a, b):
+    """Return aᵀ g."""
     if b.ndim == 2 and a.ndim == 2:
         return _dot(a.T, g)
     if b.ndim == 2 and a.ndim == 1:
@@ -695,6 +729,7 @@ def det(a):
 
 
 def _logabsdet_a(g, y, a):
+    """Return g a⁻ᵀ."""
     if np.any(np.isinf(plain(y))):
         raise np.linalg.LinAlgError(
             "np.linalg.slogdet of a singular matrix is -inf and has no derivative"

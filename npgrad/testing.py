@@ -537,6 +537,29 @@ def examine(f, gradient=None, *, argnums=None, examples=None, seed=None, rtol=1e
     return trial
 
 
+def sample(f, *, seed=0, inputs=None):
+    """Return (f of positional arguments, Arguments, values): one input drawn as `examine` draws.
+
+    It is the one with the most different numbers of a few at which f does not raise.
+    """
+    arguments, found, errors = Arguments([f], inputs or {}), [], []
+    called = arguments.calling(f, Counter())
+
+    def look(values):
+        try:
+            with np.errstate(all="ignore"):
+                called(*values)
+        except Exception as error:
+            errors.append(error)
+            reject()
+        found.append(values)
+
+    _run(look, arguments.sources, 40, seed)
+    if not found:
+        raise Unusable(f"{_name(f)} raises at every input: {_line(errors[-1])}")
+    return called, arguments, max(found, key=lambda v: sum(len(np.unique(x)) for x in v))
+
+
 def _run(one, sources, examples, seed):
     """Call one(values) for drawn values until it raises, then for simpler ones.
 

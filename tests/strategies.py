@@ -47,3 +47,61 @@ def regulators(draw):
     M *= draw(st.floats(0.1, 0.8)) / np.sqrt(gamma) / max(np.linalg.norm(M, 2), 1e-6)
     R, (Q, W, Sigma0) = square(d) + 0.1 * np.eye(d), (square(n) for _ in range(3))
     return LQR(M + B @ K, B, Q, R, W, Sigma0, gamma), K
+
+
+def slots(draw, n):
+    """An index of an axis of size n."""
+    i = draw(st.lists(st.integers(-n, n - 1), min_size=1, max_size=3))
+    kind = draw(st.sampled_from(["int", "slice", "reversed", "list", "array", "mask", "dots"]))
+    return {
+        "int": lambda: i[0],
+        "slice": lambda: slice(min(i) % n, None),
+        "reversed": lambda: slice(None, None, -1),
+        "list": lambda: i,
+        "array": lambda: np.array([i, i[::-1]]),
+        "mask": lambda: np.isin(np.arange(n), np.mod(i, n)),
+        "dots": lambda: ...,
+    }[kind]()
+
+
+@st.composite
+def programs(draw):
+    """(F, x): F has a vector of polynomials of pieces of x, pieces of pieces, and wholes."""
+    x = np.array(draw(st.lists(st.integers(-2, 2), min_size=2, max_size=4)), float)
+    steps, pool, degrees = [], [x], [1]
+    for _ in range(draw(st.integers(2, 8))):
+        pick = st.integers(0, len(pool) - 1)
+        a, b = draw(pick), draw(pick)
+        kinds = ["piece"] * 3 + ["join", "stack", "sum", "add"]
+        if degrees[a] + degrees[b] <= 3:
+            kinds += ["product"] * 3
+        kind = draw(st.sampled_from(kinds))
+        index = slots(draw, len(pool[a])) if kind == "piece" else None
+        steps.append((kind, a, b, index))
+        pool.append(step(pool, *steps[-1]))
+        degrees.append(
+            degrees[a] + degrees[b] if kind == "product" else max(degrees[a], degrees[b])
+        )
+    uses = draw(st.lists(st.integers(0, len(pool) - 1), min_size=2, max_size=6))
+
+    def F(x):
+        pool = [x]
+        for one in steps:
+            pool.append(step(pool, *one))
+        return np.concatenate([pool[k] * (n + 1.0) for n, k in enumerate(uses)])
+
+    return F, x
+
+
+def step(pool, kind, a, b, index):
+    a, b = pool[a], pool[b]
+    n = min(len(a), len(b))
+    y = {
+        "piece": lambda: a[index],
+        "join": lambda: np.concatenate([a, [1.0], b]),
+        "stack": lambda: np.stack([a[:n], b[:n]], 1),
+        "sum": lambda: np.sum(a) + b,
+        "add": lambda: a + b if len(a) == len(b) else a + b[0],
+        "product": lambda: a[:n] * b[:n],
+    }[kind]()
+    return y.reshape(-1)[:5]

@@ -80,7 +80,7 @@ def _parse(argv):
     add = parser.add_argument
     add("f", metavar="FILE:f", help="a function in a file or module, or one under @gradient_of")
     add("--gradient", metavar="FILE:g", help="its gradient, written by hand; g alone: in that FILE")
-    add("--argnums", metavar="ARG", nargs="+", type=_number_or_name,
+    add("--argnums", metavar="ARG", nargs="+", type=theirs.number_or_name,
         help="numbers or names (default: all floats; with g, as many as it gives)")  # fmt: skip
     add("--examples", metavar="INT", type=int, default=100, help="inputs to judge (default: 100)")
     add("--rtol", metavar="FLOAT", type=float, help="relative error that agrees (default: 1e-7)")
@@ -100,13 +100,6 @@ def _parse(argv):
         if not right:
             raise UsageError(f"--{name} = {getattr(options, name)}: must be {allowed}")
     return options
-
-
-def _number_or_name(text):
-    try:
-        return int(text)
-    except ValueError:
-        return text
 
 
 def _functions(options):

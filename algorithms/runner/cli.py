@@ -36,6 +36,7 @@ usage: npgrad COMMAND ...   (npgrad COMMAND --help explains its flags)
   npgrad export RUN                         the learned policy as a program that needs only NumPy
   npgrad laboratory --env ID                exact bias and variance of estimators of ∇J
   npgrad check FILE:f [--gradient FILE:g]   judge a gradient of your own at drawn inputs
+  npgrad explain FILE:f [--grad]            print f and its gradient as the NumPy program that runs
   npgrad referee WHAT FILE:f                judge an estimator, returns or gradient of your own
   npgrad list [--presets]                   name the methods (the settings of published results)
   npgrad --version                          name the versions of npgrad and what it runs on
@@ -52,6 +53,7 @@ COMMANDS = {  # name: the module of algorithms.runner that has NAME_command(argv
     "export": "export",
     "laboratory": "laboratory",
     "check": "check",
+    "explain": "explain",
     "referee": "referee",
     "list": "commands",
     "sweep": "sweep",
@@ -128,7 +130,7 @@ def _dispatch(argv, methods) -> Outcome:
     if not argv or argv[0] not in COMMANDS:
         given = f"COMMAND = {argv[0]}" if argv else "COMMAND is missing"
         raise UsageError(f"{given}: must be one of {', '.join(COMMANDS)} (npgrad --help)")
-    if argv[0] not in ("check", "referee"):
+    if argv[0] not in ("check", "explain", "referee"):
         require("tyro")
     module = importlib.import_module(f"algorithms.runner.{COMMANDS[argv[0]]}")
     return getattr(module, f"{argv[0]}_command")(argv[1:], methods)

@@ -50,6 +50,13 @@ def usage(message):
     raise UsageError(message)
 
 
+def number_or_name(text):
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
 def installed(module, package):
     try:
         return require(module, package)

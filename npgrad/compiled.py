@@ -1,0 +1,259 @@
+"""Compile a NumPy function, or its derivative, into a straight-line program."""
+
+# mypy: disable-error-code="no-untyped-call,comparison-overlap"
+
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from npgrad.node import Node
+from npgrad.program import Otherwise, Source
+from npgrad.trace import tracing
+from npgrad.traced import Traced, holds, walk
+
+PROGRAMS = 64  # that a compiled function keeps
+OUTCOMES = 8  # of them for one set of shapes
+SCALARS = {np.dtype(c).type for c in "efdgFD?bhilqBHILQ"}  # data, as arrays are
+STATIC = {float, int, bool, str, type(None)}
+
+
+class _Program:
+    """A program's source, and the runs of it that no thread uses now."""
+
+    __slots__ = ("idle", "source")
+
+    def __init__(self, source: Source) -> None:
+        self.source, self.idle = source, [source.make()]
+
+
+def compiled(f: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that behaves as f, bit for bit, but runs as a straight line of NumPy calls.
+
+    f may be any function of arrays in plain NumPy, grad(g), value_and_grad(g), or a function that
+    uses them. The first call with arrays of new shapes, dtypes or strides traces f, which takes
+    milliseconds; 64 programs are kept.
+
+    Arrays among the arguments are data, of integers and booleans too. Numbers, strings, None and
+    functions among them may decide in f; another one is traced anew. They may stand in tuples,
+    lists and dicts.
+    What is decided by an array's values (if x > 0, range(int(n)), x[int(i)], float(x), print(x))
+    raises TypeError, which names the line: write np.where, x[i] and np.take.
+    In-place operators and a[i] = x on what f computes, and random numbers, raise TypeError too.
+
+    An array that f closes over is read at each call where it meets an argument; what f computes
+    from such arrays alone is computed once, and another array under the same name is not seen. f
+    must have no other effect: it runs only when it is traced, and then twice.
+
+    Results are new arrays. f_compiled(..., out=a) copies the result into an array a, or into each
+    array of a tuple, and returns `out`. The program keeps the last arguments alive. Threads may
+    call one compiled function at once.
+    """
+    programs: dict[Any, list[_Program]] = {}
+    lock = threading.RLock()
+    warned: list[bool] = []
+
+    def call(*args: Any, out: Any = None, **kwargs: Any) -> Any:
+        key: Any = []
+        arrays: Any = args
+        for x in args:
+            kind = type(x)
+            if kind is np.ndarray:
+                key += (x.shape, x.strides, x.dtype)
+            elif kind in SCALARS:
+                key.append(kind)
+            elif kind in STATIC:
+                key += (kind, x if kind is not float else x.hex())
+                arrays = None
+            else:
+                arrays = key = None
+                break
+        if arrays is None or kwargs:
+            if (key is None or kwargs) and _is_traced((args, kwargs)):
+                return f(*args, **kwargs)
+            key, arrays = _key(args, kwargs, key)
+        found = tuple(key)
+        for program in programs.get(found, ()):
+            idle = program.idle
+            try:
+                run = idle.pop()
+            except IndexError:  # other threads are using all
+                run = program.source.make()
+            try:
+                result = run(*arrays)
+                break
+            except Otherwise:
+                continue
+            finally:
+                idle.append(run)
+        else:
+            result = traced(found, args, kwargs, arrays)
+        return result if out is None else _into(out, result)
+
+    def traced(key: Any, args: Any, kwargs: Any, arrays: Any) -> Any:
+        """Return the result, by a new program if there is room for one more outcome."""
+        with lock:
+            known = programs.get(key, [])
+            if len(known) >= OUTCOMES:
+                return f(*args, **kwargs)
+            program = _Program(program_of(f, args, kwargs))
+            programs[key] = [*known, program]
+            if sum(map(len, programs.values())) > PROGRAMS:
+                del programs[next(iter(programs))]
+                if not warned:
+                    warned.append(True)
+                    warnings.warn(
+                        f"{_name(f)}, compiled, met more than {PROGRAMS} sets of shapes and "
+                        "numbers: each new one is traced, and the oldest is dropped",
+                        RuntimeWarning,
+                        stacklevel=3,
+                    )
+        return program.source.make()(*arrays)
+
+    call.__name__ = getattr(f, "__name__", "compiled")
+    call.__doc__ = f.__doc__
+    call.__wrapped__ = f  # type: ignore[attr-defined]
+    return call
+
+
+def _is_traced(x: Any) -> bool:
+    """Return whether another derivative or trace is under way: then f is a part of it."""
+    return bool(holds(x, Node) or holds(x, Traced))
+
+
+def _key(args: Any, kwargs: Any, flat: Any) -> tuple[list[Any], list[Any]]:
+    """Return what the program depends on, and the arrays among the arguments.
+
+    flat   the key, if the arguments are only arrays and numbers without names
+    """
+    if flat is not None and not kwargs:
+        return flat, [x for x in args if type(x) is np.ndarray or type(x) in SCALARS]
+    key: list[Any] = []
+    arrays: list[Any] = []
+
+    def leaf(x: Any) -> None:
+        if type(x) is np.ndarray:
+            key.extend((x.shape, x.strides, x.dtype))
+            arrays.append(x)
+        elif isinstance(x, np.generic):
+            key.append(type(x))
+            arrays.append(x)
+        elif type(x) is float:
+            key.append(x.hex())
+        elif type(x) in (int, bool, str, complex, bytes, type(None), type(...)) or callable(x):
+            key.append((type(x), x))
+        elif isinstance(x, np.dtype):
+            key.append(x)
+        else:
+            raise TypeError(
+                f"an argument of a compiled function is of type {type(x).__name__}: must be an "
+                "array, a number, a string, None, a function, or a tuple, list or dict of these"
+            )
+
+    walk((args, kwargs), leaf)
+    form = walk((args, sorted(kwargs)), lambda x: None)
+    key.append(repr((form, list(_dict_keys(args)), list(_dict_keys(kwargs)))))
+    return key, arrays
+
+
+def _dict_keys(x: Any) -> Any:
+    if isinstance(x, dict):
+        for name, y in x.items():
+            yield name
+            yield from _dict_keys(y)
+    elif isinstance(x, (tuple, list)):
+        for y in x:
+            yield from _dict_keys(y)
+
+
+def program_of(f: Callable[..., Any], args: Any, kwargs: Any) -> Source:
+    """Trace f twice and return its program; raise TypeError if the two differ."""
+    traces = [trace_of(f, args, kwargs) for _ in range(2)]
+    (one, first), (two, second) = traces
+    if _fingerprint(one, first) != _fingerprint(two, second):
+        raise TypeError(
+            f"{_name(f)} is not a function of its arguments: two calls with the same ones differ "
+            "(random numbers, a counter, the time): pass these as arguments"
+        )
+    for where, (var, array, before) in one.constants.items():
+        if where not in two.constants:  # made by f itself: nothing else can change it
+            one.constants[where] = var, array.copy("K"), before
+            one.private.add(var.n)
+    return Source(one, first)
+
+
+def trace_of(f: Callable[..., Any], args: Any, kwargs: Any, note: Any = None) -> Any:
+    """Return (Tracer, result) of f, with a Traced value for each array among the arguments."""
+    made: dict[int, Any] = {}
+
+    def traced_args(tracer: Any) -> Any:
+        def leaf(x: Any) -> Any:
+            if type(x) is np.ndarray and x.dtype.kind not in "biufc":
+                raise TypeError(f"an argument has dtype {x.dtype}: must be numbers or booleans")
+            return tracer.input(x) if isinstance(x, (np.ndarray, np.generic)) else x
+
+        made[0] = walk((args, kwargs), leaf)
+        return made[0][0]
+
+    tracer, result = tracing(f, traced_args, lambda tracer: made[0][1], note)
+    walk(result, _checked)
+    return tracer, result
+
+
+def _checked(x: Any) -> None:
+    if type(x) is Node:
+        raise TypeError(
+            "a compiled function closes over a value that is being differentiated: pass it as an "
+            "argument"
+        )
+    plain = (np.ndarray, np.generic, int, float, complex, str, type(None))
+    if not (type(x) is Traced or isinstance(x, plain)):
+        raise TypeError(
+            f"a compiled function returned {type(x).__name__}: must be arrays, numbers, strings, "
+            "None, and tuples, lists and dicts of these"
+        )
+
+
+def _fingerprint(tracer: Any, result: Any) -> Any:
+    """Return what two traces of one function have in common: lines, constants, result."""
+    parts: list[Any] = []
+
+    def leaf(x: Any) -> None:
+        if isinstance(x, np.ndarray) and type(x) is not Traced:
+            parts.append((x.shape, x.dtype, x.tobytes()))
+        elif isinstance(x, (float, complex, np.generic)) and type(x) is not Traced:
+            parts.append((type(x), np.asarray(x).tobytes()))
+        elif type(x) is Traced:
+            parts.append(x.entry.n)
+        else:
+            parts.append(getattr(x, "n", x if isinstance(x, (int, str)) else str(type(x))))
+
+    for line in tracer.lines:
+        parts.append(line.function)
+        walk((line.args, line.kwargs), leaf)
+    for var, _, before in tracer.constants.values():
+        parts.append((var.n, var.value.shape, before))
+    walk(result, leaf)
+    return parts
+
+
+def _name(f: Any) -> str:
+    return getattr(f, "__name__", type(f).__name__)
+
+
+def _into(out: Any, result: Any) -> Any:
+    """Copy the result into `out`, arrays in the form of the result."""
+    if isinstance(result, (tuple, list)):
+        if not isinstance(out, (tuple, list)) or len(out) != len(result):
+            raise TypeError(f"out: must have {len(result)} arrays, as the result has")
+        for a, y in zip(out, result):
+            _into(a, y)
+        return out
+    if type(out) is not np.ndarray or out.shape != np.shape(result):
+        raise TypeError(f"out: must be an array of shape {np.shape(result)}")
+    if out.dtype != np.result_type(result):
+        raise TypeError(f"out has dtype {out.dtype}: must be {np.result_type(result)}")
+    out[...] = result
+    return out
