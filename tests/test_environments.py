@@ -5,6 +5,7 @@ import pickle
 import re
 import sys
 from dataclasses import replace
+from keyword import iskeyword
 from pathlib import Path
 
 import gymnasium
@@ -88,7 +89,7 @@ def npgrad(capsys, line):
 
 # descriptions
 
-NAMES = st.from_regex(r"[a-z_]{1,8}", fullmatch=True)
+NAMES = st.from_regex(r"[a-z_]{1,8}", fullmatch=True).filter(lambda name: not iskeyword(name))
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 PLAIN = st.none() | st.booleans() | NUMBERS | st.text()
 VALUES = st.recursive(PLAIN, lambda x: st.lists(x, max_size=3), max_leaves=6)
