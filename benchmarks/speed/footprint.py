@@ -61,40 +61,33 @@ def train(page, env, config, count):
 
 def torch_reinforce():
     import gymnasium
-    import torch
 
-    from algorithms import reinforce
-    from algorithms.common.policy import make_policy, make_value
-    from benchmarks.torch_twins import reinforce as twins
-    from benchmarks.torch_twins.networks import network
+    from algorithms import reinforce as page
+    from benchmarks.torch_twins import networks
+    from benchmarks.torch_twins.reinforce import Lean
 
     yield
-    torch.set_num_threads(1)
-    env, config = gymnasium.make("CartPole-v1"), reinforce.Config()
-    state, steps = reinforce.init(env, config, 0), 0
-    pairs = (
-        (make_policy(env, config.network).model, state.theta),
-        (make_value(env, config.network), state.w),
-    )
-    twin = twins.Lean(env, config, *(network(*pair, torch.float32) for pair in pairs))
-    while steps < STEPS:
-        steps += twin.episode()
+    train_twin(networks, Lean, page, gymnasium.make("CartPole-v1"), page.Config())
 
 
 def torch_ddpg():
     import gymnasium
-    import torch
 
-    from algorithms import ddpg
-    from benchmarks.torch_twins import ddpg as twins
+    from algorithms import ddpg as page
+    from benchmarks.torch_twins import networks
+    from benchmarks.torch_twins.ddpg import Lean
 
     yield
-    torch.set_num_threads(1)
-    env, config = gymnasium.make("Pendulum-v1"), ddpg.Config(replay=100_000, warmup=200)
-    state = ddpg.init(env, config, 0)
-    twin = twins.Lean(env, config, *ddpg.models(env, config), state, torch.float32)
-    for _ in range(STEPS):
-        twin.step()
+    config = page.Config(replay=100_000, warmup=200)
+    train_twin(networks, Lean, page, gymnasium.make("Pendulum-v1"), config)
+
+
+def train_twin(networks, Twin, page, env, config):
+    networks.torch.set_num_threads(1)
+    theta, steps = networks.flat(page.init(env, config, 0)), 0
+    twin = networks.build(Twin, page, env, config, theta)
+    while steps < STEPS:
+        steps += twin.advance()
 
 
 def sb3_a2c():

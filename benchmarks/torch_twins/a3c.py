@@ -10,7 +10,7 @@ All descend −Σ_i [(R_i − V) ln π(a_i|s_i) + β H(π(·|s_i)) − ½ c (R_i
 up to t_max steps, by the page's optimisers (benchmarks.torch_twins.optimizers). Usual and Gumbel:
 Discrete actions; Usual: separate networks.
 
-segment() makes one update and returns its number of steps; pull, compute and push are its parts.
+advance() makes one update and returns its number of steps; pull, compute and push are its parts.
 """
 
 import copy
@@ -18,14 +18,9 @@ import copy
 import torch
 from torch.distributions import Categorical
 
-from benchmarks.torch_twins.asynchronous import Shared
+from benchmarks.torch_twins.a2c import loss
+from benchmarks.torch_twins.optimizers import Shared
 from benchmarks.torch_twins.twin import ActorCritic
-
-
-def loss(log_prob, entropy, v, R, advantage, beta, value_coef):
-    """−Σ_i [advantage_i ln π_i + β H_i − ½ c (R_i − V_i)²], advantage being numbers."""
-    gain = log_prob * advantage + beta * entropy
-    return -(gain - 0.5 * value_coef * (R - v) ** 2).sum()
 
 
 class Usual(ActorCritic):
@@ -33,7 +28,7 @@ class Usual(ActorCritic):
 
     lean = False
 
-    def __init__(self, env, config, policy, value, shared=None):
+    def __init__(self, env, config, policy, value=None, shared=None):
         modules = [policy] if value is None else [policy, value]
         own = copy.deepcopy(modules)
         super().__init__(env, config, *own)
@@ -47,13 +42,6 @@ class Usual(ActorCritic):
 
     def push(self):
         self.shared.push(self.optimizer, self.gradients, self.k)
-
-    def segment(self):
-        """One segment: pull, act, differentiate, push; returns its number of steps."""
-        self.pull()
-        self.compute()
-        self.push()
-        return self.k
 
     def begin(self):
         if self.x is None:
@@ -108,7 +96,7 @@ class Lean(Usual):
         h, v = self.evaluate(torch.stack(S), len(S))
         R = torch.tensor(G, dtype=self.dtype)
         log_prob, entropy = self.head.both(h, self.head.tensor(A))
-        total = loss(log_prob, entropy, v, R, R - v.detach(), c.beta, c.value_coef)
+        total = loss(log_prob, entropy, v, R, R - v.detach(), 1.0, c.beta, c.value_coef)
         self.k, self.gradients = len(G), self.differentiate(total)
         self.x = None if over else self.x
 

@@ -14,7 +14,7 @@ All descend Σ_i (y_i − Q(s_i, a_i))², y without gradient, by the page's opti
 (benchmarks.torch_twins.optimizers), and copy the target by torch._foreach_copy_. An action drawn at
 random costs no forward pass. For Discrete actions.
 
-segment() makes one update and returns its number of steps; pull, compute and push are its parts.
+advance() makes one update and returns its number of steps; pull, compute and push are its parts.
 T of `shared` sets ε; set it to config.epsilon_steps to race at the final ε.
 """
 
@@ -26,7 +26,7 @@ import torch
 from torch.nn import functional as F
 
 from algorithms.async_q import OneStepSarsa
-from benchmarks.torch_twins.asynchronous import Shared, alias
+from benchmarks.torch_twins.optimizers import Shared
 from benchmarks.torch_twins.twin import Twin
 
 
@@ -46,12 +46,22 @@ class SharedQ(Shared):
                 torch._foreach_copy_(self.target_parameters, self.parameters)
 
 
+def alias(module):
+    """A module on the same memory, with gradients of its own: what another process would have."""
+    own = copy.deepcopy(module)
+    for p, theirs in zip(own.parameters(), module.parameters()):
+        p.data = theirs.data
+    return own
+
+
 class Worker(Twin):
-    """shared: a SharedQ; final_epsilon: this worker's; own: what makes its Q of the shared one."""
+    """shared: the SharedQ of all workers, if there are several; final_epsilon: this worker's; own:
+    what makes its Q of the shared one."""
 
     own = staticmethod(alias)
 
-    def __init__(self, env, config, shared, final_epsilon=0.1):
+    def __init__(self, env, config, q=None, shared=None, final_epsilon=0.1):
+        shared = shared or SharedQ(config, q)
         super().__init__(env, config, self.own(shared.q))
         self.shared, self.final = shared, final_epsilon
         self.q, self.target = self.policy, shared.target
@@ -69,18 +79,9 @@ class Worker(Twin):
             return random.randrange(self.n)
         return preferences().argmax().item()
 
-    def pull(self):
-        pass
-
     def push(self):
         self.shared.push(self.optimizer, self.gradients, self.k)
         self.t += self.k
-
-    def segment(self):
-        self.pull()
-        self.compute()
-        self.push()
-        return self.k
 
 
 class Usual(Worker):

@@ -16,6 +16,7 @@ vectors, matrices transposed.
 import random
 from collections import deque
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -102,11 +103,12 @@ class Layers(nn.Module):
 class Usual:
     Network, fused = Layers, {}
 
-    def __init__(self, env, config, actor, critic, state, dtype):
-        """`actor`, `critic` and `state` are the page's models and State."""
+    def __init__(self, env, config, actor, critic, parameters, dtype):
+        """`actor` and `critic` are the page's models, `parameters` their θ and w, end to end."""
+        theta, w = np.split(parameters, [actor.layout.size])
         self.env, self.config, self.dtype = env, config, dtype
-        self.mu, self.mu_target = (self.Network(actor, state.theta, dtype) for _ in range(2))
-        self.q, self.q_target = (self.Network(critic, state.w, dtype) for _ in range(2))
+        self.mu, self.mu_target = (self.Network(actor, theta, dtype) for _ in range(2))
+        self.q, self.q_target = (self.Network(critic, w, dtype) for _ in range(2))
         adam = torch.optim.Adam(self.mu.moving, config.step_size, **self.fused)
         self.actor_adam = Torch(adam, self.mu.moving)
         groups = [dict(params=[x for x in self.q.moving if x.ndim > 1], weight_decay=config.l2),
@@ -140,8 +142,8 @@ class Usual:
         self.noise = self.noise + noise.sigma * noise.dt**0.5 * torch.randn_like(self.noise)
         return (self.mu(self.s) + self.noise).clamp(-1, 1)
 
-    def step(self):
-        """One step of the environment, and one update once there is a batch to draw."""
+    def advance(self):
+        """One step of the environment, and one update once there is a batch to draw; 1."""
         if self.s is None:
             self.s = torch.as_tensor(self.env.reset()[0], dtype=self.dtype)
             self.noise = torch.zeros_like(self.noise)
@@ -154,6 +156,7 @@ class Usual:
         self.s, self.t = None if terminated or truncated else s2, self.t + 1
         if self.t >= self.config.batch:
             self.update(*self.sample(min(self.t, self.config.replay)))
+        return 1
 
     def update(self, S, U, R, S2, terminated):
         with torch.no_grad():

@@ -24,12 +24,12 @@ def output(x, *parameters):
     return torch.addmm(b, x, W)
 
 
-def on(device, *arrays):
-    return [torch.from_numpy(x).to(device) for x in arrays]
+def tensors(*arrays):
+    return [torch.from_numpy(x) for x in arrays]
 
 
-def moving(parameters, device="cpu"):
-    return [torch.tensor(p, device=device, requires_grad=True) for p in parameters]
+def moving(parameters):
+    return [torch.tensor(p, requires_grad=True) for p in parameters]
 
 
 def differentiated(loss, parameters):
@@ -43,14 +43,14 @@ def differentiated(loss, parameters):
 
 
 def lean(parameters, x, a):
-    x, a = on("cpu", x, a)
+    x, a = tensors(x, a)
     loss = lambda *parameters: F.cross_entropy(output(x, *parameters), a)
     return differentiated(loss, moving(parameters))
 
 
 def compiled(parameters, x, a):
     """`lean` compiled, or None where torch.compile does not build."""
-    x, a = on("cpu", x, a)
+    x, a = tensors(x, a)
     loss = lambda *parameters: F.cross_entropy(output(x, *parameters), a)
     value_and_grad = differentiated(torch.compile(loss, dynamic=False), moving(parameters))
     try:
@@ -61,9 +61,9 @@ def compiled(parameters, x, a):
     return value_and_grad
 
 
-def lean_update(parameters, x, a, device):
-    """() -> gradients, of one step of Adam with the data as they are, on that device."""
-    (x, a), parameters = on(device, x, a), moving(parameters, device)
+def lean_update(parameters, x, a):
+    """() -> gradients, of one step of Adam with the data as they are."""
+    (x, a), parameters = tensors(x, a), moving(parameters)
     adam = torch.optim.Adam(parameters, 1e-4, fused=True)
 
     def update():
@@ -78,12 +78,12 @@ def lean_update(parameters, x, a, device):
 
 def lean_network(parameters, x, g):
     """() -> gradients of Σ g h, g (B, 2) given."""
-    (x, g), parameters = on("cpu", x, g), moving(parameters)
+    (x, g), parameters = tensors(x, g), moving(parameters)
     return lambda: torch.autograd.grad(output(x, *parameters), parameters, g)
 
 
 def usual(parameters, x, a):
-    x, a = on("cpu", x, a)
+    x, a = tensors(x, a)
     sizes = [p.shape for p in parameters[::2]]
     layers = [layer for n, m in sizes for layer in (nn.Linear(n, m, dtype=x.dtype), nn.Tanh())]
     network = nn.Sequential(*layers[:-1])

@@ -10,6 +10,8 @@
              can do at a step
     Moving   Lean, in the page's form "moving": an update for every step of the episode
 
+Each has advance(): an update, or those of an episode; it returns the number of steps.
+
 All descend −Σ_t weight_t ln π(A_t|S_t, θ) + Σ_t ½ (G_t − v̂(S_t, w))², summed over the steps of one
 episode, weight_t = γ^t (G_t − b(S_t)) or as the page's table says; the return of a truncated
 episode goes on from v̂. Usual, Gumbel, Bare: Discrete actions. Usual: one episode per update.
@@ -35,7 +37,7 @@ def value_loss(v, G):
 class Usual(Twin):
     lean = False
 
-    def __init__(self, env, config, policy, value):
+    def __init__(self, env, config, policy, value=None):
         super().__init__(env, config, policy, value)
         self.both_step_sizes()
         self.mean_return, self.returns_seen = 0.0, 0
@@ -49,7 +51,7 @@ class Usual(Twin):
         discounts = gamma ** torch.arange(len(G), dtype=self.dtype)
         return torch.tensor(G[::-1], dtype=self.dtype), discounts
 
-    def episode(self):
+    def advance(self):
         """Play one episode, learn from it, return its number of steps."""
         log_probs, values, rewards = [], [], []
         s, _ = self.env.reset()
@@ -117,7 +119,7 @@ class Lean(Usual):
             v, v_final = v[:-1], 0.0 if terminated else v[-1].item()
         return v, *self.returns(rewards, v_final)
 
-    def episode(self):
+    def advance(self):
         """Play the episodes of one update, learn from them, return their number of steps."""
         steps, total, n = 0, 0.0, self.config.episodes_per_update
         for _ in range(n):
@@ -132,7 +134,7 @@ class Lean(Usual):
 
 
 class Moving(Lean):
-    def episode(self):
+    def advance(self):
         """Play one episode; for each of its steps an update of θ and w."""
         x, A, rewards, terminated = self.play()
         with torch.no_grad():
