@@ -17,7 +17,7 @@ from benchmarks.parity.cases import CASES
 from benchmarks.parity.measure import EPS, TELLS, Row, apart, displayed, judge, relative
 from benchmarks.parity.runs import Update, page_of
 from benchmarks.parity.world import D, System
-from benchmarks.torch_twins.ddpg import Tensors
+from benchmarks.torch_twins.ddpg import Network
 from benchmarks.torch_twins.networks import ACTIVATIONS, network, networks, pack
 from npgrad import ActorCritic, at, beside, mlp
 from npgrad.networks import Mlp
@@ -106,7 +106,7 @@ def test_backward__of_ddpgs_networks_is_autograd(seed, k, layer, batch_norm, min
     model = mlp((3, 5, 4, 2), "relu", output="tanh", second=2, at=layer, batch_norm=batch_norm)
     theta = model.init(rng) + rng.uniform(0.0, 0.5, model.layout.size)
     x, u, g = (rng.normal(size=(k, n)) for n in (3, 2, 2))
-    net, twin = at(model, theta), Tensors(model, theta, torch.float64)
+    net, twin = at(model, theta), Network(model, theta, torch.float64)
     leaf = torch.from_numpy(u.copy()).requires_grad_()
     y = twin(torch.from_numpy(x), leaf, running=not minibatch)
     *d, d_u = torch.autograd.grad(y, [*twin.moving, leaf], torch.from_numpy(g))

@@ -19,11 +19,11 @@ import torch
 from torch.distributions import Categorical
 
 from benchmarks.torch_twins.a2c import loss
-from benchmarks.torch_twins.optimizers import Shared
+from benchmarks.torch_twins.optimizers import Shared, Worker
 from benchmarks.torch_twins.twin import ActorCritic
 
 
-class Usual(ActorCritic):
+class Usual(Worker, ActorCritic):
     """shared: the Shared of all workers, if there are several. The worker has copies of its own."""
 
     lean = False
@@ -32,16 +32,8 @@ class Usual(ActorCritic):
         modules = [policy] if value is None else [policy, value]
         own = copy.deepcopy(modules)
         super().__init__(env, config, *own)
-        self.modules, self.shared = own, shared or Shared(config, modules)
-        self.parameters = [p for module in own for p in module.parameters()]
-        self.optimizer, self.x = self.shared.optimizer_of_a_worker(), None
-
-    def pull(self):
-        for module, shared in zip(self.modules, self.shared.modules):
-            module.load_state_dict(shared.state_dict())
-
-    def push(self):
-        self.shared.push(self.optimizer, self.gradients, self.k)
+        self.join(shared or Shared(config, modules), own)
+        self.x = None
 
     def begin(self):
         if self.x is None:
@@ -75,10 +67,6 @@ class Usual(ActorCritic):
 
 class Lean(Usual):
     lean = True
-
-    @torch.no_grad()
-    def pull(self):
-        torch._foreach_copy_(self.parameters, self.shared.parameters)
 
     def compute(self):
         self.begin()

@@ -26,7 +26,7 @@ import torch
 from torch.nn import functional as F
 
 from algorithms.async_q import OneStepSarsa
-from benchmarks.torch_twins.optimizers import Shared
+from benchmarks.torch_twins.optimizers import Shared, Worker
 from benchmarks.torch_twins.twin import Twin
 
 
@@ -54,7 +54,7 @@ def alias(module):
     return own
 
 
-class Worker(Twin):
+class OneQ(Worker, Twin):
     """shared: the SharedQ of all workers, if there are several; final_epsilon: this worker's; own:
     what makes its Q of the shared one."""
 
@@ -63,10 +63,9 @@ class Worker(Twin):
     def __init__(self, env, config, q=None, shared=None, final_epsilon=0.1):
         shared = shared or SharedQ(config, q)
         super().__init__(env, config, self.own(shared.q))
-        self.shared, self.final = shared, final_epsilon
-        self.q, self.target = self.policy, shared.target
-        self.parameters, self.n = list(self.q.parameters()), int(env.action_space.n)
-        self.optimizer = shared.optimizer_of_a_worker()
+        self.join(shared, [self.policy])
+        self.q, self.target, self.final = self.policy, shared.target, final_epsilon
+        self.n = int(env.action_space.n)
         self.sarsa = isinstance(config, OneStepSarsa)
         self.over, self.a, self.t = True, None, 0  # t: this worker's steps before the update
 
@@ -80,11 +79,11 @@ class Worker(Twin):
         return preferences().argmax().item()
 
     def push(self):
-        self.shared.push(self.optimizer, self.gradients, self.k)
+        super().push()
         self.t += self.k
 
 
-class Usual(Worker):
+class Usual(OneQ):
     lean = False
 
     def act(self, x):
@@ -119,7 +118,10 @@ class Usual(Worker):
             due = self.over or (self.t + self.k) % self.config.I_async_update == 0
 
 
-class Lean(Worker):
+class Lean(OneQ):
+    def pull(self):
+        """Q is the shared one."""
+
     def act(self):
         return self.draw(lambda: self.q(self.features(self.s)), self.eps)
 
@@ -157,11 +159,8 @@ class Lean(Worker):
         self.descend(x[:-1], A, y)
 
 
-class UsualNStep(Worker):
+class UsualNStep(OneQ):
     lean, own = False, staticmethod(copy.deepcopy)
-
-    def pull(self):
-        self.q.load_state_dict(self.shared.q.state_dict())
 
     def compute(self):
         c, values, rewards, eps = self.config, [], [], self.epsilon()
@@ -183,11 +182,7 @@ class UsualNStep(Worker):
 
 
 class LeanNStep(Lean):
-    own = staticmethod(copy.deepcopy)
-
-    @torch.no_grad()
-    def pull(self):
-        torch._foreach_copy_(self.parameters, self.shared.parameters)
+    own, pull = staticmethod(copy.deepcopy), Worker.pull
 
     def compute(self):
         x, A, rewards, terminated = self.roll_out(self.config.t_max)

@@ -110,3 +110,31 @@ class Shared:
                 group["lr"] = c.step_size * max(0.0, 1.0 - self.T / c.T_max)
         optimizer.step(gradients)
         self.T += steps
+
+
+class Worker:
+    """Of a twin that shares `shared` with others and computes on `modules` of its own: an update in
+    three parts, between which others may make theirs. compute() leaves `gradients` and `k`."""
+
+    def join(self, shared, modules):
+        self.shared, self.modules = shared, modules
+        self.parameters = [p for module in modules for p in module.parameters()]
+        self.optimizer = shared.optimizer_of_a_worker()
+
+    def pull(self):
+        if self.lean:
+            with torch.no_grad():
+                torch._foreach_copy_(self.parameters, self.shared.parameters)
+        else:
+            for module, shared in zip(self.modules, self.shared.modules):
+                module.load_state_dict(shared.state_dict())
+
+    def push(self):
+        self.shared.push(self.optimizer, self.gradients, self.k)
+
+    def advance(self):
+        """Pull, act and differentiate, push; returns the number of steps."""
+        self.pull()
+        self.compute()
+        self.push()
+        return self.k

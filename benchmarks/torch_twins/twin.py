@@ -32,16 +32,6 @@ class Twin:
         """An action for env.step; for a twin that is not lean, a tensor drawn from h.sample()."""
         return self.head.draw(h) if self.lean else h.sample()
 
-    def pull(self):
-        """What comes before `compute`, of a worker."""
-
-    def advance(self):
-        """One segment of a worker: pull, act and differentiate, push; returns its steps."""
-        self.pull()
-        self.compute()
-        self.push()
-        return self.k
-
     def both_step_sizes(self):
         """Make the optimiser of policy and value, each with a step size of its own."""
         c = self.config
