@@ -12,15 +12,16 @@ A gradient's difference is relative to the largest entry of its network's: an en
 terms that cancel has no relative accuracy of its own. A parameter's is relative to the largest
 entry of its own matrix or vector W1, b1, ...: what is small is not hidden by what is large.
 
-The limits. A result computed with at most n roundings on the way to it is exact for data that are
-moved by at most n ε each (Higham, Accuracy and Stability, 2002, §3.1); n is here the sum of the
-networks' widths, forward and back, and of STEPS, of the page and of the twin. What moving data does
-to a result is measured, on the page alone: every number is moved by ± ε, at random, and the largest
-difference that this makes is the response. What is displayed gets such data; a second run has the
-first one's parameters, so moved, after every update; a third goes its own way, its own parameters
-so moved after every update. A limit is n times the response, or n ε if that is more. A TD error
-that is a small difference of large values, and a run that tears apart what was close, have larger
-responses; a run whose limit is above TELLS tells nothing, and does not hold.
+The limits are n ε times a condition that is measured, as the largest difference that moving numbers
+by about ε makes: the response. n is the number of roundings on the way, at most: the sum of the
+networks' widths, forward and back, and of STEPS, of the page and of the twin (Higham, Accuracy and
+Stability, 2002, §3.1). What is displayed, and the twin's, is moved by the errors that it has in
+single precision, at data moved by that ε, times the ratio of both ε: in 1 − π, where π is near 1,
+they are large. A second run of the page has the first one's parameters after every update, each
+entry moved by ± ε at random, and gradients so moved; a third goes its own way, its own parameters
+so moved. A limit is n times the response, or n ε if that is more. A TD error that is a small
+difference of large values, and a run that tears apart what was close, have larger responses; a run
+whose limit is above TELLS tells nothing, and does not hold.
 
 So runs must not be chaotic. The actions are the record's, and a policy is driven away from one
 whose advantage is negative, the faster the farther: with A3C's step size of 1e-3 and Gaussian
@@ -48,6 +49,7 @@ from benchmarks.torch_twins import reinforce as r_twins
 from benchmarks.torch_twins.networks import load, models, pack
 
 EPS, TELLS = float(np.finfo(float).eps), 1e-6
+COARSE = float(np.finfo(np.float32).eps)
 STEPS = 100  # that a gradient sums over: more than almost any episode or minibatch here has
 KINDS = "outputs", "gradient", "parameters"
 TOGETHER = {"b0": "gain0", "var1": "mean1"}  # see `lengths`
@@ -102,13 +104,21 @@ def apart(lengths, ours, theirs):
     return float(np.max([relative(*pair) for pair in pairs]))  # of NaN and others: NaN
 
 
-def nudged(x, rng):
+def nudged(x, rng, eps=EPS):
     """x with every number moved by ± ε, at random; also within lists; anything else as it is."""
     if isinstance(x, list):
-        return [nudged(one, rng) for one in x]
+        return [nudged(one, rng, eps) for one in x]
     if not isinstance(x, np.ndarray) or x.dtype.kind != "f":
         return x
-    return x * (1.0 + EPS * (2.0 * rng.integers(2, size=x.shape) - 1.0))
+    return (x * (1.0 + eps * (2.0 * rng.integers(2, size=x.shape) - 1.0))).astype(x.dtype)
+
+
+def single(x):
+    """x in single precision, also within lists."""
+    if isinstance(x, list):
+        return [single(one) for one in x]
+    floats = isinstance(x, np.ndarray) and x.dtype.kind == "f"
+    return x.astype(np.float32) if floats else x
 
 
 def tensors(x):
@@ -124,7 +134,8 @@ def flattened(x):
 
 class Displayed:
     """`page`, a displayed gradient, compared at every call with the gradient of `objective`, by
-    torch's autograd, in the arguments of these numbers; and with itself, at moved data."""
+    torch's autograd, in the arguments of these numbers; and both with what they are in single
+    precision."""
 
     def __init__(self, page, objective, outputs=(0,)):
         self.page, self.objective, self.outputs = page, objective, outputs
@@ -132,20 +143,39 @@ class Displayed:
         self.rng = np.random.default_rng(0)
 
     def __call__(self, *data):
+        ours, rough = self.page(*data), self.moved(data)
+        fine = flattened(ours)
+        self.worst = self.largest(self.worst, fine, self.autograd(data))
+        for found in (flattened(self.page(*rough)), self.autograd(rough)):
+            self.response = self.largest(self.response, fine, scaled(fine, found))
+        return ours
+
+    def moved(self, data):
+        """The data in single precision, moved by its ε."""
+        return single(nudged(list(data), self.rng, COARSE))
+
+    def rounded(self, *data):
+        """The page's gradient with errors of the twin's kind, of about ε."""
         ours = self.page(*data)
+        found = iter(scaled(flattened(ours), self.autograd(self.moved(data))))
+        alike = lambda x: type(x)(map(alike, x)) if isinstance(x, (list, tuple)) else next(found)
+        return alike(ours)
+
+    def autograd(self, data):
         arguments = tensors(list(data))
         leaves = flattened([arguments[k] for k in self.outputs])
         for leaf in leaves:
             leaf.requires_grad_()
-        theirs = [d.numpy() for d in torch.autograd.grad(self.objective(*arguments), leaves)]
-        moved = self.page(*nudged(list(data), self.rng))
-        self.worst = self.largest(self.worst, ours, theirs)
-        self.response = self.largest(self.response, ours, moved)
-        return ours
+        return [d.numpy() for d in torch.autograd.grad(self.objective(*arguments), leaves)]
 
     def largest(self, known, ours, theirs):
-        pairs = zip(flattened(ours), flattened(theirs), strict=True)
+        pairs = zip(ours, theirs, strict=True)
         return float(np.max([known, *(relative(*pair) for pair in pairs)]))
+
+
+def scaled(fine, rough):
+    """fine, moved by the errors of single precision times the ratio of both ε."""
+    return [x + (y - x) * (EPS / COARSE) for x, y in zip(fine, rough, strict=True)]
 
 
 def displayed(config, space):
@@ -214,8 +244,8 @@ def moved_beside(leader, continuous, nets, led):
             x[:] = nudged(theta[first : first + x.size] if led else x, rng)
             first += x.size
 
-    plain = {name: pair.page for name, pair in leader.gradients.items()}
-    run = Page(leader.config, continuous, plain, seen)
+    gradients = {name: pair.rounded for name, pair in leader.gradients.items()}
+    run = Page(leader.config, continuous, gradients, seen)
     return beside, lambda advance: run.advance()
 
 
