@@ -33,26 +33,17 @@ class Usual(Worker, ActorCritic):
         own = copy.deepcopy(modules)
         super().__init__(env, config, *own)
         self.join(shared or Shared(config, modules), own)
-        self.x = None
-
-    def begin(self):
-        if self.x is None:
-            self.x = self.features(self.env.reset()[0])
-
-    def step(self, a):
-        """Take a, and go on from where it leads: (r, terminated, whether the episode is over)."""
-        s, r, terminated, truncated, _ = self.env.step(a)
-        self.x = self.features(s)
-        return r, terminated, terminated or truncated
 
     def compute(self):
-        self.begin()
-        c, log_probs, entropies, values, rewards, over = self.config, [], [], [], [], False
-        while len(rewards) < c.t_max and not over:
+        if self.over:
+            self.x, self.over = self.features(self.env.reset()[0]), False
+        c, log_probs, entropies, values, rewards = self.config, [], [], [], []
+        while len(rewards) < c.t_max and not self.over:
             pi = Categorical(logits=self.policy(self.x))
             a = self.draw(pi)
             values.append(self.value(self.x).squeeze(-1))
-            r, terminated, over = self.step(a.item())
+            s, r, terminated, truncated, _ = self.env.step(a.item())
+            self.x, self.over = self.features(s), terminated or truncated
             log_probs.append(pi.log_prob(a)), entropies.append(pi.entropy()), rewards.append(r)
         R = self.value(self.x).squeeze(-1).detach() * (1 - terminated)
         total = 0.0
@@ -62,31 +53,21 @@ class Usual(Worker, ActorCritic):
             total = total + 0.5 * c.value_coef * advantage**2
             total = total - log_probs[i] * advantage.detach() - c.beta * entropies[i]
         self.k, self.gradients = len(rewards), self.differentiate(total)
-        self.x = None if over else self.x
 
 
 class Lean(Usual):
     lean = True
 
     def compute(self):
-        self.begin()
-        c, S, A, rewards, over = self.config, [], [], [], False
+        c = self.config
+        x, A, rewards, terminated = self.roll_out(c.t_max)
         with torch.inference_mode():
-            while len(rewards) < c.t_max and not over:
-                a = self.draw(self.preferences(self.x))
-                S.append(self.x), A.append(a)
-                r, terminated, over = self.step(a)
-                rewards.append(r)
-            R = 0.0 if terminated else self.v(self.x).item()
-        G = [0.0] * len(rewards)
-        for i in reversed(range(len(rewards))):
-            G[i] = R = rewards[i] + c.gamma * R
-        h, v = self.evaluate(torch.stack(S), len(S))
-        R = torch.tensor(G, dtype=self.dtype)
+            last = 0.0 if terminated else self.v(x[-1]).item()
+        h, v = self.evaluate(x[:-1], len(A))
+        R = self.returns(rewards, last)
         log_prob, entropy = self.head.both(h, self.head.tensor(A))
         total = loss(log_prob, entropy, v, R, R - v.detach(), 1.0, c.beta, c.value_coef)
-        self.k, self.gradients = len(G), self.differentiate(total)
-        self.x = None if over else self.x
+        self.k, self.gradients = len(A), self.differentiate(total)
 
 
 class Gumbel(Lean):

@@ -21,7 +21,6 @@ T of `shared` sets ε; set it to config.epsilon_steps to race at the final ε.
 import copy
 import random
 
-import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -122,24 +121,17 @@ class Lean(OneQ):
     def pull(self):
         """Q is the shared one."""
 
-    def act(self):
-        return self.draw(lambda: self.q(self.features(self.s)), self.eps)
+    def act(self, x):
+        """The action, if Sarsa has drawn it already; else a new one."""
+        a, self.a = self.a, None
+        return self.draw(lambda: self.q(x), self.eps) if a is None else a
 
-    def roll_out(self, steps):
-        """Up to so many steps, to the episode's end: S with one more row than A and rewards."""
-        if self.over:
-            self.s, _ = self.env.reset()
-            self.over, self.a = False, None
-        S, A, rewards, self.eps = [self.s], [], [], self.epsilon()
-        with torch.inference_mode():
-            while len(A) < steps and not self.over:
-                a = self.act() if self.a is None else self.a
-                self.s, r, terminated, truncated, _ = self.env.step(a)
-                self.over = terminated or truncated
-                self.a = self.act() if self.sarsa else None
-                S.append(self.s), A.append(a), rewards.append(r)
-        self.k = len(A)
-        return self.features(np.array(S)), A, rewards, terminated
+    def begin(self, steps):
+        """Roll out at the present ε."""
+        self.a, self.eps = None if self.over else self.a, self.epsilon()
+        found = self.roll_out(steps)
+        self.k = len(found[1])
+        return found
 
     def descend(self, x, A, y):
         q = self.q(x).gather(1, torch.tensor(A)[:, None])[:, 0]
@@ -147,12 +139,14 @@ class Lean(OneQ):
 
     def compute(self):
         every = self.config.I_async_update
-        x, A, rewards, terminated = self.roll_out(every - self.t % every)
+        x, A, rewards, terminated = self.begin(every - self.t % every)
         q2 = self.target(x[1:])
-        if self.a is None:
-            q2 = q2.amax(1)
-        else:
+        if self.sarsa:
+            with torch.inference_mode():
+                self.a = self.act(x[-1])
             q2 = q2.gather(1, torch.tensor([*A[1:], self.a])[:, None])[:, 0]
+        else:
+            q2 = q2.amax(1)
         if terminated:
             q2[-1] = 0.0
         y = torch.tensor(rewards, dtype=self.dtype).add_(q2, alpha=self.config.gamma)
@@ -185,8 +179,6 @@ class LeanNStep(Lean):
     own, pull = staticmethod(copy.deepcopy), Worker.pull
 
     def compute(self):
-        x, A, rewards, terminated = self.roll_out(self.config.t_max)
-        R, G = 0.0 if terminated else self.target(x[-1]).max().item(), [0.0] * self.k
-        for i in reversed(range(self.k)):
-            G[i] = R = rewards[i] + self.config.gamma * R
-        self.descend(x[:-1], A, torch.tensor(G, dtype=self.dtype))
+        x, A, rewards, terminated = self.begin(self.config.t_max)
+        last = 0.0 if terminated else self.target(x[-1]).max().item()
+        self.descend(x[:-1], A, self.returns(rewards, last))
