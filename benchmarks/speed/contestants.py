@@ -40,10 +40,10 @@ from benchmarks.parity.runs import page_of
 from benchmarks.speed.race import PRODUCTS, Race, precisions, rounds_of, timed
 from benchmarks.speed.turns import alone, learner, player, repeat, replay, until
 from benchmarks.torch_twins import a2c as a2c_twins
-from benchmarks.torch_twins import a2c_baseline, ddpg_baseline
 from benchmarks.torch_twins import a3c as a3c_twins
 from benchmarks.torch_twins import actor_critic as ac_twins
 from benchmarks.torch_twins import async_q as q_twins
+from benchmarks.torch_twins import baselines
 from benchmarks.torch_twins import ddpg as ddpg_twins
 from benchmarks.torch_twins import reinforce as r_twins
 from benchmarks.torch_twins.networks import build, flat
@@ -217,8 +217,9 @@ def contestants(entry, n):
     for name, own in pages.items():
         turns[name] = page_turn(entry, own, n)
     if entry.rival:
-        rival = ddpg_baseline if page is ddpg else a2c_baseline
-        turns[SB3] = flush(baseline(rival.baseline(make(entry), config, 0), n))
+        vector = dict(vectorization=entry.vector) if entry.vector else {}
+        model = baselines.baseline(entry.env, replace(config, **vector), 0)
+        turns[SB3] = flush(baseline(model, n))
     return turns
 
 
