@@ -70,7 +70,7 @@ def contestants(batch):
         "tape, flat θ": partial(value_and_grad(flat), theta, x, a),
         "by hand": by_hand(model, theta, x, a),
         "torch lean": twins.lean(parameters, x, a),
-        "torch usual": twins.usual(parameters, x, a),
+        "torch usual": twins.usual(model, theta, x, a),
         **({} if compiled is None else {"torch compiled": compiled}),
         "HIPS": partial(autograd.value_and_grad(hips_arrays, each), *parameters, x, a),
         "HIPS, flat θ": partial(autograd.value_and_grad(hips_flat), theta, x, a),

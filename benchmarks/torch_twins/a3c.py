@@ -16,7 +16,6 @@ advance() makes one update and returns its number of steps; pull, compute and pu
 import copy
 
 import torch
-from torch.distributions import Categorical
 
 from benchmarks.torch_twins.a2c import loss
 from benchmarks.torch_twins.optimizers import Shared, Worker
@@ -35,24 +34,16 @@ class Usual(Worker, ActorCritic):
         self.join(shared or Shared(config, modules), own)
 
     def compute(self):
-        if self.over:
-            self.x, self.over = self.features(self.env.reset()[0]), False
-        c, log_probs, entropies, values, rewards = self.config, [], [], [], []
-        while len(rewards) < c.t_max and not self.over:
-            pi = Categorical(logits=self.policy(self.x))
-            a = self.draw(pi)
-            values.append(self.value(self.x).squeeze(-1))
-            s, r, terminated, truncated, _ = self.env.step(a.item())
-            self.x, self.over = self.features(s), terminated or truncated
-            log_probs.append(pi.log_prob(a)), entropies.append(pi.entropy()), rewards.append(r)
+        c = self.config
+        steps, terminated = self.unroll(c.t_max)
         R = self.value(self.x).squeeze(-1).detach() * (1 - terminated)
         total = 0.0
-        for i in reversed(range(len(rewards))):
-            R = rewards[i] + c.gamma * R
-            advantage = R - values[i]
+        for pi, a, v, r in reversed(steps):
+            R = r + c.gamma * R
+            advantage = R - v
             total = total + 0.5 * c.value_coef * advantage**2
-            total = total - log_probs[i] * advantage.detach() - c.beta * entropies[i]
-        self.k, self.gradients = len(rewards), self.differentiate(total)
+            total = total - pi.log_prob(a) * advantage.detach() - c.beta * pi.entropy()
+        self.k, self.gradients = len(steps), self.differentiate(total)
 
 
 class Lean(Usual):

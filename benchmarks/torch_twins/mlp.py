@@ -7,13 +7,15 @@
     usual         as tutorials write it: nn.Sequential, zero_grad, loss.backward()
 
 All but lean_network compute −(1/B) Σ_b ln softmax(h_b)[a_b], mean over the batch, and its gradient
-in each W and b, given as NumPy arrays (n, m) and (m,). The gradient in W is (n, m), but (m, n) for
-usual.
+in each W and b, given as NumPy arrays (n, m) and (m,), or to usual as an npgrad mlp at θ. The
+gradient in W is (n, m), but (m, n) for usual.
 """
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from benchmarks.torch_twins.networks import network
 
 
 def output(x, *parameters):
@@ -82,21 +84,14 @@ def lean_network(parameters, x, g):
     return lambda: torch.autograd.grad(output(x, *parameters), parameters, g)
 
 
-def usual(parameters, x, a):
+def usual(model, theta, x, a):
     x, a = tensors(x, a)
-    sizes = [p.shape for p in parameters[::2]]
-    layers = [layer for n, m in sizes for layer in (nn.Linear(n, m, dtype=x.dtype), nn.Tanh())]
-    network = nn.Sequential(*layers[:-1])
-    with torch.no_grad():
-        for layer, W, b in zip(network[::2], parameters[::2], parameters[1::2]):
-            layer.weight.copy_(torch.from_numpy(W.T))
-            layer.bias.copy_(torch.from_numpy(b))
-    criterion = nn.CrossEntropyLoss()
+    net, criterion = network(model, theta, x.dtype), nn.CrossEntropyLoss()
 
     def value_and_grad():
-        network.zero_grad()
-        loss = criterion(network(x), a)
+        net.zero_grad()
+        loss = criterion(net(x), a)
         loss.backward()
-        return loss, [p.grad for p in network.parameters()]
+        return loss, [p.grad for p in net.parameters()]
 
     return value_and_grad

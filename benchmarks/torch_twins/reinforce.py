@@ -18,7 +18,6 @@ episode goes on from v̂. Usual, Gumbel, Bare: Discrete actions. Usual: one epis
 """
 
 import torch
-from torch.distributions import Categorical
 
 from benchmarks.torch_twins.twin import Twin
 
@@ -47,20 +46,11 @@ class Usual(Twin):
 
     def advance(self):
         """Play one episode, learn from it, return its number of steps."""
-        log_probs, values, rewards = [], [], []
-        s, _ = self.env.reset()
-        terminated = truncated = False
-        while not (terminated or truncated):
-            x = self.features(s)
-            pi = Categorical(logits=self.policy(x))
-            a = self.draw(pi)
-            log_probs.append(pi.log_prob(a))
-            if self.value is not None:
-                values.append(self.value(x).squeeze(-1))
-            s, r, terminated, truncated, _ = self.env.step(a.item())
-            rewards.append(r)
+        steps, terminated = self.unroll()
+        _, _, values, rewards = zip(*steps)
+        log_probs = [pi.log_prob(a) for pi, a, *_ in steps]
         bootstrap = self.value is not None and not terminated
-        v_final = self.value(self.features(s)).item() if bootstrap else 0.0
+        v_final = self.value(self.x).item() if bootstrap else 0.0
         v = None if self.value is None else torch.stack(values)
         G = self.returns(rewards, v_final)
         total = self.loss(torch.stack(log_probs), v, G, self.discounts(G))

@@ -6,6 +6,7 @@
 
 import numpy as np
 import torch
+from torch.distributions import Categorical
 
 from algorithms.common.world import spaces
 from benchmarks.torch_twins import heads, optimizers
@@ -51,6 +52,21 @@ class Twin:
                 self.over = terminated or truncated
                 S.append(self.s), A.append(a), rewards.append(r)
         return self.features(np.array(S)), A, rewards, terminated
+
+    def unroll(self, most=np.inf):
+        """The same as tutorials write it, with a graph at every step: (π, a, v, r) of each, and
+        whether it terminated. x is where it ends."""
+        if self.over:
+            self.x, self.over = self.features(self.env.reset()[0]), False
+        steps = []
+        while len(steps) < most and not self.over:
+            pi = Categorical(logits=self.policy(self.x))
+            a = self.draw(pi)
+            v = None if self.value is None else self.value(self.x).squeeze(-1)
+            s, r, terminated, truncated, _ = self.env.step(a.item())
+            self.x, self.over = self.features(s), terminated or truncated
+            steps.append((pi, a, v, r))
+        return steps, terminated
 
     def returns(self, rewards, last):
         """G_t = R_{t+1} + γ G_{t+1}, from what comes after the last. (T,)"""
