@@ -30,10 +30,11 @@ CLOSE = 1e5 * EPS  # of what is not cancelled to less than 1e-3 of its terms, by
 
 @pytest.mark.parametrize("method", CASES)
 def test_learning_runs__stay_together(method):
+    updates = 40 if method.startswith("async") else 12  # the first copy of θ⁻ among them
     for case in CASES[method][1::3]:
-        row = judge(case, updates=12)
+        row = judge(case, updates)
         assert row.holds, row
-        assert row.updates >= 12
+        assert row.updates >= updates
 
 
 def data(page, config, space, rng, k):
