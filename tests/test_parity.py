@@ -14,7 +14,8 @@ from algorithms import a2c as a2c_page
 from algorithms import a3c, actor_critic, async_q, ddpg, reinforce
 from benchmarks.parity import runs
 from benchmarks.parity.cases import CASES
-from benchmarks.parity.measure import EPS, TELLS, Row, apart, displayed, judge, relative
+from benchmarks.parity.displayed import EPS, displayed, relative
+from benchmarks.parity.measure import TELLS, Row, apart, judge
 from benchmarks.parity.runs import Update, page_of
 from benchmarks.parity.world import D, System
 from benchmarks.torch_twins.ddpg import Network

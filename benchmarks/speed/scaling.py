@@ -16,8 +16,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from benchmarks.record import RESULTS
-from benchmarks.speed.contestants import LEAN, a2c_entry
 from benchmarks.speed.contestants import contestants as of_race
+from benchmarks.speed.entries import LEAN, a2c_entry
 from benchmarks.speed.race import agree, crossing, digits, interval, rounds_of, show, table, timed
 from benchmarks.speed.turns import repeat
 from benchmarks.torch_twins import mlp as twins
