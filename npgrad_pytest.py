@@ -49,20 +49,38 @@ def pytest_configure(config):
 
 
 def pytest_collect_file(file_path, parent):
-    """Collect a file of --npgrad-referee."""
+    """Collect a file of --npgrad-referee that has tests, too."""
+    return _judged(file_path, parent, tests=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makemodule(module_path, parent):
+    """Collect any other file of --npgrad-referee, which is no module of tests."""
+    return _judged(module_path, parent, tests=False)
+
+
+def _judged(path, parent, tests):
+    """The collector of a file of --npgrad-referee, if its name is one of tests, or if it is not."""
     files = parent.config.getoption("--npgrad-referee")
-    if any(file_path.samefile(file) for file in files if Path(file).exists()):
-        return Judged.from_parent(parent, path=file_path, name=f"{file_path.name} (referee)")
-    return None
+    if not any(path.samefile(file) for file in files if Path(file).exists()):
+        return None
+    if any(map(path.match, parent.config.getini("python_files"))) != tests:
+        return None
+    return Judged.from_parent(parent, path=path, name=f"{path.name} (referee)")
 
 
 class Judged(pytest.File):
     """A file whose functions are judged."""
 
     def collect(self):
+        from algorithms.runner.errors import UsageError
         from algorithms.runner.verdicts import verdicts_in
 
-        for name, judge in verdicts_in(str(self.path)):
+        try:
+            found = list(verdicts_in(str(self.path)))
+        except UsageError as error:
+            raise self.CollectError(str(error)) from error
+        for name, judge in found:
             yield Verdict.from_parent(self, name=name, judge=judge)
 
 
@@ -82,6 +100,8 @@ class Verdict(pytest.Item):
     def repr_failure(self, excinfo, style=None):
         if type(excinfo.value).__name__ in ("Departs", "Unusable"):
             return str(excinfo.value)
+        if type(excinfo.value).__name__ == "Late":
+            return f"{self.name} does not end in time"
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self):

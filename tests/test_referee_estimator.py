@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from algorithms.exact.worlds import garnet
+from algorithms.exact.worlds import chain, garnet
 from algorithms.referee import enumerated, estimator
 from algorithms.referee.catalogue import LAMBDA, N_STEP, Estimator, batch_catalogue, catalogue
 from algorithms.referee.guard import Asked, Unusable
@@ -16,7 +16,7 @@ from algorithms.runner.cli import main
 from algorithms.runner.referee_estimator import told
 
 SMALL = enumerated.worlds(most=40)  # the five worlds, with episodes of up to three steps or so
-TINY = enumerated.worlds(most=16)[1:3]  # tuples of their episodes are few, too
+TINY = [enumerated.world(chain(), "cut", 2)]  # five episodes, so that triples are few, too
 BATCHES = [e for e in batch_catalogue() if e.batch]
 
 
@@ -108,7 +108,7 @@ def test_judge__names_each_known_estimator_and_nothing_else(known):
 def test_judge__names_each_known_estimator_of_a_batch(known):
     """Of three: of two, the s.d. says no more than the difference does."""
     f = lambda episodes: written(known, episodes)
-    assert judge(f, among=TINY[:1], batch=3).exactly == known.named()
+    assert judge(f, among=TINY, batch=3).exactly == known.named()
 
 
 def test_catalogue__no_two_have_one_name():
@@ -187,9 +187,9 @@ def test_judge__the_mean_of_a_batch_of_k_costs_one_part_in_k(k):
     def history_alone(episode, history):
         return np.full(len(episode.R), total(episode) - np.mean([total(e) for e in history]))
 
-    found = judge(own, among=TINY[:1], batch=k)
+    found = judge(own, among=TINY, batch=k)
     assert found.unbiased_for == f"{1 - 1 / k:.6g} times ∇J" and not found.unbiased
-    found = judge(history_alone, among=TINY[:1], batch=k)
+    found = judge(history_alone, among=TINY, batch=k)
     assert found.unbiased and found.exactly.startswith("the total return G_0 for every t minus its")
 
 
@@ -236,10 +236,44 @@ def test_judge__more_batches_than_can_be_enumerated_are_drawn(monkeypatch):
         b = [np.mean([total(e) for j, e in enumerate(episodes) if j != i]) for i in range(5)]
         return [np.full(len(e.R), total(e) - b[i]) for i, e in enumerate(episodes)]
 
-    found = judge(others, among=TINY[:1], batch=5)
+    found = judge(others, among=TINY, batch=5)
     (row,) = found.worlds
     assert found.unbiased and 0 < row.error < 0.2 and row.bias < 3 * row.error
-    assert found.notes == ("npgrad/Chain-v0: 500 batches were drawn, since there are too many",)
+    assert found.notes == ("cut: 500 batches were drawn, since there are too many",)
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_judge__a_batch_less_its_others_mean_is_unbiased_where_the_gradient_is_0_too(k):
+    """In short episodes of the corridor every return is the same, so that ∇J is 0."""
+    others = Estimator("total", less="others", batch=True)
+    weights = lambda episodes: [
+        np.full(len(e.R), w[0, 0]) for e, w in zip(episodes, others(episodes))
+    ]
+    corridor, chain = enumerated.worlds(most=8)[:2]
+    found = judge(weights, among=[corridor, chain], batch=k)
+    assert found.unbiased and found.worlds[0].bias < 1e-12 and np.isnan(found.worlds[0].episodes)
+    assert found.notes[0].startswith("npgrad/ShortCorridor-v0: ∇J is 0 here")
+    assert not judge(lambda e: e.v * e.gamma - 3 * e.S, among=[corridor, chain]).unbiased
+
+
+@pytest.mark.parametrize(
+    "weights", [lambda e: 0 * e.R, lambda e: e.v * e.gamma, lambda e: 2.0 + 0 * e.R]
+)
+def test_judge__what_expects_0_has_no_other_name(weights):
+    found = judge(weights)
+    assert (found.unbiased, found.unbiased_for, found.exactly) == (False, "0", None)
+
+
+def test_judge__a_loss_may_change_what_it_is_given_in_place():
+    torch = pytest.importorskip("torch")
+
+    def loss(log_probs, episode):
+        log_probs *= episode.R
+        return -log_probs.sum()
+
+    assert judge(loss, framework="torch").exactly == "the reward R[t] alone, without γ^t"
+    with pytest.raises(Unusable, match="must return a scalar tensor that depends on its first"):
+        judge(lambda log_probs, episode: torch.ones((), requires_grad=True), framework="torch")
 
 
 def test_judge__torch_functions_as_numpys():
@@ -280,8 +314,9 @@ BAD = {
     "gives two answers to one question": remembers,
     r"returns shape \(\): must be \(\d,\)": lambda episode: 1.0,
     "returns nan for an episode of": lambda episode: episode.R * np.nan,
-    "raises AttributeError: .*has no attribute 'rewards'": lambda episode: episode.rewards,
-    r"f\(a, b\): must have parameters \(episode\) or": lambda a, b: a,
+    "raises AttributeError: rewards: must be among S, A, R": lambda episode: episode.rewards,
+    r"\(a, b\): must have parameters \(episode\) or": lambda a, b: a,
+    "returns complex numbers: must be real": lambda episode: 1j * episode.R,
     "returns str: must be an array of numbers": lambda episode: "words",
 }
 
@@ -343,6 +378,8 @@ def test_command__answers_by_text_json_and_status(here, capsys):
     assert status == 1 and not result["unbiased"]
     assert result["exactly"] == "reward-to-go G_t, without γ^t"
     assert {"world", "bias", "cosine", "variance"} <= result["worlds"][0].keys()
+    status, out, _ = npgrad(capsys, line.replace("Chain", "ShortCorridor") + " --gamma 0 --json")
+    assert status == 0 and json.loads(out[-1])["worlds"][0]["cosine"] is None
     status, out, _ = npgrad(capsys, line + " --gamma 1 --json")
     assert status == 0 and json.loads(out[-1])["unbiased"]
 
@@ -352,6 +389,7 @@ def test_command__answers_by_text_json_and_status(here, capsys):
     [
         ("mine.py:nobody", 2, "mine.py has no nobody"),
         ("nowhere.py:f", 2, "FILE = nowhere.py: cannot be imported"),
+        ("inner.py:f", 2, "no known parent package; must be named as a module"),
         ("mine.py", 2, "FILE:f = mine.py: must be like mine.py:f"),
         ("mine.py:rtg --gamma 2", 2, "--gamma = 2.0: must be in [0, 1]"),
         ("mine.py:rtg --env CartPole-v1", 2, "--env = CartPole-v1: must be a finite MDP"),
@@ -367,6 +405,7 @@ def test_command__bad_input_is_one_line(line, status, message, here, capsys):
     if "jax" in line and estimator_has("jax"):
         pytest.skip("jax is installed")
     (here / "mine.py").write_text(MINE)
+    (here / "inner.py").write_text("from .other import f")
     found, out, err = npgrad(capsys, f"referee estimator {line}")
     assert (found, out) == (status, []) and len(err) == 1 and message in err[0]
 

@@ -333,6 +333,25 @@ def test_referee_gradients__see_what_is_wrong_with_an_optimiser():
     assert np.isclose(verdict.multiple, 1 / made.step_size) and verdict.apart == []
 
 
+def test_judge__names_adam_with_another_t_or_with_eps_before_the_correction():
+    made = gradients.batch("adam")
+    for t, name in ((-1, "by t − 1"), (1, "by t + 1")):
+        d = adam(made.theta, SimpleNamespace(**(vars(made) | {"t": made.t + t})))
+        verdict = gradients.judge(d, made)
+        assert verdict.departing == ["bias correction"] and name in verdict.line
+    b1, b2, g = made.beta1, made.beta2, made.gradient
+    rate = made.step_size * np.sqrt(1 - b2**made.t) / (1 - b1**made.t)  # Kingma & Ba, section 2
+    m, v = b1 * made.m + (1 - b1) * g, b2 * made.v + (1 - b2) * g**2
+    verdict = gradients.judge(rate * m / (np.sqrt(v) + made.eps), made)
+    assert verdict.departing == ["bias correction"] and "ε added to √v" in verdict.line
+
+
+def test_judge__says_a_multiple_that_is_nearly_1():
+    made = gradients.batch("adam")
+    verdict = gradients.judge((1 + 1e-6) * gradients.page_gradient(made), made)
+    assert "1.000001 times the page's" in verdict.line
+
+
 def test_referee_gradients__see_targets_of_the_online_network():
     made = gradients.batch("ddpg-critic")
     mu, q = ddpg_models()

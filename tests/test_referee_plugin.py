@@ -54,3 +54,21 @@ def test_plugin__judges_all_that_the_referee_knows(here):
     assert "step returns nan: must be finite" in text and "Traceback" not in text
     status, out = pytest_("--npgrad-referee", "mine.py", "test_other.py", "-k", "gae or other")
     assert status == 1 and out[-1].startswith("1 failed, 1 passed")
+
+
+def test_plugin__says_in_one_line_what_cannot_be_judged(here):
+    (here / "stops.py").write_text("import sys\nsys.exit(3)\n")
+    status, out = pytest_("--npgrad-referee", "stops.py")
+    text = "\n".join(out)
+    assert status == 2 and out[-1].startswith("1 error")
+    assert "stops.py: cannot be imported: SystemExit: 3" in text
+    assert "Traceback" not in text and "INTERNALERROR" not in text
+    names = (
+        "def gae(rewards, values, masks, gamma): return rewards\ndef test_mine(): raise KeyError\n"
+    )
+    (here / "mine.py").write_text(names)
+    status, out = pytest_("--npgrad-referee", "mine.py")
+    assert status == 1 and out[-1].startswith("1 failed in")
+    assert any(line.startswith("gae has a parameter masks: must be among") for line in out)
+    (here / "test_mine.py").write_text(names)
+    assert pytest_("--npgrad-referee", "test_mine.py")[1][-1].startswith("2 failed in")

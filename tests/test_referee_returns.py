@@ -18,9 +18,10 @@ from worlds import SEEDS
 from algorithms import a2c
 from algorithms.exact.laboratory import lambda_returns, n_step_returns
 from algorithms.exact.mdp import advantages, state_values, trajectories
-from algorithms.referee.advantages import CATALOGUE, definition, definition_by_returns
+from algorithms.referee import returns
+from algorithms.referee.advantages import CATALOGUE, KNOWN, definition, definition_by_returns
 from algorithms.referee.guard import Unusable
-from algorithms.referee.returns import judge
+from algorithms.referee.returns import judge, possible
 from algorithms.referee.segments import MODES, Segment, draw, drawn, signature
 from algorithms.runner.cli import main
 
@@ -292,6 +293,14 @@ def f(rewards, gamma):
         G[t] = R
     return G
 """
+NO_BOOTSTRAP = """
+def f(rewards, dones, gamma):
+    R, G = 0.0, lib.zeros_like(rewards)
+    for t in reversed(range(len(rewards))):
+        R = rewards[t] + gamma * R * (1.0 - dones[t])
+        G[t] = R
+    return G
+"""
 SEPARATE = """
 def f(rewards, values, last_value, terminated, truncated, gamma, lam):
     n = len(rewards)
@@ -313,11 +322,25 @@ RIGHT = {
     "n_step_dones": (N_STEP_DONES, "returns"),
     "n_step_advantages": (N_STEP_ADVANTAGES, "advantages"),
     "flat": (FLAT, "returns"),
+    "no_bootstrap": (NO_BOOTSTRAP, "returns"),
     "separate": (SEPARATE, "advantages"),
 }
 SHORT = ("range(n)", "range(n - 1)")
 EDITS = [
+    ("no_bootstrap", "through_reset", (" * (1.0 - dones[t])", "")),
     ("gae", "truncation_as_termination", ("* next_values", "* (1.0 - truncated[t]) * next_values")),
+    ("gae", "bootstraps_at_termination", ("(1.0 - terminated[t]) * next_values", "next_values")),
+    ("gae", "exchanged_flags", ("v = (1.0 - terminated", "v = (1.0 - truncated")),
+    ("gae", "no_lambda", ("gamma * lam", "gamma")),
+    ("gae", "no_recursion", (" + gamma * lam * on * after", "")),
+    ("gae", "returns_or_advantages", ("= after\n", "= after + values[t]\n")),
+    ("gae", "wrong_sign", ("return A", "return -A")),
+    ("dones", "no_lambda", ("gamma * lam", "gamma")),
+    ("dones", "returns_or_advantages", ("return A", "return A + values")),
+    ("cleanrl", "bootstraps_at_termination", ("1.0 - next_done", "1.0 - 0.0 * next_done")),
+    ("n_step", "wrong_sign", ("return G", "return -G")),
+    ("n_step_advantages", "no_recursion",
+     ("gamma * R *", "gamma * (values[t + 1] if t < n - 1 else R) *")),
     ("gae", "bootstraps_next_episode",
      ("next_values[t]", "(values[t + 1] if t < n - 1 else next_values[t])")),
     ("gae", "through_reset", ("(1.0 - truncated[t])", "1.0")),
@@ -443,8 +466,19 @@ ONE = [  # pairs that are one mistake: one hides the other, or both together are
     ("no_gamma", "lambda_without_gamma"),
     ("gamma_twice", "no_gamma"),  # one undoes the other
     ("through_reset", "shifted_done"),  # the same flag
+    ("truncation_as_termination", "bootstraps_at_termination"),  # together, exchanged_flags
+    ("truncation_as_termination", "exchanged_flags"),
+    ("bootstraps_at_termination", "exchanged_flags"),
+    ("bootstraps_at_termination", "not_reset"),  # together, through_reset
+    ("through_reset", "no_recursion"),
+    ("lambda_without_gamma", "no_lambda"),
+    ("lambda_without_gamma", "no_recursion"),
+    ("no_lambda", "no_recursion"),
+    ("no_recursion", "not_reset"),
+    ("bootstraps_next_episode", "bootstraps_at_termination"),  # a variant of through_reset
+    ("shifted_done", "bootstraps_at_termination"),  # the flag of no step is another's
 ]
-PAIRS = [pair for pair in combinations(MISTAKES, 2) if pair not in ONE]
+PAIRS = [pair for pair in combinations(MISTAKES, 2) if set(pair) not in map(set, ONE)]
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids="+".join)
@@ -465,7 +499,7 @@ def test_catalogue__no_variant_is_taken_for_another_mistake(name):
     real = np.concatenate([s.real.ravel() for s in known])
     all_of = lambda answers: np.concatenate([A.ravel() for A in answers])[real]
     right = all_of(map(definition, known))
-    found = [(mistake, all_of(answers)) for mistake in CATALOGUE
+    found = [(mistake, all_of(answers)) for mistake in possible(names)
              for answers in zip(*map(CATALOGUE[mistake], known))]  # fmt: skip
     wrong = [(mistake, A) for mistake, A in found if np.abs(A - right).max() > 1e-3]
     assert name != "gae" or len(wrong) == len(found)
@@ -477,6 +511,8 @@ def test_judge__names_none_if_two_mistakes_explain_the_answers(monkeypatch):
     f = made(edited(GAE, (" * on", "")), np)
     assert judge(f).mistake == "not_reset"
     monkeypatch.setitem(CATALOGUE, "another", CATALOGUE["not_reset"])
+    assert judge(f).mistake == "not_reset"  # the one that is well known
+    monkeypatch.setattr(returns, "KNOWN", KNOWN | {"another"})
     assert judge(f).mistake is None
 
 
@@ -509,6 +545,19 @@ def test_judge__takes_pairs_keywords_and_booleans():
     boolean = edited(GAE, ("(1.0 - terminated[t]) * (1.0 - truncated[t])",
                            "~(terminated[t] | truncated[t])"))  # fmt: skip
     assert judge(made(boolean, np)).agrees
+
+
+def test_judge__asks_for_one_environment_at_a_time_if_all_at_once_fails():
+    one = edited(GAE, ("n = len(rewards)", "(n,) = rewards.shape"))
+    assert judge(made(one, np)).agrees
+    assert judge(made(edited(one, ("gamma * lam", "lam")), np)).mistake == "lambda_without_gamma"
+    with pytest.raises(Unusable, match=r"shape \(1, 1, 1\): must be \(1, 1\)"):
+        judge(lambda rewards, values, gamma: rewards[None] if rewards.ndim > 1 else rewards[:0])
+
+
+def test_judge__agrees_if_a_part_is_in_single_precision():
+    text = edited(DONES, ("n = len(rewards)", "n = len(rewards); lam = float(lib.float32(lam))"))
+    assert judge(made(text, np)).agrees
 
 
 def test_judge__agrees_with_the_page():

@@ -445,3 +445,16 @@ def test_version__needs_no_extra(capsys, monkeypatch):
     assert [line.split()[0] for line in out] == ["npgrad", "numpy", "gymnasium", "python"]
     assert f"numpy {np.__version__}" in out and f"gymnasium {gymnasium.__version__}" in out
     assert json.loads(npgrad(capsys, "--version --json")[1][-1])["numpy"] == np.__version__
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_compare__draws_runs_that_have_no_seconds_in_common(here, capsys):
+    pytest.importorskip("matplotlib")
+    for seed in (0, 1):
+        trained(run=f"r{seed}", seed=seed)
+        header, *rows = folder._rows(Path(f"r{seed}"))
+        rows = [[*row[:4], f"{1000 * seed + k / 1e3:.3f}", *row[5:]] for k, row in enumerate(rows)]
+        lines = [",".join(row) + "\n" for row in (header, *rows)]
+        Path(f"r{seed}/metrics.csv").write_text("".join(lines))
+    status, _, err = npgrad(capsys, "compare r0 r1 --json --out all.svg")
+    assert status == 0 and err == [] and Path("all.svg").exists()

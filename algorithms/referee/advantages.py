@@ -50,6 +50,24 @@ def truncation_as_termination(s):
     yield definition(s._replace(terminated=s.ends))
 
 
+def bootstraps_at_termination(s):
+    """where an episode terminated it takes v of the next state in place of 0
+
+    That of the state that step t led to, or that in the next row; or only in the last step.
+    """
+    nowhere = np.zeros_like(s.ends)
+    for shown in (s.next_values, *_observed(s)):
+        v = np.where(s.terminated, shown, s.next_values)
+        yield definition(s._replace(next_values=v, terminated=nowhere), stops=s.ends)
+    last = _but_last(s.terminated, False)
+    yield definition(s._replace(terminated=last), stops=s.ends)
+
+
+def exchanged_flags(s):
+    """it takes terminated for truncated, and truncated for terminated"""
+    yield definition(s._replace(terminated=s.truncated, truncated=s.terminated))
+
+
 def bootstraps_next_episode(s):
     """at a truncation it takes v of the next episode's first observation, in place of the final one
 
@@ -65,7 +83,8 @@ def through_reset(s):
     """the return runs through the end of an episode into the next one, or its reset step
 
     Nothing stops at an end, or only at terminations; s'_t is the state that step t led to, or the
-    one in the next row. (At terminations, δ does not stop either. If it does: not_reset.)
+    one in the next row. (At terminations, δ does not stop either. If it does: not_reset.) Or all
+    that stops is the end of the segment.
     """
     nowhere = np.zeros_like(s.ends)
     for next_values in (s.next_values, *_observed(s)):
@@ -73,6 +92,10 @@ def through_reset(s):
             yield from _either(
                 s._replace(next_values=next_values, terminated=terminated, truncated=nowhere)
             )
+        last = _but_last(nowhere, s.terminated[-1])
+        yield definition_by_returns(
+            s._replace(next_values=next_values, terminated=last, truncated=nowhere)
+        )
 
 
 def drops_last_step(s):
@@ -129,6 +152,28 @@ def lambda_without_gamma(s):
     yield from _recursion_with(s, 1.0)
 
 
+def no_lambda(s):
+    """λ is missing: the recursion has γ in place of γλ"""
+    yield definition(s, carry=s.gamma)
+
+
+def no_recursion(s):
+    """it is δ_t alone, without γλ A_{t+1}: right only for λ = 0"""
+    yield definition(s, carry=0.0)
+
+
+def returns_or_advantages(s):
+    """it gives returns where advantages are asked for, or the reverse (--what)"""
+    yield definition(s) + s.values
+    yield definition(s) - s.values
+
+
+def wrong_sign(s):
+    """it gives the negative, of advantages or of returns"""
+    yield -definition(s)
+    yield -definition(s) - 2.0 * s.values
+
+
 def not_reset(s):
     """the sum is not reset at an episode's end, although δ is right
 
@@ -138,13 +183,15 @@ def not_reset(s):
     yield definition(s, stops=s.truncated)
 
 
-CATALOGUE = {
-    mistake.__name__: mistake
-    for mistake in (truncation_as_termination, bootstraps_next_episode, through_reset,
-                    drops_last_step, shifted_done, gamma_twice, no_gamma, lambda_without_gamma,
-                    not_reset)
-}  # fmt: skip
-WITHOUT_FLAGS = "drops_last_step", "gamma_twice", "no_gamma", "lambda_without_gamma"
+WELL_KNOWN = (truncation_as_termination, bootstraps_next_episode, through_reset, drops_last_step,
+              shifted_done, gamma_twice, no_gamma, lambda_without_gamma, not_reset)  # fmt: skip
+OTHERS = (bootstraps_at_termination, exchanged_flags, no_lambda, no_recursion,
+          returns_or_advantages, wrong_sign)  # fmt: skip
+CATALOGUE = {mistake.__name__: mistake for mistake in WELL_KNOWN + OTHERS}
+KNOWN = {mistake.__name__ for mistake in WELL_KNOWN}
+"""The names that are preferred, and the `mistake` of the command's JSON; another is its `other`."""
+WITHOUT_FLAGS = ("drops_last_step", "gamma_twice", "no_gamma", "lambda_without_gamma", "no_lambda",
+                 "no_recursion", "returns_or_advantages", "wrong_sign")  # fmt: skip
 """The mistakes that a function can make that is not told where an episode ends."""
 
 

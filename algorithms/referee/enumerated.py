@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from algorithms import reinforce
 from algorithms.common.policy import Network, make_policy
 from algorithms.exact import laboratory as exact
 from algorithms.exact.mdp import FiniteMDPEnv, state_values
@@ -22,13 +23,15 @@ WORLDS = {  # name: (the MDP, steps after which an episode is cut; J is the retu
 
 
 class World(NamedTuple):
-    """A Study with the same episodes as namespaces, the policy as one, and ∇J."""
+    """A Study with the same episodes as namespaces, the policy as one, ∇J, and the `size` of its
+    estimates, √(E |G_0 Σ_t ∇ln π(A_t|S_t)|²)."""
 
     name: str
     study: exact.Study
     episodes: list
     policy: SimpleNamespace
     gradient: np.ndarray
+    size: float
 
 
 def world(mdp, name="", horizon=None, gamma=None, theta=None, seed=0) -> World:
@@ -53,7 +56,15 @@ def world(mdp, name="", horizon=None, gamma=None, theta=None, seed=0) -> World:
         )
         for tau in study.episodes
     ]  # fmt: skip
-    return World(name, study, episodes, shown, exact.expectation(study))
+    size = np.sqrt(sum(tau.probability * _squared(study, tau) for tau in study.episodes))
+    return World(name, study, episodes, shown, exact.expectation(study), float(size))
+
+
+def _squared(study, tau):
+    """|G_0 Σ_t ∇ln π(A_t|S_t)|² of an episode."""
+    G = reinforce.returns(tau.rewards, study.mdp.gamma)[0]
+    g = G * study.scores[tau.states[:-1], tau.actions].sum(0)
+    return g @ g
 
 
 def worlds(gamma=None, seed=0, most=np.inf) -> list[World]:

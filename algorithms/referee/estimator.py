@@ -12,9 +12,10 @@ is a sum, E ĝ = Σ_τ Pr(τ) ĝ(τ). The function is one of these, recognised b
 An episode has S, A and R (T,), terminated (always True), gamma, and v (T,), the exact v^π(S_t). A
 policy has theta (d,), probs (O, A) and scores (O, A, d) = ∇ln π(a|s), to be indexed by S and A.
 
-Bias is |E ĝ − ∇J| / |∇J|, variance the trace of Cov ĝ; of a batch, times its size. What E ĝ is, if
-it is not ∇J, is sought among c times ∇J, the weighting without γ^t, and ∇E ΣR, with one c for all
-worlds. If all steps of an episode have the same weight f(τ), E ĝ = ∇E f(τ), whatever f is.
+Bias is |E ĝ − ∇J| / |∇J|, or where ∇J is 0, / √(E |G_0 Σ_t ∇ln π(A_t|S_t)|²); variance is the
+trace of Cov ĝ; of a batch, times its size. What E ĝ is, if it is not ∇J, is sought among 0, c times
+∇J, the weighting without γ^t, and ∇E ΣR, with one c for all worlds. If all steps of an episode have
+the same weight f(τ), E ĝ = ∇E f(τ), whatever f is.
 """
 
 import inspect
@@ -37,7 +38,9 @@ KINDS = {
     ("episode", "history"): "history",
 }
 EQUAL = 1e-5  # relative; what differs less is the same, so that single precision is
-MOST_TUPLES, SAMPLED = 2500, 4000  # batches of episodes that are enumerated; else so many are drawn
+FLAT = 1e-12  # of a World's size; a smaller |∇J| is 0, but for rounding
+LIKELY = 4  # standard errors that chance may leave of a bias that was sampled
+MOST_TUPLES, SAMPLED = 2500, 1000  # batches of episodes that are enumerated; else so many are drawn
 FEW = 20  # episodes on which a name is sought; then it is tried on all
 
 
@@ -54,7 +57,7 @@ class Answers(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What was found in a world; `episodes` are needed for a mean of ĝ of the accuracy asked for.
+    """What was found in a world; a mean of ĝ has the accuracy asked for over so many `episodes`.
     error: the standard error of a bias that was sampled."""
 
     world: str
@@ -85,12 +88,14 @@ def kind_of(f) -> str:
     if names in KINDS or len(names) == 1:
         return KINDS.get(names, "weights")
     allowed = " or ".join(f"({', '.join(names)})" for names in KINDS)
-    raise Unusable(f"f({', '.join(names)}): must have parameters {allowed}")
+    name = getattr(f, "__name__", "f")
+    raise Unusable(f"{name}({', '.join(names)}): must have parameters {allowed}")
 
 
+@np.errstate(invalid="ignore", over="ignore")  # of what is not finite, a note says more
 def judge(f, among=None, batch=2, accuracy=0.1, framework=None, name=None) -> Verdict:
     """Judge a function in worlds, by default the five. batch is the number of episodes of a batch,
-    or of a history and its episode; `accuracy` that of a mean of ĝ, relative to |∇J|.
+    or of a history and its episode; accuracy is the standard error of a mean of ĝ over |E ĝ|.
 
     Raises Unusable for a function that cannot be judged.
     """
@@ -103,7 +108,7 @@ def judge(f, among=None, batch=2, accuracy=0.1, framework=None, name=None) -> Ve
     if len(notes) == len(answers) and all(" returns " in note for note in notes):
         raise Unusable(f"{ask.name}: {notes[0]}")
     found = [_found(each, k if kind == "batch" else 1, accuracy) for each in answers]
-    unbiased = all(x.bias <= max(EQUAL, 3 * x.error) for x in found)  # nan is not
+    unbiased = all(x.bias <= max(EQUAL, LIKELY * x.error) for x in found)  # nan is not
     what = "∇J" if unbiased else _target(answers, found)
     return Verdict(unbiased, what, *_name(answers, kind), tuple(found), tuple(notes))
 
@@ -157,17 +162,26 @@ def _notes(answers):
         yield f"{name}: it returns {x[~np.isfinite(x)][0]} for an episode of {T} step(s)"
     elif answers.drawn:
         yield f"{name}: {answers.drawn} batches were drawn, since there are too many"
+    if _flat(answers.world):
+        yield f"{name}: ∇J is 0 here; the bias is relative to the size of REINFORCE's estimates"
 
 
 def _found(answers, k, accuracy) -> Found:
     """The row of a world, if ĝ costs k episodes."""
     world, _, p, drawn, _, g = answers
     m, norm = exact.weighted(p, g, world.gradient), float(np.linalg.norm(world.gradient))
-    bias, variance = float(np.linalg.norm(m.bias)), k * m.total_variance
-    error = float(np.sqrt(m.total_variance / drawn) / norm) if drawn else 0.0
-    return Found(
-        world.name, bias / norm, m.cosine, variance, variance / (accuracy * norm) ** 2, error
-    )
+    bias, variance, flat = float(np.linalg.norm(m.bias)), k * m.total_variance, _flat(world)
+    unit = (world.size or 1.0) if flat else norm
+    error = float(np.sqrt(m.total_variance / drawn) / unit) if drawn else 0.0
+    own = float(np.linalg.norm(m.mean))
+    cosine = np.nan if flat else m.cosine
+    needed = variance / (accuracy * own) ** 2 if own > EQUAL * unit else np.nan
+    return Found(world.name, bias / unit, cosine, variance, needed, error)
+
+
+def _flat(world):
+    """Whether ∇J is 0 in a world."""
+    return np.linalg.norm(world.gradient) <= FLAT * world.size
 
 
 def _name(answers, kind):
@@ -213,6 +227,8 @@ def _distance(estimator, answers, kind):
     if not (columns.any() and theirs.any()):
         return np.inf, np.ones(1)
     c = np.linalg.lstsq(columns.T, theirs, rcond=None)[0]
+    if np.linalg.norm(c[0] * columns[0]) <= EQUAL * np.linalg.norm(theirs):
+        return np.inf, c  # nothing but the baseline
     return float(np.linalg.norm(theirs - c @ columns) / np.linalg.norm(theirs)), c
 
 
@@ -221,7 +237,9 @@ def _target(answers, found):
     pairs = [(a, x) for a, x in zip(answers, found) if np.isfinite(x.bias)]
     studies = [a.world.study for a, _ in pairs]
     mean = np.concatenate([a.p @ a.g for a, _ in pairs])
-    error = max(EQUAL, *(3 * x.error for _, x in pairs))
+    error = max(EQUAL, *(LIKELY * x.error for _, x in pairs))
+    if np.linalg.norm(mean) <= EQUAL * np.sqrt(sum(a.p @ (a.g**2).sum(1) for a, _ in pairs)):
+        return "0"
     for name, of in TARGETS.items():
         x = np.concatenate([of(study) for study in studies])
         c = float(x @ mean / (x @ x))

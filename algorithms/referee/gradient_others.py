@@ -19,7 +19,8 @@ TARGET = "target network", "online network"
 ACTION = "μ(s)", "that of the batch"
 RMSPROP = {"eps": ("inside the root", "outside the root"), "decay rate": ("α", "1 − α"),
            "statistics": ("after the update", "before the update")}  # fmt: skip
-ADAM = {"eps": ("outside the root", "inside the root"), "bias correction": ("yes", "no"),
+CORRECTION = "yes", "no", "by t − 1", "by t + 1", "in the step size, ε added to √v"
+ADAM = {"eps": ("outside the root", "inside the root"), "bias correction": CORRECTION,
         "decay rates": ("β₁, β₂", "exchanged")}  # fmt: skip
 
 
@@ -83,9 +84,14 @@ def adam_terms(made, variant):
     beta1, beta2 = made.beta1, made.beta2
     if variant["decay rates"] == "exchanged":
         beta1, beta2 = beta2, beta1
-    t = made.t if variant["bias correction"] == "yes" else 10**9 + 1  # when it has come to 1
+    how = variant["bias correction"]
+    t = made.t + {CORRECTION[2]: -1, CORRECTION[3]: 1}.get(how, 0)
+    t = 10**9 + 1 if how == "no" else t  # when it has come to 1
     statistics, eps = np.array([made.m / (1.0 - beta1), made.v / (1.0 - beta2)]), made.eps
-    if variant["eps"] == "inside the root":  # v̂ grows by ε, and nothing is added to its root
+    inside = variant["eps"] == "inside the root"
+    if how == CORRECTION[4]:  # η √(1 − β₂^t)/(1 − β₁^t) m/(√v + ε)
+        eps /= (1.0 - beta2**t) ** (1.0 if inside else 0.5)
+    if inside:  # v̂ grows by ε, and nothing is added to its root
         statistics[1] += eps * (1.0 - beta2**t) / (1.0 - beta2) / beta2
         eps = 1e-300
     return _steps(

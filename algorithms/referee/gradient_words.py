@@ -35,7 +35,7 @@ def line_of(verdict, sense):
     elif verdict.apart:
         return f"departs: yours = {_sum(verdict)}{others}; {residual}"
     else:
-        what = f"{number(k)} times the page's"
+        what = f"{f'{k:.10g}' if number(k) == '1' else number(k)} times the page's"
     return f"departs: yours is {what}{others}; {residual}"
 
 

@@ -31,13 +31,12 @@ class Unusable(Exception):
 
 class Asked:
     """A function of somebody else's; see the module. `name` is said in errors. framework is numpy,
-    torch or jax; None: the one that its module has imported, or else NumPy. `single` says whether
-    it has given an answer in less than double precision."""
+    torch or jax; None: the one that its module has imported, or else NumPy."""
 
     def __init__(self, f, name=None, framework=None):
         self.f, self.name = f, name or getattr(f, "__name__", "f")
         self.frameworks = [framework] if framework else [*_imported_by(f), "numpy"]
-        self.asked, self.latest, self.single = 0, [], False
+        self.asked, self.latest = 0, []
         self.chosen = framework is not None
 
     def __call__(self, *args, shape=None, finite=True):
@@ -85,6 +84,8 @@ class Asked:
             return self._checked(first, again, shape, finite)
         error = next((error for error in errors if "bool" not in str(error)), errors[0])
         text = " ".join(str(error).split())[:300]
+        if isinstance(getattr(error, "obj", None), SimpleNamespace):
+            text = f"{error.name}: must be among {', '.join(vars(error.obj))}"
         raise Unusable(f"{self.name} raises {type(error).__name__}: {text}") from error
 
     def _answer(self, y):
@@ -100,11 +101,11 @@ class Asked:
             return np.concatenate([self._answer(x) for x in y])
         try:
             given = np.asarray(_numpy(y))
-            numbers = np.array(given, float)
+            if np.iscomplexobj(given):
+                raise Unusable("returns complex numbers: must be real")
+            return np.array(given, float)
         except (TypeError, ValueError) as error:
             raise Unusable(f"returns {type(y).__name__}: must be an array of numbers") from error
-        self.single |= given.dtype in (np.float16, np.float32)
-        return numbers
 
     def _checked(self, y, again, shape, finite):
         """y, if it is the same again, of this shape, and finite if it must be."""
@@ -185,10 +186,12 @@ def _by_npgrad(f, x, *others):
 def _by_torch(f, x, *others):
     torch = importlib.import_module("torch")
     x = x.clone().requires_grad_()
-    y = f(x, *others)
-    if not isinstance(y, torch.Tensor) or y.ndim or not y.requires_grad:
+    y = f(1 * x, *others)  # no leaf: f may change it in place, as it may what a network gives
+    known = isinstance(y, torch.Tensor) and not y.ndim and y.requires_grad
+    d = torch.autograd.grad(y, x, allow_unused=True)[0] if known else None
+    if d is None:
         raise Unusable("must return a scalar tensor that depends on its first argument")
-    return torch.autograd.grad(y, x)[0].numpy()
+    return d.numpy()
 
 
 def _by_jax(f, x, *others):

@@ -8,18 +8,20 @@ algorithms.referee.advantages. A mistake is named if a variant of it gives f's a
 segment, and none of any other mistake does.
 """
 
+import contextlib
 import functools
 import inspect
 from typing import NamedTuple
 
 import numpy as np
 
-from algorithms.referee.advantages import CATALOGUE, WITHOUT_FLAGS, definition
-from algorithms.referee.guard import Asked
+from algorithms.referee.advantages import CATALOGUE, KNOWN, WITHOUT_FLAGS, definition
+from algorithms.referee.guard import Asked, Unusable
 from algorithms.referee.segments import FLAGS, Segment, drawn, signature
 
-DOUBLE, SINGLE = 1e-9, 1e-5
-"""Errors that agree, relative to 1 + the largest number of a segment's answer."""
+EQUAL = 1e-5
+"""Errors that agree, relative to 1 + the largest number of a segment's answer: a part of what a
+function does may be in single precision, also if its answer is not."""
 
 
 class Verdict(NamedTuple):
@@ -79,7 +81,8 @@ def judge(f, what="advantages", framework=None, among=None) -> Verdict:
     """Judge a function of somebody's, or an Asked one; what is "advantages" or "returns". `among`
     are the segments, by default those drawn.
 
-    A pair (advantages, returns) is an answer too, and a list of n rows. Raises ValueError for
+    A pair (advantages, returns) is an answer too, and a list of n rows. A function that fails on
+    (n, N) is asked about one environment at a time, (n,). Raises ValueError for
     parameters that are not recognised, and guard.Unusable for a function that cannot be judged.
     """
     if what not in ("advantages", "returns"):
@@ -87,48 +90,71 @@ def judge(f, what="advantages", framework=None, among=None) -> Verdict:
     ask = f if isinstance(f, Asked) else Asked(f, framework=framework)
     names = signature(ask.f, what)
     ask.f = _named(ask.f, what)
-    asked = []
-    for s in map(names.known, drawn() if among is None else among):
-        answer = ask(*names.arguments(s).values(), shape=s.rewards.shape)
-        asked.append((s, answer - (s.values if what == "returns" else 0.0)))
-    tolerance = SINGLE if ask.single else DOUBLE
-    departs = [(s, A) for s, A in asked if _differs(A, definition(s), s, tolerance).any()]
+    asked = [
+        (s, answer - (s.values if what == "returns" else 0.0))
+        for s, answer in _answers(ask, names, drawn() if among is None else among)
+    ]
+    departs = [(s, A) for s, A in asked if _differs(A, definition(s), s).any()]
     if not departs:
         return Verdict(True, None, None, names.cannot(), len(asked))
-    found = _explanations(asked, tolerance, CATALOGUE if names.has(*FLAGS) else WITHOUT_FLAGS)
+    found = _explanations(asked, possible(names))
     if not names.has("lam"):
         found = {"no_gamma" if name == "lambda_without_gamma" else name for name in found}
+    found = found & KNOWN or found
     mistake = found.pop() if len(found) == 1 else None
-    smallest = _counterexample(names, what, *departs[0], tolerance)
+    smallest = _counterexample(names, what, *departs[0])
     return Verdict(False, mistake, smallest, names.cannot(), len(asked))
 
 
-def _counterexample(names, what, s, A, tolerance):
+def _answers(ask, names, segments):
+    """Return [(Segment, its answer (n, N)), ...]: of all environments at once, or else of each."""
+    segments = [names.known(s) for s in segments]
+    try:
+        return [(s, ask(*names.arguments(s).values(), shape=s.rewards.shape)) for s in segments]
+    except Unusable as error:
+        with contextlib.suppress(Unusable):
+            return [(s, _of_each(ask, names.arguments(s).values(), s)) for s in segments]
+        raise error
+
+
+def _of_each(ask, arguments, s):
+    """The answer (n, N), asked for one environment after the other."""
+    n, N = s.rewards.shape
+    one = lambda i: [x[..., i] if isinstance(x, np.ndarray) else x for x in arguments]
+    return np.stack([ask(*one(i), shape=(n,)) for i in range(N)], 1)
+
+
+def _counterexample(names, what, s, A):
     right = definition(s)
-    entry = np.argwhere(_differs(A, right, s, tolerance))[0].tolist()
+    entry = np.argwhere(_differs(A, right, s))[0].tolist()
     v = s.values if what == "returns" else 0.0
     return Counterexample(names.arguments(s), A + v, np.where(s.real, right + v, np.nan), entry, s)
 
 
-def _explanations(asked, tolerance, names):
+def possible(names):
+    """Return the names of the mistakes that a function of this Signature can make."""
+    found = CATALOGUE if names.has(*FLAGS) else WITHOUT_FLAGS
+    return [name for name in found if name != "exchanged_flags" or names.knows_truncation()]
+
+
+def _explanations(asked, names):
     """Return the names of the mistakes that have a variant that gives all answers (Segment, A)."""
-    return {name for name in names if _explains(CATALOGUE[name], asked, tolerance)}
+    return {name for name in names if _explains(CATALOGUE[name], asked)}
 
 
-def _explains(mistake, asked, tolerance):
+def _explains(mistake, asked):
     left = None
     for s, A in asked:
-        fits = {k for k, answer in enumerate(mistake(s))
-                if not _differs(A, answer, s, tolerance).any()}  # fmt: skip
+        fits = {k for k, answer in enumerate(mistake(s)) if not _differs(A, answer, s).any()}
         left = fits if left is None else left & fits
         if not left:
             return False
     return True
 
 
-def _differs(A, right, s, tolerance):
+def _differs(A, right, s):
     """Where A (n, N) is not what is right, of the steps that are real."""
-    return s.real & (np.abs(A - right) > tolerance * (1 + np.abs(right).max()))
+    return s.real & (np.abs(A - right) > EQUAL * (1 + np.abs(right).max()))
 
 
 def _named(f, what):

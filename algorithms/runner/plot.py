@@ -110,8 +110,11 @@ def _flat(record) -> dict[str, str]:
 
 
 def _draw_group(axes, runs, label, colour, by):
-    """Draw the interquartile mean of the runs' running means, where all runs have one."""
+    """Draw the interquartile mean of the runs' running means, where all runs have one. Short runs
+    may have no seconds in common; these are left out."""
     first, last = max(run[by][0] for run in runs), min(run[by][-1] for run in runs)
+    if first > last and by == "seconds":
+        return
     if first > last:
         raise UsageError(f"RUN: the runs with {label or 'one config'} have no {by} in common")
     grid = np.unique(runs[0][by]) if len(runs) == 1 else np.linspace(first, last, POINTS)

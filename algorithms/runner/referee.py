@@ -31,8 +31,11 @@ def referee_command(argv, methods) -> Outcome:
         print(HELP, end="")
         raise SystemExit(0)
     if not argv or argv[0] not in WHAT:
-        given = f"WHAT = {argv[0]}{near(argv[0], WHAT)}" if argv else "WHAT is missing"
-        raise UsageError(f"{given}: must be one of {', '.join(WHAT)} (npgrad referee --help)")
+        given, hint = (
+            (f"WHAT = {argv[0]}", near(argv[0], WHAT)) if argv else ("WHAT is missing", "")
+        )
+        must = f"must be one of {', '.join(WHAT)} (npgrad referee --help)"
+        raise UsageError(f"{given}: {must}{hint}")
     start = time.perf_counter()
     module = importlib.import_module(f"algorithms.runner.referee_{WHAT[argv[0]]}")
     try:

@@ -61,7 +61,7 @@ def _parse(argv):
     add("--theta", metavar="FILE.npy", help="with --env: θ, the preferences of a tabular softmax")
     add("--batch", metavar="INT", type=int, default=2, help="episodes of a batch (default: 2)")
     add("--accuracy", metavar="FLOAT", type=float, default=0.1,
-        help="of a mean, relative to |∇J|, to say what it costs (default: 0.1)")  # fmt: skip
+        help="of a mean: its standard error over its size (default: 0.1)")  # fmt: skip
     add("--out", metavar="FILE", help="a picture of it, .png, .pdf or .svg")
     options = made.parse_args(argv)
     for name, right, allowed in (

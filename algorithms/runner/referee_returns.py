@@ -12,7 +12,8 @@ Judge advantages (GAE, λ, n-step) or returns of somebody's, by their definition
     A_t = δ_t + γλ A_{t+1}              A_t = δ_t where it ended, or the segment does
     returns: A_t + v(s_t)
 
-f returns an array (n, N), time first, N environments; or (advantages, returns). It is given what
+f returns an array (n, N), time first, N environments; or (advantages, returns). If it fails on
+these, it is given one environment at a time: (n,) for (n, N), a number for (N,). It is given what
 the names of its parameters mean:
 
 """
@@ -42,8 +43,10 @@ def returns_verdict(argv) -> Outcome:
 
 def _result(verdict):
     """Return the Verdict as what JSON can hold."""
-    found = verdict.counterexample
+    found, known = verdict.counterexample, verdict.mistake in advantages.KNOWN
     return verdict._asdict() | {
+        "mistake": verdict.mistake if known else None,
+        "other": None if known else verdict.mistake,
         "counterexample": found
         and {
             "inputs": found.inputs,
@@ -51,7 +54,7 @@ def _result(verdict):
             "right": found.right,
             "entry": found.entry,
             "autoreset": found.segment.autoreset,
-        }
+        },
     }
 
 

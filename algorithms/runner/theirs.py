@@ -79,14 +79,16 @@ def load(file, seconds):
                 return importlib.import_module(file)
             sys.path.insert(0, str(path.parent.resolve()))
             module = types.ModuleType(f"checked_{path.stem}")  # which replaces no other
-            module.__file__ = str(path)
+            module.__file__, module.__package__ = str(path), ""
             sys.modules[module.__name__] = module  # where dataclasses look for it
             exec(compile(path.read_bytes(), file, "exec"), vars(module))
             return module
     except Late as late:
         raise UsageError(f"FILE = {file}: its import does not end within {seconds:g} s") from late
     except (Exception, SystemExit) as error:
-        raise UsageError(f"FILE = {file}: cannot be imported: {one_line(error)}") from error
+        hint = "; must be named as a module, like package.module:f"
+        more = hint if "relative import" in str(error) else ""
+        raise UsageError(f"FILE = {file}: cannot be imported: {one_line(error)}{more}") from error
 
 
 def named(flag, text, seconds):

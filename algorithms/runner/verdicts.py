@@ -4,7 +4,7 @@ import functools
 import inspect
 
 from algorithms.referee import estimator, gradients, returns
-from algorithms.referee.guard import Asked
+from algorithms.referee.guard import Asked, Unusable
 from algorithms.runner import theirs
 from algorithms.runner.referee_estimator import told
 
@@ -44,7 +44,10 @@ def _estimator(ask, settled):
 
 
 def _returns(ask, settled):
-    verdict = returns.judge(ask, settled.get("what", "advantages"))
+    try:
+        verdict = returns.judge(ask, settled.get("what", "advantages"))
+    except ValueError as error:
+        raise Unusable(str(error)) from error
     return verdict.agrees, f"{ask.name} {verdict}"
 
 
