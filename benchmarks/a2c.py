@@ -70,22 +70,17 @@ def page(config, seed):
 
 def sb3(config, seed):
     """One run of Stable-Baselines3's A2C, ended alike."""
-    from stable_baselines3.common.callbacks import BaseCallback
+    from benchmarks.torch_twins.baselines import baseline, train
 
-    from benchmarks.torch_twins.a2c_baseline import baseline
+    model = baseline("CartPole-v1", config, seed)
+    episodes = model.env.episodes
 
-    n, vectorization = config.environments, config.vectorization
-    envs = gymnasium.make_vec("CartPole-v1", num_envs=n, vectorization_mode=vectorization)
-    model = baseline(envs, config, seed)
-    model.env.seed_of_reset, episodes = seed, model.env.episodes
-
-    class Solved(BaseCallback):
-        def _on_step(self):
-            last = [G for _, G in episodes[-WINDOW:]]
-            return len(last) < WINDOW or sum(last) / WINDOW < THRESHOLD
+    def unsolved():
+        last = [G for _, G in episodes[-WINDOW:]]
+        return len(last) < WINDOW or sum(last) / WINDOW < THRESHOLD
 
     start, wall = time.process_time(), time.perf_counter()
-    model.learn(config.T_max, callback=Solved())
+    train(model, config.T_max, unsolved)
     k = study.episodes_until([G for _, G in episodes], THRESHOLD)
     return dict(
         seed=seed,

@@ -196,30 +196,18 @@ def draw_cartpole(record):
     study.draw(record["runs"], title, THRESHOLD, RESULTS / "actor_critic_cartpole.png")
 
 
-class Angles(gymnasium.Wrapper):
-    """Keeps cos θ of every step, 1 being upright."""
-
-    def __init__(self, env):
-        super().__init__(env)
-        self.cosines = []
-
-    def step(self, action):
-        result = self.env.step(action)
-        self.cosines.append(float(result[0][0]))
-        return result
-
-
 def pendulum(seeds):
     """Share of steps within 18° of upright and average reward, per report, while learning."""
     runs = []
     for seed in range(seeds):
-        env, rewards = Angles(gymnasium.make("npgrad/ContinuingPendulum-v0")), []
+        env, rewards = study.Watched(gymnasium.make("npgrad/ContinuingPendulum-v0")), []
         state = actor_critic.init(env, PENDULUM, seed)
         for metrics in study.episodes(actor_critic.train(env, PENDULUM, state)):
             rewards.append(metrics.scalars["average_reward"])
             if metrics.steps >= PENDULUM_STEPS:
                 break
-        upright = (np.array(env.cosines) > UPRIGHT).reshape(-1, PENDULUM.report_every).mean(1)
+        cosines = np.array([s[0] for states, *_ in env.episodes for s in states[1:]])
+        upright = (cosines > UPRIGHT).reshape(-1, PENDULUM.report_every).mean(1)
         last = slice(-10_000 // PENDULUM.report_every, None)
         run = dict(seed=seed, upright=upright[last].mean(), average_reward=np.mean(rewards[last]))
         print("pendulum, last 10,000 steps:", run, flush=True)

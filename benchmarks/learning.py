@@ -7,8 +7,8 @@ METHOD is of reinforce, actor_critic (traces), async_q (n-step Q, 8 workers in t
 in turn), a2c: CartPole-v1; and ddpg: Pendulum-v1. Shipped defaults, or the settings that
 benchmarks.asynchronous, .a2c and .ddpg record; all were tuned on seeds from 100 up, reported are
 seeds 0, 1, .... a2c and ddpg also run in Stable-Baselines3 where it is installed, with the same
-hyper-parameters, networks, distribution of first weights and noise (torch_twins/a2c_baseline.py,
-ddpg_baseline.py); for that ddpg's critic has the action at its first layer.
+hyper-parameters, networks, distribution of first weights and noise (torch_twins/baselines.py); for
+that ddpg's critic has the action at its first layer.
 --env and --steps take another environment, or number of steps, for the methods named.
 
 Score: the mean return of the policy's mode, no exploration: of 20 episodes at each of 15 points of
@@ -105,31 +105,16 @@ def page(task, seed):
 def stable_baselines3(task, seed):
     """The same in Stable-Baselines3."""
     import torch
-    from stable_baselines3.common.callbacks import BaseCallback
 
-    from benchmarks.torch_twins import a2c_baseline, ddpg_baseline
+    from benchmarks.torch_twins import baselines
 
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # what decays in its moments; the pages see to that themselves
-    config = task.config
-    if task.page == "a2c":
-        envs = gymnasium.make_vec(
-            task.env, num_envs=config.environments, vectorization_mode=config.vectorization
-        )
-        model = a2c_baseline.baseline(envs, config, seed)
-        model.env.seed_of_reset = seed
-        steps = lambda: model.env.steps
-    else:
-        model = ddpg_baseline.baseline(gymnasium.make(task.env), config, seed)
-        steps = lambda: model.num_timesteps
+    model = baselines.baseline(task.env, task.config, seed)
+    steps = lambda: model.env.steps if task.page == "a2c" else model.num_timesteps
     mode = lambda S: model.predict(S, deterministic=True)[0]
     watch = Watch(gymnasium.make(task.env), task.steps, mode)
-
-    class Callback(BaseCallback):
-        def _on_step(self):
-            return watch(steps())
-
-    model.learn(2 * task.steps, callback=Callback())
+    baselines.train(model, 2 * task.steps, lambda: watch(steps()))
     torch.set_flush_denormal(False)  # the next run in this process may be a page's
     return watch
 

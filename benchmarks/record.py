@@ -35,3 +35,9 @@ def save(name, module, results, packages=("numpy", "gymnasium")):
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     return path
+
+
+def load(name):
+    """results/NAME.json, or None."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None

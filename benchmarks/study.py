@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
+import gymnasium
 import matplotlib.pyplot as plt
 import numpy as np
 from gymnasium.vector import SyncVectorEnv
@@ -119,6 +120,28 @@ def player(page, env, config, state, greedy):
         return np.array([act(parameters, s, rng, greedy) for s in S])
 
     return actions
+
+
+class Watched(gymnasium.Wrapper):
+    """Keeps `episodes`: of each the observations (T + 1), the rewards (T), and what seen() returned
+    before each of its T steps, lists."""
+
+    def __init__(self, env, seen=lambda: None):
+        super().__init__(env)
+        self.episodes, self.seen = [], seen
+
+    def reset(self, **options):
+        s, info = self.env.reset(**options)
+        self.episodes.append(([s], [], []))
+        return s, info
+
+    def step(self, action):
+        states, rewards, seen = self.episodes[-1]
+        seen.append(self.seen())
+        s, R, *rest = self.env.step(action)
+        states.append(s)
+        rewards.append(R)
+        return s, R, *rest
 
 
 def standard_error(G):

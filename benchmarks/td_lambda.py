@@ -46,23 +46,6 @@ TITLES = {
 }
 
 
-class Recorder(gymnasium.Wrapper):
-    """Keeps each episode as (states (T+1,), rewards (T,)), two lists."""
-
-    episodes = ()
-
-    def reset(self, **options):
-        s, info = self.env.reset(**options)
-        self.episodes = [*self.episodes, ([s], [])]
-        return s, info
-
-    def step(self, action):
-        s, R, *rest = self.env.step(action)
-        self.episodes[-1][0].append(s)
-        self.episodes[-1][1].append(R)
-        return s, R, *rest
-
-
 def train(env, seed, **options):
     """w after each episode (EPISODES, STATES), by the page."""
     config = replace(configured("td-lambda", "npgrad/RandomWalk19-v0"), **options)
@@ -72,9 +55,10 @@ def train(env, seed, **options):
 
 
 def walks(seed):
-    env = Recorder(gymnasium.make("npgrad/RandomWalk19-v0"))
+    """The first episodes' states (T + 1) and rewards (T)."""
+    env = study.Watched(gymnasium.make("npgrad/RandomWalk19-v0"))
     train(env, seed, step_size=0.0)
-    return env.episodes[:EPISODES]  # the next one has begun
+    return [episode[:2] for episode in env.episodes[:EPISODES]]  # the next one has begun
 
 
 def learn_online(w, states, rewards, trace, decays, alphas, gamma):

@@ -74,32 +74,14 @@ class Replay(gymnasium.Env):
         return s, R, left == 0, False, {}
 
 
-class Watched(gymnasium.Wrapper):
-    """Keeps S and the agent's trace, `trace()`, as every step begins: z has not seen S yet."""
-
-    def __init__(self, env):
-        super().__init__(env)
-        self.states, self.traces = [], []
-
-    def reset(self, **options):
-        self.s, info = self.env.reset(**options)
-        return self.s, info
-
-    def step(self, action):
-        self.states.append(self.s)
-        self.traces.append(self.trace().copy())
-        self.s, *rest = self.env.step(action)
-        return self.s, *rest
-
-
 def watch(env, page, config, trace, reports):
-    """States (n,) and traces (n, d) of a run of a page."""
-    env = Watched(env)
+    """States (n,) and traces (n, d) of a run of a page, both as a step begins: z has not seen S."""
+    env = study.Watched(env, lambda: getattr(state, trace).copy())
     state = page.init(env, config, 0)
-    env.trace = lambda: getattr(state, trace)
     for _ in islice(study.episodes(page.train(env, config, state)), reports):
         pass
-    return np.array(env.states), np.array(env.traces)
+    states = [s for episode in env.episodes for s in episode[0][: len(episode[1])]]
+    return np.array(states), np.array([z for episode in env.episodes for z in episode[2]])
 
 
 def same():

@@ -4,12 +4,12 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("matplotlib")
 
-from benchmarks.speed import race, roofline
+from benchmarks.speed import race, roofline, summary
 from npgrad import at, mlp, networks
 
 sizes = st.lists(st.integers(1, 4), min_size=2, max_size=4).map(tuple)
@@ -78,14 +78,24 @@ def test_parameters__are_those_of_the_model(sizes):
     assert roofline.parameters(sizes) == mlp(sizes).layout.size
 
 
-@given(times, st.floats(0.01, 100.0), st.floats(0.01, 100.0), st.booleans())
-def test_verdict__is_that_of_the_ratio_within_rounds(page, factor, bound, at_most):
+@given(times, st.floats(0.01, 100.0), st.floats(0.01, 1.0))
+def test_outcome__has_ratios_within_rounds(page, factor, share):
     """However much a round slows both sides."""
-    assume(abs(factor / bound - 1) > 1e-3)
-    goal = race.Goal("torch", "page", bound, at_most)
-    found = race.verdict(goal, dict(torch=factor * page, page=page))
-    assert found["measured"] == pytest.approx([factor] * 3, rel=1e-3)
-    assert found["met"] == (factor < bound if at_most else factor > bound)
+    measured = dict(torch=factor * page, page=page, environment=share * page)
+    one = race.Race("any", lambda rounds: measured, leave_out=False)
+    found = race.outcome(one, len(page))
+    assert found["rows"]["torch"]["over"]["page"] == pytest.approx([factor] * 3, rel=1e-3)
+    assert race.limit(found["rows"]) == found["rows"]["environment"]["microseconds"][0]
+
+
+@given(times, st.floats(0.01, 100.0), st.floats(0.01, 1.0))
+def test_compared__has_ours_theirs_ratio_and_limit(page, factor, share):
+    measured = {"torch lean": factor * page, "page": page, "environment": share * page}
+    results = {"any": race.outcome(race.Race("any", lambda rounds: measured), len(page))}
+    ((setting, ours, theirs, y, x, ratio, bound),) = summary.compared(results)
+    assert (setting, ours, theirs) == ("any", "page", "torch lean")
+    assert x / y == pytest.approx(factor, rel=2e-3) and ratio[0] == pytest.approx(factor, rel=1e-3)
+    assert bound == pytest.approx(factor / share, rel=2e-3)
 
 
 @given(times)

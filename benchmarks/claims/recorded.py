@@ -1,6 +1,5 @@
 """Claims decided by what other benchmarks recorded in benchmarks/results/."""
 
-import json
 import re
 from functools import wraps
 from math import comb
@@ -8,8 +7,9 @@ from math import comb
 import numpy as np
 
 from benchmarks import study
+from benchmarks.claims.claim import CLAIMED, Claim, claim
 from benchmarks.corridor import WITH, WITHOUT
-from benchmarks.record import RESULTS
+from benchmarks.record import load as result
 
 UNRECORDED = "unmeasured", "not recorded yet", None
 WORDS = {  # of the tables of traces and entropy
@@ -19,12 +19,6 @@ WORDS = {  # of the tables of traces and entropy
     "not yet at β = 1 on CartPole-v1": "unsupported",
     "plausible on CartPole-v1": "unsupported",
 }
-
-
-def result(name):
-    """results/NAME.json, or None."""
-    path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else None
 
 
 def reads(*names):
@@ -62,6 +56,12 @@ def interval(x):
     return study.bootstrap_band(np.reshape(x, (-1, 1)), np.random.default_rng(0))[:, 0]
 
 
+@claim(
+    "1.2.2.1",
+    "a large R(τ) drives π to 1 for one action; the policy collapses",
+    "python -m benchmarks.corridor",
+    ("corridor_13_1",),
+)
 @reads("corridor")
 def collapse(options, record):
     """Partly right if more runs stick without a baseline than with it, by an exact test; a large R,
@@ -79,6 +79,12 @@ def collapse(options, record):
     return "partly" if more else "unsupported", number, None
 
 
+@claim(
+    "1.2.2.1",
+    "the same, on the short corridor",
+    "python -m benchmarks.corridor",
+    ("corridor_13_2",),
+)
 @reads("corridor")
 def baseline_corridor(options, record):
     """Right if about ten times as many episodes are needed without."""
@@ -103,6 +109,12 @@ def baseline_corridor(options, record):
     return verdict, number, data
 
 
+@claim(
+    "3",
+    "parallel workers shorten training",
+    "python -m benchmarks.speed a3c; … .asynchrony; … .asynchronous",
+    ("asynchrony", "asynchronous"),
+)
 @reads("speed_a3c", "asynchrony", "asynchronous")
 def parallel(options, speed, asynchrony, asynchronous):
     """Right if two processes make over 1.5 times the steps per second and reach 475 over 1.5 times
@@ -134,6 +146,12 @@ def parallel(options, speed, asynchrony, asynchronous):
     return verdict, number, None
 
 
+@claim(
+    "3.3.1",
+    "inconsistent policies cost A3C sample efficiency",
+    "python -m benchmarks.asynchrony",
+    ("asynchrony",),
+)
 @reads("asynchrony")
 def staleness(options, record):
     """Right if fewer runs of stale workers reach 475 than of the same number without staleness, by
@@ -159,6 +177,11 @@ def staleness(options, record):
     return verdict, number, data
 
 
+@claim(
+    "3.3.1",
+    "A3C uses resources well, A2C waits for the slowest",
+    "python -m benchmarks.asynchronous a3c-1 a3c-2; … .learning a2c",
+)
 @reads("asynchronous", "learning")
 def waiting(options, asynchronous, learning):
     """Right if A2C makes fewer steps per second than A3C of one process and of two, partly if only
@@ -179,6 +202,12 @@ def waiting(options, asynchronous, learning):
     return "right" if a2c < one else "partly" if a2c < two else "wrong", number, None
 
 
+@claim(
+    "3.3.1",
+    "A3C suits fast exploration (Atari), A2C continuous control",
+    "python -m benchmarks.asynchronous acrobot pendulum; … .a2c acrobot pendulum",
+    ("asynchronous", "a2c_acrobot", "a2c_pendulum"),
+)
 @reads("asynchronous", "a2c_acrobot", "a2c_pendulum")
 def scenarios(options, asynchronous, *synchronous):
     """Right if A3C scores higher on Acrobot, where the goal is to be found, and A2C on Pendulum,
@@ -205,6 +234,7 @@ def scenarios(options, asynchronous, *synchronous):
     return "partly" if min(signs) <= 0 < max(signs) else verdict, number, None
 
 
+@claim("3.3.2", "Δθ_A3C = Σ_i over the workers", "python -m benchmarks.asynchrony", ("asynchrony",))
 @reads("asynchrony")
 def every_worker(options, record):
     """Wrong if others' updates come between the pull and the push of one: a sum has none."""
@@ -273,6 +303,24 @@ def compared(name, first, others, by_goal=False):
         return verdict, number, data
 
     return run
+
+
+for name, notes, says, part, *contest in (
+    ("noise", "4.2", "OU noise explores better than the others",
+     "noise", ("OU",), ("white", "ε-greedy")),
+    ("noise_car", "4.2", "the same, in MountainCarContinuous-v0",
+     "noise_car", ("OU",), ("white", "ε-greedy"), True),
+    ("no_noise", "4.2.1", "without noise a better action nearby is missed",
+     "noise", ("OU",), ("none",)),
+    ("annealing", "4.2.1", "large noise first (σ = 0.3), small later (0.01)",
+     "annealing", ("σ = 0.3 →",), ("σ = 0.3", "σ = 0.01")),
+    ("soft", "4.3", "soft target updates are more stable than hard copies",
+     "targets", ("soft",), ("hard", "none")),
+    ("tau", "4.3", "τ between 0.001 and 0.01",
+     "tau", ("τ = 0.001", "τ = 0.01"), ("τ = 0.05", "τ = 0.2")),
+):  # fmt: skip
+    how = f"python -m benchmarks.ddpg {part}"
+    CLAIMED[name] = Claim(notes, says, compared(part, *contest), how, (f"ddpg_{part}",))
 
 
 def tabled(module, section, shown):

@@ -16,6 +16,7 @@ from algorithms.exact.laboratory import moments
 from algorithms.exact.mdp import state_values
 from algorithms.referee.estimators import weigh
 from benchmarks import entropy, study
+from benchmarks.claims.claim import claim
 from benchmarks.claims.exact import ratios, tabular
 from benchmarks.claims.recorded import differ, result
 from npgrad import OPTIMIZERS, at
@@ -30,6 +31,7 @@ CAP = 400_000  # steps; what is not reached by then counts as never
 FACTORS = (1, 2, 4, 8, 16, 32, 64)
 
 
+@claim("1.2.2.1", "on CartPole, by luck R(τ) = 1000 where most have 10")
 def lucky(options):
     """Right if random play on CartPole now and then had 100 times its usual return."""
     envs = gymnasium.make_vec("CartPole-v1", 1000, vectorization_mode="vector_entry_point")
@@ -95,6 +97,10 @@ def advantage_run(stages, n, seed):
     return rows
 
 
+@claim(
+    "1.2.2.1",
+    "A = Q − V: the range shrinks, say from [0, 1000] to [−50, 50], and with it the variance",
+)
 def advantages(options):
     """Right if advantages span a fifth of what returns do, and the gradient's variance falls."""
     stages = (5_000,) if options.quick else (5_000, 20_000, 60_000)
@@ -130,6 +136,7 @@ def baseline_run(name, cap, seed):
             return [study.episodes_until(returns, level) for level in LEVELS]
 
 
+@claim("1.2.2.1", "without baseline REINFORCE needs 10 times the episodes on CartPole")
 def baseline_cartpole(options):
     """Right if the interval of the ratio of medians at 475 is all above 10, wrong if below."""
     cap = 40_000 if options.quick else CAP
@@ -181,6 +188,7 @@ def found_arm(rewards, runs, baseline=False, beta=0.0, alpha=0.3, episodes=1000)
     return int((pi[:, 2] > 0.5).sum())
 
 
+@claim("1.2.2.1", "a baseline helps rarely sampled actions to be learned")
 def rare_action(options):
     """Right if more runs learn an arm of π = 0.01 with a baseline, whatever the others pay; wrong
     if never."""
@@ -206,6 +214,7 @@ def rare_action(options):
     return "right" if all(more) else "partly" if any(more) else "wrong", number, None
 
 
+@claim("3.2.3", "the entropy term makes the policy explore")
 def explores(options):
     """Right if more runs learn an arm of π = 0.01 with the entropy term than without, with a
     baseline and without."""
@@ -255,6 +264,7 @@ def correlation_run(n, seed):
     return found
 
 
+@claim("3", "parallel workers decorrelate successive samples")
 def correlation(options):
     """Right if one worker's successive updates are correlated, of eight in turn less."""
     n = 200 if options.quick else 800
@@ -274,6 +284,7 @@ def correlation(options):
     return "right" if (one[1:] > many[1:] + 0.1).all() else "partly", number, None
 
 
+@claim("3.1.1", "an update when t mod I_AsyncUpdate = 0; all threads stop to copy θ⁻")
 def everybody_stops(options):
     """Right if updates came only at multiples of I_AsyncUpdate; whether copies made others wait is
     not measured."""
@@ -304,6 +315,7 @@ def push(shared, pushes):
         theta += 1.0
 
 
+@claim("3.3.1", "workers overwrite the shared θ; locks are needed")
 def overwrite(options):
     """Right if pushes without locks lost much of what they add."""
     N, pushes = 2, 500 if options.quick else 4000
@@ -345,6 +357,7 @@ def gradients(updates):
     return np.array(found)
 
 
+@claim("3.3.2", "A2C has 1/N where A3C has Σ")
 def sum_or_mean(options):
     """Right if 1/N changed the step as it changes the gradient under all optimisers, wrong if under
     none."""
@@ -392,6 +405,7 @@ def goals(noise, seed, episodes):
     return float(reached.mean())
 
 
+@claim("4.2.1", "correlated noise suits systems with inertia")
 def inertia(options):
     """Right if OU noise moves a car with inertia where noise of the same s.d. does not."""
     keep, spread = Noise(sigma=0.3).coefficients(0.3)

@@ -1,45 +1,52 @@
-"""What is compared, and how far two vectors are apart.
+"""What is compared, how far two vectors are apart, and how far rounding may put them apart.
 
 outputs      `Displayed`: a displayed gradient of the page, at every call of a learning run, beside
              torch's autograd of the twin's loss at the same outputs of the networks and data.
-gradient     `Beside`: what the page's optimiser is given at every update, which is a gradient in
-             all parameters, beside what the twin's is given. The twin has learned from the same
-             steps by its own forward passes, returns, TD errors, loss and autograd, and its
-             parameters are set to the page's after every update.
-parameters   `Beside`: all parameters after every update, of a twin that goes its own way.
+gradient     what the page's optimiser is given at every update, which is a gradient in all
+             parameters, beside what the twin's is given. The twin has learned from the same steps
+             by its own forward passes, returns, TD errors, loss and autograd, and its parameters
+             are set to the page's after every update.
+parameters   all parameters after every update, of a twin that goes its own way.
 
-A gradient's difference is relative to the largest entry of the whole vector: an entry that is a sum
-of terms that cancel has no relative accuracy of its own. A parameter's is relative to the largest
+A gradient's difference is relative to the largest entry of its network's: an entry that is a sum of
+terms that cancel has no relative accuracy of its own. A parameter's is relative to the largest
 entry of its own matrix or vector W1, b1, ...: what is small is not hidden by what is large.
 
-Runs must not be chaotic, or rounding alone tears them apart. The actions are the record's, and a
-policy is driven away from one whose advantage is negative, the faster the farther: with A3C's step
-size of 1e-3 and Gaussian actions, a start moved by 1e-15 ends 1e-1 away after 1,000 updates, twin
-beside twin. So REINFORCE, and continuous actions, have smaller steps. So has DDPG's critic with
-batch normalisation: its weight decay shrinks a W1 whose scale the normalisation takes out, and
-beside a smaller W1 the same steps are larger.
+The limits are n ε times a condition that is measured, as the largest difference that moving numbers
+by about ε makes: the response. n is the number of roundings on the way, at most: the sum of the
+networks' widths, forward and back, and of STEPS, of the page and of the twin (Higham, Accuracy and
+Stability, 2002, §3.1). What is displayed, and the twin's, is moved by the errors that it has in
+single precision, at data moved by that ε, times the ratio of both ε: in 1 − π, where π is near 1,
+they are large. A second run of the page has the first one's parameters after every update, each
+entry moved by ± ε at random, and gradients so moved; a third goes its own way, its own parameters
+so moved. A limit is n times the response, or n ε if that is more. A TD error that is a small
+difference of large values, and a run that tears apart what was close, have larger responses; a run
+whose limit is above TELLS tells nothing, and does not hold.
+
+So runs must not be chaotic. The actions are the record's, and a policy is driven away from one
+whose advantage is negative, the faster the farther: with A3C's step size of 1e-3 and Gaussian
+actions, a start moved by 1e-15 ends 1e-1 away after 1,000 updates, twin beside twin. So REINFORCE,
+and continuous actions, have smaller steps. So has DDPG's critic with batch normalisation: its
+weight decay shrinks a W1 whose scale the normalisation takes out, and beside a smaller W1 the same
+steps are larger.
 """
 
-import copy
 import math
-from functools import partial
+from collections import deque
 from typing import NamedTuple
-from unittest.mock import patch
 
 import numpy as np
-import torch
 
-from algorithms.common.policy import Network
-from benchmarks.parity.world import OutOfStep
-from benchmarks.torch_twins.networks import load, pack
-from npgrad import beside
+from benchmarks.parity.cases import Case
+from benchmarks.parity.displayed import EPS, displayed, nudged, relative
+from benchmarks.parity.follow import Follower
+from benchmarks.parity.runs import Page, lasting, page_of
+from benchmarks.parity.world import OutOfStep, System
+from benchmarks.torch_twins.networks import load, models, pack
 
-GRADIENT, PARAMETERS = 1e-10, 1e-8  # limits on the differences
-GAUSSIANS = {
-    "Gaussian, exp": Network(),
-    "Gaussian, softplus": Network(sigma="softplus"),
-    "Gaussian, spherical": Network(spherical=True),
-}
+TELLS = 1e-6
+STEPS = 100  # that a gradient sums over: more than almost any episode or minibatch here has
+KINDS = "outputs", "gradient", "parameters"
 TOGETHER = {"b0": "gain0", "var1": "mean1"}  # see `lengths`
 
 
@@ -53,64 +60,15 @@ class Row(NamedTuple):
     gradient: float
     parameters: float
     updates: int
+    limits: tuple[float, float, float]
 
     @property
     def holds(self):
-        gradients = self.outputs <= GRADIENT and self.gradient <= GRADIENT
-        return bool(gradients and self.parameters <= PARAMETERS)
+        pairs = zip((self.outputs, self.gradient, self.parameters), self.limits)
+        return all(x <= limit <= TELLS for x, limit in pairs)
 
 
-class Update(NamedTuple):
-    """An update of the page: the gradient that its optimiser was given, as of a loss, and all
-    parameters after it."""
-
-    d: np.ndarray
-    theta: np.ndarray
-
-
-class Record(NamedTuple):
-    """A learning run of the page.
-
-    config     with which it ran
-    displayed  {argument of train: a Displayed}
-    envs       its environments, which have recorded what they gave
-    start      a State as it was at the beginning
-    updates    [Update, ...]
-    also       what else the twin needs to do the same
-    """
-
-    config: object
-    displayed: dict
-    envs: list
-    start: object
-    updates: list
-    also: list
-
-
-def recorded(page, env, config, displayed, updates, name, note):
-    """Let the page learn for at least so many updates, and return the Record. The page calls its
-    function `name` at each update; `note` makes an Update of the same arguments afterwards."""
-    state, function = page.init(env, config, 0), getattr(page, name)
-    record = Record(config, displayed, [env], copy.deepcopy(state), [], [])
-
-    def noting(*data):
-        function(*data)
-        record.updates.append(note(*data))
-
-    with patch.object(page, name, noting):
-        learning = page.train(env, config, state, **displayed)
-        while len(record.updates) < updates:
-            next(learning)
-    return record
-
-
-def relative(ours, theirs):
-    """Return max |ours − theirs| / max |ours|; 0 if both are 0, NaN if one is not finite."""
-    difference = np.abs(ours - theirs).max(initial=0.0)
-    return 0.0 if difference == 0.0 else float(difference / np.abs(ours).max())
-
-
-def lengths(*models):
+def lengths(models):
     """Return the lengths of the arrays in the models' θ, end to end.
 
     Where inputs and layer 1 are both normalised, layer 1 takes the inputs' b away again, so that
@@ -119,13 +77,11 @@ def lengths(*models):
     """
     found = []
     for model in models:
-        parts = [model.first, model.second] if isinstance(model, beside) else [model]
-        for part in parts:
-            sums = {}
-            for name, shape in part.layout.shapes.items():
-                name = TOGETHER.get(name, name)
-                sums[name] = sums.get(name, 0) + math.prod(shape)
-            found += sums.values()
+        sums = {}
+        for name, shape in model.layout.shapes.items():
+            name = TOGETHER.get(name, name)
+            sums[name] = sums.get(name, 0) + math.prod(shape)
+        found += sums.values()
     return found
 
 
@@ -137,109 +93,85 @@ def apart(lengths, ours, theirs):
     return float(np.max([relative(*pair) for pair in pairs]))  # of NaN and others: NaN
 
 
-def tensors(x):
-    """Turn arrays into tensors, also within lists; leave anything else as it is."""
-    if isinstance(x, list):
-        return [tensors(one) for one in x]
-    return torch.from_numpy(np.ascontiguousarray(x)) if isinstance(x, np.ndarray) else x
-
-
-def flattened(x):
-    return [one for part in x for one in flattened(part)] if isinstance(x, (list, tuple)) else [x]
-
-
-class Displayed:
-    """`page`, a displayed gradient, compared at every call with the gradient of `objective`, by
-    torch's autograd, in the arguments of these numbers."""
-
-    def __init__(self, page, objective, outputs=(0,)):
-        self.page, self.objective, self.outputs, self.worst = page, objective, outputs, 0.0
-
-    def __call__(self, *data):
-        ours = self.page(*data)
-        arguments = tensors(list(data))
-        leaves = flattened([arguments[k] for k in self.outputs])
-        for leaf in leaves:
-            leaf.requires_grad_()
-        theirs = torch.autograd.grad(self.objective(*arguments), leaves)
-        pairs = zip(flattened(ours), theirs, strict=True)
-        self.worst = float(np.max([self.worst, *(relative(x, d.numpy()) for x, d in pairs)]))
-        return ours
-
-
 class Beside:
-    """The page's updates, beside those of the optimisers of a twin that are watched. If it is led,
-    the twin's parameters are set to the page's after each."""
+    """The leader's updates beside those of another run, which tells of each by `see`."""
 
-    def __init__(self, updates, lengths, led):
-        self.updates, self.lengths, self.led, self.done = updates, lengths, led, 0
+    def __init__(self, nets):
+        self.ahead, self.lengths = deque(), lengths(nets)
+        self.networks = [model.layout.size for model in nets]
         self.gradient = self.parameters = 0.0
 
-    def watch(self, optimizer, parameters=None):
-        """Compare at every step of this optimiser. parameters: all that θ holds, if those of the
-        optimiser are not all."""
-        parameters = optimizer.parameters if parameters is None else parameters
-        optimizer.step = partial(self.step, optimizer, optimizer.step, parameters)
-
-    def follow(self, optimizer, advance):
-        """Let the twin advance through all updates, and return [self]."""
-        self.watch(optimizer)
-        while self.done < len(self.updates):
-            advance()
-        return [self]
-
-    def step(self, optimizer, move, parameters, gradients):
-        page, self.done = self.updates[self.done], self.done + 1
-        theirs = np.zeros_like(page.d)
-        decayed = pack(with_decay(optimizer, gradients))
-        theirs[: decayed.size] = decayed  # running averages have no gradient
-        self.gradient = float(np.maximum(self.gradient, relative(page.d, theirs)))
-        move(gradients)
-        self.compare(page.theta, parameters)
-
-    def compare(self, theta, parameters):
-        """Compare parameters of the twin with the page's, and set them to those if it is led."""
-        difference = apart(self.lengths, theta, pack(parameters))
-        self.parameters = float(np.maximum(self.parameters, difference))
-        if self.led:
-            load(parameters, theta)
+    def see(self, d, theta):
+        """Compare an update; return the leader's parameters after it."""
+        ours = self.ahead.popleft()
+        worst = lambda known, x: float(np.maximum(known, x))
+        self.gradient = worst(self.gradient, apart(self.networks, ours.d, d))
+        self.parameters = worst(self.parameters, apart(self.lengths, ours.theta, theta))
+        return ours.theta
 
 
-def with_decay(optimizer, gradients):
-    """Add l2 p to d, as torch's optimisers do inside."""
-    decay = {id(p): g.get("weight_decay", 0) for g in optimizer.param_groups for p in g["params"]}
-    pairs = zip(optimizer.parameters, gradients)
-    return [d + decay[id(p)] * p.detach() if decay[id(p)] else d for p, d in pairs]
+def twin_beside(Twin, run, nets, led):
+    """(Beside, what lets a twin follow an advance). Led: it gets the page's parameters."""
+    beside = Beside(nets)
+
+    def seen(d, holders):
+        theta = beside.see(d, pack(holders))
+        if led:
+            load(holders, theta)
+
+    return beside, Follower(Twin, run, seen).follow
 
 
-def parted(follow, Twin, record, led):
-    """Return (gradient, parameters) of the twin; inf if it does not do the same in the same way."""
-    try:
-        found = follow(Twin, record, led)
-        return np.max([(beside.gradient, beside.parameters) for beside in found], 0)
-    except (OutOfStep, IndexError):  # or it asks for more than there is
-        return math.inf, math.inf
+def moved_beside(leader, continuous, nets, led):
+    """The same of the page itself, its parameters moved by ± ε after every update."""
+    beside, rng = Beside(nets), np.random.default_rng(0)
+
+    def seen(update, state):
+        theta = beside.see(*update)
+        first = 0
+        for name in (name for name in state.parameters if name != "seen"):
+            x = getattr(state, name)
+            x[:] = nudged(theta[first : first + x.size] if led else x, rng)
+            first += x.size
+
+    gradients = {name: pair.rounded for name, pair in leader.gradients.items()}
+    run = Page(leader.config, continuous, gradients, seen)
+    return beside, lambda advance: run.advance()
 
 
-def judge(module, method, case, updates):
-    """Make the Row of a case of a module of this package."""
-    option, config, continuous, Twin = case
-    record = module.run(config, continuous, updates)
-    outputs = float(np.max([displayed.worst for displayed in record.displayed.values()]))
-    gradient, _ = parted(module.follow, Twin, record, True)
-    _, parameters = parted(module.follow, Twin, record, False)
-    optimizer, done = getattr(config, "optimizer", "adam"), len(record.updates)
-    return Row(method, option, optimizer, outputs, float(gradient), float(parameters), done)
+def judge(case, updates):
+    """Make the Row of a case, of at least so many updates."""
+    config, continuous = lasting(case.config, updates), case.continuous
+    pairs = displayed(config, System(continuous).action_space)
+    run = Page(config, continuous, pairs)
+    nets = models(page_of(config), run.envs[0], config)
+    twins = [twin_beside(case.Twin, run, nets, led) for led in (True, False)]
+    moved = [moved_beside(run, continuous, nets, led) for led in (True, False)]
+    done, parted = 0, set()
+    while done < updates:
+        advance = run.advance()
+        done += len(advance.updates)
+        for beside, follow in (*twins, *moved):
+            if beside not in parted:
+                beside.ahead.extend(advance.updates)
+                try:
+                    follow(advance)
+                except (OutOfStep, IndexError):  # it does something else, or asks for more
+                    beside.gradient = beside.parameters = math.inf
+                    parted.add(beside)
+    outputs, at_moved = ([getattr(pair, name) for pair in pairs.values()]
+                         for name in ("worst", "response"))  # fmt: skip
+    (led, _), (free, _) = twins
+    responses = max(at_moved), moved[0][0].gradient, moved[1][0].parameters
+    n = 4 * sum(sum(net.sizes) for net in nets) + 2 * STEPS
+    optimizer = getattr(config, "optimizer", "adam")
+    return Row(case.method, case.option, optimizer, float(np.max(outputs)), led.gradient,
+               free.parameters, done, tuple(n * max(EPS, x) for x in responses))  # fmt: skip
 
 
-def check(module, config, Twin, continuous=False):
+def check(config, Twin, continuous=False):
     """Return how far the twin's gradients are from the page's in 60 updates. Raises AssertionError
     unless the Row holds."""
-    row = judge(module, Twin.__name__, ("", config, continuous, Twin), 60)
+    row = judge(Case(Twin.__name__, "", config, Twin, continuous), 60)
     assert row.holds, f"{Twin.__name__} differs from the page: {row}"
     return row.gradient
-
-
-def actor(replay, Twin):
-    """Make `draw` of a twin: it gives the record's action, a tensor if the twin is not lean."""
-    return replay.action if Twin.lean else lambda _: torch.as_tensor(replay.action())

@@ -1,5 +1,7 @@
 """A small environment whose episodes end both ways, and what records it and plays it back."""
 
+from collections import deque
+
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete
@@ -51,6 +53,11 @@ class Keeper:
         self.log.append(tuple(x.copy() if isinstance(x, np.ndarray) else x for x in entry))
         return results
 
+    def drain(self):
+        """Return the log since it was last drained."""
+        log, self.log = self.log, []
+        return log
+
 
 class Recorder(Keeper, gymnasium.Wrapper):
     spec = None
@@ -65,34 +72,34 @@ class OutOfStep(Exception):
 
 
 class Playback:
-    """For an environment: the record of another, which must be asked for in the same order, with
-    the same actions up to rounding, or it raises OutOfStep. `resets` counts the episodes begun."""
+    """For an environment: plays the log of another, as far as it was given (`log`, a deque). It
+    must be asked for in the same order, with the same actions up to rounding, or it raises
+    OutOfStep. `resets` counts the episodes begun."""
 
     def __init__(self, recorder):
-        self.log, self.next, self.resets = recorder.log, 0, 0
+        self.log, self.resets = deque(), 0
         self.observation_space = recorder.observation_space
         self.action_space = recorder.action_space
 
     def action(self, *_):
         """Return the action for the next step."""
-        a = self.log[self.next][0]
+        a = self.log[0][0]
         if a is None:
             raise OutOfStep("a step is asked for where the record has a reset")
         return a
 
     def reset(self, **_):
-        a, s = self.log[self.next][:2]
+        a, s = self.log.popleft()[:2]
         if a is not None:
             raise OutOfStep("a reset is asked for where the record has a step")
-        self.next, self.resets = self.next + 1, self.resets + 1
+        self.resets += 1
         return s, {}
 
     def step(self, a):
         recorded = self.action()
         if not np.allclose(a, recorded, rtol=1e-8, atol=1e-12):
             raise OutOfStep(f"action {a} is asked for where the record has {recorded}")
-        _, *results = self.log[self.next]
-        self.next += 1
+        _, *results = self.log.popleft()
         return *results, {}
 
 

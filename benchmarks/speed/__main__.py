@@ -4,7 +4,7 @@
                                                                         [--quick] [--draw]
 
 reinforce, actor_critic, async_q, a3c, a2c, ddpg, tape   races against torch lean and as usually
-            written, Stable-Baselines3 (A2C, DDPG), HIPS autograd (tape): see each file
+            written, Stable-Baselines3 (A2C, DDPG), HIPS autograd (tape): see entries and tape
 scaling     an update's time against batch, width, depth and number of environments
 footprint   peak memory and import time of a process that trains
 roofline    an update's arithmetic, bytes and NumPy calls at this machine's rates, beside its time
@@ -16,9 +16,8 @@ page's in the same round, median and range of the middle 90 % of the rounds. "en
 steps and resets, which all must do; with it left out, both sides are what remains after that.
 
 Each method writes results/speed_METHOD.json; speed.md, .json and .png are made anew from all that
-are there (--draw: only that): every goal beside what was measured, then every table. --quick
-records nothing, unless NPGRAD_RESULTS names a folder. Needs the extra `bench`: pip install -e
-'.[bench]'.
+are there (--draw: only that): ours, theirs, ratio and limit, then every table. --quick records
+nothing, unless NPGRAD_RESULTS names a folder. Needs the extra `bench`: pip install -e '.[bench]'.
 """
 
 import argparse
@@ -29,9 +28,9 @@ from importlib import import_module
 import torch
 
 from benchmarks.record import RESULTS, save
-from benchmarks.speed import race, summary
+from benchmarks.speed import contestants, race, summary, tape
 
-RACES = ("reinforce", "actor_critic", "async_q", "a3c", "a2c", "ddpg", "tape")
+RACES = (*contestants.ROUNDS, "tape")
 STUDIES = ("scaling", "footprint", "roofline")
 PACKAGES = ("numpy", "gymnasium", "torch", "stable-baselines3", "autograd")
 THREADS = dict(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
@@ -39,11 +38,12 @@ THREADS = dict(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 
 def run(method, rounds, quick):
     """Measure one method: (rounds, results)."""
-    module = import_module(f"benchmarks.speed.{method}")
-    rounds = rounds or (3 if quick else module.ROUNDS)
+    module = None if method in contestants.ROUNDS else import_module(f"benchmarks.speed.{method}")
+    own = module.ROUNDS if module else contestants.ROUNDS[method]
+    rounds = rounds or (3 if quick else own)
     if method in RACES:
         results = {}
-        for one in module.races(quick):
+        for one in tape.races(quick) if module else contestants.races(method, quick):
             results[one.setting] = race.outcome(one, rounds)
             print(race.markdown(one.setting, results[one.setting]), flush=True)
     else:
@@ -53,7 +53,7 @@ def run(method, rounds, quick):
 
 
 def collect():
-    """Tables, goals and pictures from what is recorded."""
+    """Tables and pictures from what is recorded."""
     tables, settings = [], {}
     for method in (*RACES, *STUDIES):
         path = RESULTS / f"speed_{method}.json"

@@ -12,6 +12,8 @@ import resource
 import subprocess
 import sys
 import time
+from functools import partial
+from importlib import import_module
 
 ROUNDS = 5
 STEPS = 1000
@@ -21,111 +23,60 @@ def environment():
     import gymnasium
 
     yield
-    gymnasium.make("CartPole-v1")
+    gymnasium.make(CAR)
 
 
-def page_reinforce():
+def ours(page, env, **settings):
     import gymnasium
 
-    from algorithms import reinforce as page
-
+    page = import_module(f"algorithms.{page}")
     yield
-    train(page, gymnasium.make("CartPole-v1"), page.Config(), lambda state: state.steps)
-
-
-def page_a2c():
-    import gymnasium
-
-    from algorithms import a2c as page
-
-    yield
-    train(page, gymnasium.make("CartPole-v1"), page.Config(), lambda state: state.T)
-
-
-def page_ddpg():
-    import gymnasium
-
-    from algorithms import ddpg as page
-
-    yield
-    config = page.Config(replay=100_000, warmup=200)
-    train(page, gymnasium.make("Pendulum-v1"), config, lambda state: state.steps)
-
-
-def train(page, env, config, count):
+    env, config = gymnasium.make(env), page.Config(**settings)
     state = page.init(env, config, 0)
     run = page.train(env, config, state)
-    while count(state) < STEPS:
+    while getattr(state, "steps", getattr(state, "T", 0)) < STEPS:
         next(run)
 
 
-def torch_reinforce():
+def twin(page, env, **settings):
     import gymnasium
-    import torch
 
-    from algorithms import reinforce
-    from algorithms.common.policy import make_policy, make_value
-    from benchmarks.torch_twins import reinforce as twins
-    from benchmarks.torch_twins.networks import network
+    from benchmarks.torch_twins import networks
 
+    twins = import_module(f"benchmarks.torch_twins.{page}")
+    page = import_module(f"algorithms.{page}")
     yield
-    torch.set_num_threads(1)
-    env, config = gymnasium.make("CartPole-v1"), reinforce.Config()
-    state, steps = reinforce.init(env, config, 0), 0
-    pairs = (
-        (make_policy(env, config.network).model, state.theta),
-        (make_value(env, config.network), state.w),
-    )
-    twin = twins.Lean(env, config, *(network(*pair, torch.float32) for pair in pairs))
+    networks.torch.set_num_threads(1)
+    env, config, steps = gymnasium.make(env), page.Config(**settings), 0
+    twin = networks.build(twins.Lean, page, env, config, networks.flat(page.init(env, config, 0)))
     while steps < STEPS:
-        steps += twin.episode()
+        steps += twin.advance()
 
 
-def torch_ddpg():
-    import gymnasium
+def baseline(name, env, copies=0, **options):
     import torch
-
-    from algorithms import ddpg
-    from benchmarks.torch_twins import ddpg as twins
-
-    yield
-    torch.set_num_threads(1)
-    env, config = gymnasium.make("Pendulum-v1"), ddpg.Config(replay=100_000, warmup=200)
-    state = ddpg.init(env, config, 0)
-    twin = twins.Lean(env, config, *ddpg.models(env, config), state, torch.float32)
-    for _ in range(STEPS):
-        twin.step()
-
-
-def sb3_a2c():
-    import torch
-    from stable_baselines3 import A2C
+    from stable_baselines3 import A2C, DDPG
     from stable_baselines3.common.env_util import make_vec_env
 
     yield
     torch.set_num_threads(1)
-    A2C("MlpPolicy", make_vec_env("CartPole-v1", 8), device="cpu").learn(STEPS)
+    env = make_vec_env(env, copies) if copies else env
+    dict(A2C=A2C, DDPG=DDPG)[name]("MlpPolicy", env, device="cpu", **options).learn(STEPS)
 
 
-def sb3_ddpg():
-    import torch
-    from stable_baselines3 import DDPG
-
-    yield
-    torch.set_num_threads(1)
-    options = dict(buffer_size=100_000, learning_starts=200, batch_size=64, device="cpu")
-    DDPG("MlpPolicy", "Pendulum-v1", **options).learn(STEPS)
-
-
+CAR, PENDULUM = "CartPole-v1", "Pendulum-v1"
+MEMORY = dict(replay=100_000, warmup=200)
 PROGRAMS = {  # each imports what it needs, yields, and trains
     "environment": environment,
-    "REINFORCE, page": page_reinforce,
-    "REINFORCE, torch lean": torch_reinforce,
-    "A2C, page": page_a2c,
-    "A2C, Stable-Baselines3": sb3_a2c,
-    "DDPG, page": page_ddpg,
-    "DDPG, torch lean": torch_ddpg,
-    "DDPG, Stable-Baselines3": sb3_ddpg,
+    "REINFORCE, page": partial(ours, "reinforce", CAR),
+    "REINFORCE, torch lean": partial(twin, "reinforce", CAR),
+    "A2C, page": partial(ours, "a2c", CAR),
+    "A2C, Stable-Baselines3": partial(baseline, "A2C", CAR, 8),
+    "DDPG, page": partial(ours, "ddpg", PENDULUM, **MEMORY),
+    "DDPG, torch lean": partial(twin, "ddpg", PENDULUM, **MEMORY),
+    "DDPG, Stable-Baselines3": partial(
+        baseline, "DDPG", PENDULUM, buffer_size=100_000, learning_starts=200, batch_size=64
+    ),
 }
 
 

@@ -1,4 +1,4 @@
-"""What all races share: rounds, ratios within a round, tables, and goals.
+"""What all races share: rounds, ratios within a round, tables.
 
 A contestant is a function without arguments, a TURN: it does some work and returns how many units
 of it (steps of the environment, updates, calls). In every round each contestant has one turn, in
@@ -10,27 +10,19 @@ of their middle 90 %.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 import numpy as np
 
 from algorithms.common.config import PRECISIONS
 
-
-class Goal(NamedTuple):
-    """The time of `over` per unit, over that of `under`, is to be at least (or at most) `bound`."""
-
-    over: str
-    under: str
-    bound: float
-    at_most: bool = False
+PRODUCTS = "ten products"
+FLOORS = "environment", PRODUCTS  # that nobody can be faster than: limits, not rivals
 
 
 @dataclass(frozen=True)
 class Race:
     setting: str
     measure: Callable  # rounds -> {contestant: seconds per unit (rounds,)}
-    goals: list[Goal] = field(default_factory=list)
     ours: tuple[str, ...] = ("page",)
     unit: str = "step"
     differences: dict = field(default_factory=dict)  # {contestant: from the page}, checked before
@@ -74,16 +66,13 @@ def outcome(race, rounds):
                 row["over_without_environment"] = {
                     page: interval((times[name] - floor) / rest[page]) for page in race.ours
                 }
-    goals = [verdict(goal, times) for goal in race.goals]
-    return dict(unit=race.unit, ours=race.ours, differences=race.differences, rows=rows,
-                goals=goals)  # fmt: skip
+    return dict(unit=race.unit, ours=race.ours, differences=race.differences, rows=rows)
 
 
-def verdict(goal, times):
-    """A goal beside what was measured; it is met if the median is."""
-    measured = interval(times[goal.over] / times[goal.under])
-    met = measured[0] <= goal.bound if goal.at_most else measured[0] >= goal.bound
-    return goal._asdict() | dict(measured=measured, met=bool(met))
+def limit(rows):
+    """The time that nobody can be faster than: the large products alone, or the environment."""
+    found = [rows[name]["microseconds"][0] for name in FLOORS if name in rows]
+    return max(found) if found else None
 
 
 def crossing(points):

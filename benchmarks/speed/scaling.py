@@ -4,7 +4,7 @@ environments of A2C.
 One update: the cross-entropy of B actions under a softmax network of 4 inputs and 2 actions, tanh,
 and its gradient, mean over the batch, then Adam (torch's fused). Batch: 64-64; width: two layers of
 that width, B = 64; depth: so many hidden layers of 64, B = 64. Ours beside lean torch, in float32
-and float64, and torch in float32 on a GPU where there is one. A whole update of A2C with its
+and float64. A whole update of A2C with its
 rollout of 5 steps, in CartPole's own vector environment of N, less what the environments alone
 take: the page beside the lean torch twin, float32.
 
@@ -12,15 +12,12 @@ A curve crosses where torch's time over ours passes 1, by straight lines between
 logarithms.
 """
 
-from functools import partial
-
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 
-from algorithms import a2c as page
 from benchmarks.record import RESULTS
-from benchmarks.speed import a2c
+from benchmarks.speed.contestants import contestants as of_race
+from benchmarks.speed.entries import LEAN, a2c_entry
 from benchmarks.speed.race import agree, crossing, digits, interval, rounds_of, show, table, timed
 from benchmarks.speed.turns import repeat
 from benchmarks.torch_twins import mlp as twins
@@ -33,7 +30,6 @@ STYLES = {
     "ours, float64": dict(color=OURS, ls="--"),
     "torch lean, float32": dict(color=TORCH),
     "torch lean, float64": dict(color=TORCH, ls="--"),
-    "torch lean, float32, CUDA": dict(color="#5a9e4b"),
 }
 # {axis: {value: (hidden layers, batch)}}
 AXES = {
@@ -45,7 +41,6 @@ ENVIRONMENTS = (1, 4, 16, 64, 256)
 PAIRS = (
     ("torch lean, float32", "ours, float32"),
     ("torch lean, float64", "ours, float64"),
-    ("torch lean, float32, CUDA", "ours, float32"),
 )
 
 
@@ -75,10 +70,8 @@ def contestants(hidden, batch):
             model, own, *([one[0] for one in data] if batch == 1 else data)
         )
         parameters = [p.astype(dtype) for p in model.layout.views(theta)]
-        update = partial(twins.lean_update, parameters, x.astype(dtype), a)
-        calls[f"torch lean, {dtype.__name__}"] = update("cpu")
-        if torch.cuda.is_available() and dtype is np.float32:
-            calls["torch lean, float32, CUDA"] = update("cuda")
+        update = twins.lean_update(parameters, x.astype(dtype), a)
+        calls[f"torch lean, {dtype.__name__}"] = update
     return calls
 
 
@@ -90,17 +83,10 @@ def check(calls):
 
 
 def turn_of(call, seconds):
-    """A turn of as many calls as take about so long. A GPU is waited for at its end."""
+    """A turn of as many calls as take about so long."""
     call()
     once = timed(repeat(call, 3))
-    turn = repeat(call, max(1, round(seconds / max(once, 1e-6))))
-
-    def waited():
-        n = turn()
-        torch.cuda.synchronize()
-        return n
-
-    return waited if torch.cuda.is_available() else turn
+    return repeat(call, max(1, round(seconds / max(once, 1e-6))))
 
 
 def measure(rounds, quick):
@@ -113,11 +99,12 @@ def measure(rounds, quick):
             turns = {name: turn_of(call, seconds) for name, call in calls.items()}
             add(results, axis, value, rounds_of(turns, rounds))
     for N in ENVIRONMENTS:
-        config = page.Config(environments=N, **a2c.STILL)
-        turns = a2c.contestants(config, "vector_entry_point", 4 if quick else 20)
-        times = rounds_of(turns, rounds)
-        update = lambda name, t=times, n=config.n_steps * N: n * (t[name] - t["environment"])
-        names = {"page": "ours, float32", "torch lean": "torch lean, float32"}
+        entry = a2c_entry("", "vector_entry_point", N, 4 if quick else 20)
+        entry = entry._replace(rival=False)
+        times = rounds_of(of_race(entry, entry.steps), rounds)
+        n = entry.config.n_steps * N
+        update = lambda name, t=times, n=n: n * (t[name] - t["environment"])
+        names = {"page": "ours, float32", LEAN: "torch lean, float32"}
         add(results, "environments", N, {new: update(old) for old, new in names.items()})
     return results
 

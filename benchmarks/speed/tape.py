@@ -12,7 +12,7 @@ import autograd
 import autograd.numpy
 import numpy as np
 
-from benchmarks.speed.race import Goal, Race, agree, rounds_of
+from benchmarks.speed.race import Race, agree, rounds_of
 from benchmarks.speed.turns import repeat
 from benchmarks.torch_twins import mlp as twins
 from npgrad import Softmax, at, mlp, value_and_grad
@@ -21,12 +21,6 @@ ROUNDS = 100
 SIZES = (4, 64, 64, 2)
 BATCHES = (1, 40, 256)
 COMPILED = 1, 256  # also by torch.compile, where it builds
-GOALS = (  # for one input
-    Goal("torch lean", "tape", 1.9),
-    Goal("HIPS", "tape", 9.0),
-    Goal("tape", "forward", 3.2, at_most=True),
-)
-BY_HAND = 5.0
 
 
 def programs(np, parts):
@@ -76,7 +70,7 @@ def contestants(batch):
         "tape, flat θ": partial(value_and_grad(flat), theta, x, a),
         "by hand": by_hand(model, theta, x, a),
         "torch lean": twins.lean(parameters, x, a),
-        "torch usual": twins.usual(parameters, x, a),
+        "torch usual": twins.usual(model, theta, x, a),
         **({} if compiled is None else {"torch compiled": compiled}),
         "HIPS": partial(autograd.value_and_grad(hips_arrays, each), *parameters, x, a),
         "HIPS, flat θ": partial(autograd.value_and_grad(hips_flat), theta, x, a),
@@ -122,28 +116,18 @@ def check(calls):
 
 
 def races(quick):
-    by_hand = Goal("torch lean", "by hand", BY_HAND)
     for batch in BATCHES:
         calls = contestants(batch)
-        yield race(
-            f"tape, value_and_grad of 4-64-64-2, {batch} input{'s' * (batch > 1)}",
-            calls,
-            check(calls),
-            [*GOALS, by_hand] if batch == 1 else [],
-            ("tape", "tape, flat θ", "by hand"),
-        )
+        setting = f"tape, value_and_grad of 4-64-64-2, {batch} input{'s' * (batch > 1)}"
+        yield race(setting, calls, check(calls), ("tape", "tape, flat θ", "by hand"))
     calls = passes()
     d = calls["by hand"]().copy()
-    yield race(
-        "by hand, the network alone, 1 input",
-        calls,
-        {name: agree(name, [(d, flattened(name, call()))], 1e-12) for name, call in calls.items()},
-        [by_hand],
-        ("by hand",),
-    )
+    differences = {
+        name: agree(name, [(d, flattened(name, call()))], 1e-12) for name, call in calls.items()
+    }
+    yield race("by hand, the network alone, 1 input", calls, differences, ("by hand",))
 
 
-def race(setting, calls, differences, goals, ours):
+def race(setting, calls, differences, ours):
     turns = {name: repeat(call, 20) for name, call in calls.items()}
-    measure = lambda rounds: rounds_of(turns, rounds)
-    return Race(setting, measure, goals, ours, "call", differences)
+    return Race(setting, partial(rounds_of, turns), ours, "call", differences)

@@ -1,5 +1,7 @@
 """Contestants: how a page, a twin and an environment alone take their turns (see race)."""
 
+from itertools import cycle
+
 import numpy as np
 
 
@@ -62,8 +64,22 @@ def replay(env, act, n):
     return turn
 
 
-def player(page, env, config, state, seed=0):
-    """act(observation) of the page's policy at the state's θ."""
-    act, rng = page.actor(env, config), np.random.default_rng(seed)
+def alone(envs, n):
+    """A vector of environments alone, under random actions: n steps of all together."""
+    A = np.random.default_rng(0).integers(2, size=(997, envs.num_envs))
+    envs.reset(seed=0)
+    actions = cycle(A)
+    return repeat(lambda: envs.step(next(actions)), n // envs.num_envs, envs.num_envs)
+
+
+def player(page, env, config, state, eps=0.0):
+    """act(observation) of the page's policy at the state's θ; with chance eps any action."""
+    act, rng = page.actor(env, config), np.random.default_rng(0)
     parameters = {name: getattr(state, name) for name in state.parameters}
-    return lambda observation: act(parameters, observation, rng)
+
+    def one(observation):
+        if eps and rng.random() < eps:
+            return int(rng.integers(env.action_space.n))
+        return act(parameters, observation, rng)
+
+    return one

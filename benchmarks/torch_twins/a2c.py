@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.distributions import Categorical
 
-from benchmarks.torch_twins.asynchronous import Shared
+from benchmarks.torch_twins.optimizers import Shared
 from benchmarks.torch_twins.twin import ActorCritic
 
 
@@ -28,7 +28,7 @@ def loss(log_prob, entropy, v, R, advantage, weight, beta, value_coef):
 class Usual(ActorCritic):
     lean = False
 
-    def __init__(self, envs, config, policy, value):
+    def __init__(self, envs, config, policy, value=None):
         super().__init__(envs, config, policy, value)
         self.shared = Shared(config, [policy] if value is None else [policy, value])
         self.parameters, self.optimizer = self.shared.parameters, self.shared.optimizer
@@ -38,8 +38,8 @@ class Usual(ActorCritic):
     def descend(self, total, samples):
         self.shared.push(self.optimizer, self.differentiate(total), samples)
 
-    def update(self):
-        """One rollout and its update."""
+    def advance(self):
+        """One rollout and its update; the number of steps, n · N."""
         c, N, steps, x = self.config, self.env.num_envs, [], self.features(self.s)
         for _ in range(c.n_steps):
             pi, v = Categorical(logits=self.policy(x)), self.value(x).squeeze(-1)
@@ -58,12 +58,13 @@ class Usual(ActorCritic):
             total = total + loss(*data, weight, c.beta, c.value_coef)
             after, over = v.detach(), ~real
         self.descend(total, int(samples))
+        return c.n_steps * N
 
 
 class Lean(Usual):
     lean = True
 
-    def __init__(self, envs, config, policy, value):
+    def __init__(self, envs, config, policy, value=None):
         super().__init__(envs, config, policy, value)
         n, N, space = config.n_steps, envs.num_envs, envs.single_action_space
         self.S = torch.empty(n + 1, N, *envs.single_observation_space.shape, dtype=self.dtype)
@@ -74,7 +75,7 @@ class Lean(Usual):
     def draw(self, h):
         return self.head.draws(h)
 
-    def update(self):
+    def advance(self):
         c, (n, N) = self.config, self.r.shape
         self.over[0] = self.over[n]
         with torch.inference_mode():
@@ -94,6 +95,7 @@ class Lean(Usual):
         R, v = torch.from_numpy(R).to(self.dtype).view(-1), v[: n * N]
         data = *self.head.both(h, self.A.flatten(0, 1)), v, R, R - v.detach()
         self.descend(loss(*data, weight, c.beta, c.value_coef), samples)
+        return n * N
 
     def returns(self, v):
         n, gamma = len(self.r), self.config.gamma

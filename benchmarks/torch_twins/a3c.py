@@ -10,107 +10,55 @@ All descend −Σ_i [(R_i − V) ln π(a_i|s_i) + β H(π(·|s_i)) − ½ c (R_i
 up to t_max steps, by the page's optimisers (benchmarks.torch_twins.optimizers). Usual and Gumbel:
 Discrete actions; Usual: separate networks.
 
-segment() makes one update and returns its number of steps; pull, compute and push are its parts.
+advance() makes one update and returns its number of steps; pull, compute and push are its parts.
 """
 
 import copy
 
 import torch
-from torch.distributions import Categorical
 
-from benchmarks.torch_twins.asynchronous import Shared
+from benchmarks.torch_twins.a2c import loss
+from benchmarks.torch_twins.optimizers import Shared, Worker
 from benchmarks.torch_twins.twin import ActorCritic
 
 
-def loss(log_prob, entropy, v, R, advantage, beta, value_coef):
-    """−Σ_i [advantage_i ln π_i + β H_i − ½ c (R_i − V_i)²], advantage being numbers."""
-    gain = log_prob * advantage + beta * entropy
-    return -(gain - 0.5 * value_coef * (R - v) ** 2).sum()
-
-
-class Usual(ActorCritic):
+class Usual(Worker, ActorCritic):
     """shared: the Shared of all workers, if there are several. The worker has copies of its own."""
 
     lean = False
 
-    def __init__(self, env, config, policy, value, shared=None):
+    def __init__(self, env, config, policy, value=None, shared=None):
         modules = [policy] if value is None else [policy, value]
         own = copy.deepcopy(modules)
         super().__init__(env, config, *own)
-        self.modules, self.shared = own, shared or Shared(config, modules)
-        self.parameters = [p for module in own for p in module.parameters()]
-        self.optimizer, self.x = self.shared.optimizer_of_a_worker(), None
-
-    def pull(self):
-        for module, shared in zip(self.modules, self.shared.modules):
-            module.load_state_dict(shared.state_dict())
-
-    def push(self):
-        self.shared.push(self.optimizer, self.gradients, self.k)
-
-    def segment(self):
-        """One segment: pull, act, differentiate, push; returns its number of steps."""
-        self.pull()
-        self.compute()
-        self.push()
-        return self.k
-
-    def begin(self):
-        if self.x is None:
-            self.x = self.features(self.env.reset()[0])
-
-    def step(self, a):
-        """Take a, and go on from where it leads: (r, terminated, whether the episode is over)."""
-        s, r, terminated, truncated, _ = self.env.step(a)
-        self.x = self.features(s)
-        return r, terminated, terminated or truncated
+        self.join(shared or Shared(config, modules), own)
 
     def compute(self):
-        self.begin()
-        c, log_probs, entropies, values, rewards, over = self.config, [], [], [], [], False
-        while len(rewards) < c.t_max and not over:
-            pi = Categorical(logits=self.policy(self.x))
-            a = self.draw(pi)
-            values.append(self.value(self.x).squeeze(-1))
-            r, terminated, over = self.step(a.item())
-            log_probs.append(pi.log_prob(a)), entropies.append(pi.entropy()), rewards.append(r)
+        c = self.config
+        steps, terminated = self.unroll(c.t_max)
         R = self.value(self.x).squeeze(-1).detach() * (1 - terminated)
         total = 0.0
-        for i in reversed(range(len(rewards))):
-            R = rewards[i] + c.gamma * R
-            advantage = R - values[i]
+        for pi, a, v, r in reversed(steps):
+            R = r + c.gamma * R
+            advantage = R - v
             total = total + 0.5 * c.value_coef * advantage**2
-            total = total - log_probs[i] * advantage.detach() - c.beta * entropies[i]
-        self.k, self.gradients = len(rewards), self.differentiate(total)
-        self.x = None if over else self.x
+            total = total - pi.log_prob(a) * advantage.detach() - c.beta * pi.entropy()
+        self.k, self.gradients = len(steps), self.differentiate(total)
 
 
 class Lean(Usual):
     lean = True
 
-    @torch.no_grad()
-    def pull(self):
-        torch._foreach_copy_(self.parameters, self.shared.parameters)
-
     def compute(self):
-        self.begin()
-        c, S, A, rewards, over = self.config, [], [], [], False
+        c = self.config
+        x, A, rewards, terminated = self.roll_out(c.t_max)
         with torch.inference_mode():
-            while len(rewards) < c.t_max and not over:
-                a = self.draw(self.preferences(self.x))
-                S.append(self.x), A.append(a)
-                r, terminated, over = self.step(a)
-                rewards.append(r)
-            R = 0.0 if terminated else self.v(self.x).item()
-        G = [0.0] * len(rewards)
-        for i in reversed(range(len(rewards))):
-            G[i] = R = rewards[i] + c.gamma * R
-        h, v = self.evaluate(torch.stack(S), len(S))
-        R = torch.tensor(G, dtype=self.dtype)
+            last = 0.0 if terminated else self.v(x[-1]).item()
+        h, v = self.evaluate(x[:-1], len(A))
+        R = self.returns(rewards, last)
         log_prob, entropy = self.head.both(h, self.head.tensor(A))
-        total = loss(log_prob, entropy, v, R, R - v.detach(), c.beta, c.value_coef)
-        self.k, self.gradients = len(G), self.differentiate(total)
-        self.x = None if over else self.x
+        total = loss(log_prob, entropy, v, R, R - v.detach(), 1.0, c.beta, c.value_coef)
+        self.k, self.gradients = len(A), self.differentiate(total)
 
 
 class Gumbel(Lean):

@@ -35,8 +35,8 @@ class Usual(Twin):
         s, _ = self.env.reset()
         self.S, self.I = self.features(s), 1.0
 
-    def step(self):
-        """One step of the environment and of both networks."""
+    def advance(self):
+        """One step of the environment and of both networks; 1."""
         if self.S is None:
             self.begin()
         a, log_pi = self.act(self.S)
@@ -52,6 +52,7 @@ class Usual(Twin):
         self.update(log_pi, v, target, delta)
         self.S = None if over else x2
         self.I *= self.gamma
+        return 1
 
     def act(self, x):
         """(a for env.step, ln π(a|x))."""

@@ -14,19 +14,18 @@ All descend Σ_i (y_i − Q(s_i, a_i))², y without gradient, by the page's opti
 (benchmarks.torch_twins.optimizers), and copy the target by torch._foreach_copy_. An action drawn at
 random costs no forward pass. For Discrete actions.
 
-segment() makes one update and returns its number of steps; pull, compute and push are its parts.
+advance() makes one update and returns its number of steps; pull, compute and push are its parts.
 T of `shared` sets ε; set it to config.epsilon_steps to race at the final ε.
 """
 
 import copy
 import random
 
-import numpy as np
 import torch
 from torch.nn import functional as F
 
 from algorithms.async_q import OneStepSarsa
-from benchmarks.torch_twins.asynchronous import Shared, alias
+from benchmarks.torch_twins.optimizers import Shared, Worker
 from benchmarks.torch_twins.twin import Twin
 
 
@@ -46,17 +45,26 @@ class SharedQ(Shared):
                 torch._foreach_copy_(self.target_parameters, self.parameters)
 
 
-class Worker(Twin):
-    """shared: a SharedQ; final_epsilon: this worker's; own: what makes its Q of the shared one."""
+def alias(module):
+    """A module on the same memory, with gradients of its own: what another process would have."""
+    own = copy.deepcopy(module)
+    for p, theirs in zip(own.parameters(), module.parameters()):
+        p.data = theirs.data
+    return own
+
+
+class OneQ(Worker, Twin):
+    """shared: the SharedQ of all workers, if there are several; final_epsilon: this worker's; own:
+    what makes its Q of the shared one."""
 
     own = staticmethod(alias)
 
-    def __init__(self, env, config, shared, final_epsilon=0.1):
+    def __init__(self, env, config, q=None, shared=None, final_epsilon=0.1):
+        shared = shared or SharedQ(config, q)
         super().__init__(env, config, self.own(shared.q))
-        self.shared, self.final = shared, final_epsilon
-        self.q, self.target = self.policy, shared.target
-        self.parameters, self.n = list(self.q.parameters()), int(env.action_space.n)
-        self.optimizer = shared.optimizer_of_a_worker()
+        self.join(shared, [self.policy])
+        self.q, self.target, self.final = self.policy, shared.target, final_epsilon
+        self.n = int(env.action_space.n)
         self.sarsa = isinstance(config, OneStepSarsa)
         self.over, self.a, self.t = True, None, 0  # t: this worker's steps before the update
 
@@ -69,21 +77,12 @@ class Worker(Twin):
             return random.randrange(self.n)
         return preferences().argmax().item()
 
-    def pull(self):
-        pass
-
     def push(self):
-        self.shared.push(self.optimizer, self.gradients, self.k)
+        super().push()
         self.t += self.k
 
-    def segment(self):
-        self.pull()
-        self.compute()
-        self.push()
-        return self.k
 
-
-class Usual(Worker):
+class Usual(OneQ):
     lean = False
 
     def act(self, x):
@@ -118,25 +117,21 @@ class Usual(Worker):
             due = self.over or (self.t + self.k) % self.config.I_async_update == 0
 
 
-class Lean(Worker):
-    def act(self):
-        return self.draw(lambda: self.q(self.features(self.s)), self.eps)
+class Lean(OneQ):
+    def pull(self):
+        """Q is the shared one."""
 
-    def roll_out(self, steps):
-        """Up to so many steps, to the episode's end: S with one more row than A and rewards."""
-        if self.over:
-            self.s, _ = self.env.reset()
-            self.over, self.a = False, None
-        S, A, rewards, self.eps = [self.s], [], [], self.epsilon()
-        with torch.inference_mode():
-            while len(A) < steps and not self.over:
-                a = self.act() if self.a is None else self.a
-                self.s, r, terminated, truncated, _ = self.env.step(a)
-                self.over = terminated or truncated
-                self.a = self.act() if self.sarsa else None
-                S.append(self.s), A.append(a), rewards.append(r)
-        self.k = len(A)
-        return self.features(np.array(S)), A, rewards, terminated
+    def act(self, x):
+        """The action, if Sarsa has drawn it already; else a new one."""
+        a, self.a = self.a, None
+        return self.draw(lambda: self.q(x), self.eps) if a is None else a
+
+    def begin(self, steps):
+        """Roll out at the present ε."""
+        self.a, self.eps = None if self.over else self.a, self.epsilon()
+        found = self.roll_out(steps)
+        self.k = len(found[1])
+        return found
 
     def descend(self, x, A, y):
         q = self.q(x).gather(1, torch.tensor(A)[:, None])[:, 0]
@@ -144,23 +139,22 @@ class Lean(Worker):
 
     def compute(self):
         every = self.config.I_async_update
-        x, A, rewards, terminated = self.roll_out(every - self.t % every)
+        x, A, rewards, terminated = self.begin(every - self.t % every)
         q2 = self.target(x[1:])
-        if self.a is None:
-            q2 = q2.amax(1)
-        else:
+        if self.sarsa:
+            with torch.inference_mode():
+                self.a = self.act(x[-1])
             q2 = q2.gather(1, torch.tensor([*A[1:], self.a])[:, None])[:, 0]
+        else:
+            q2 = q2.amax(1)
         if terminated:
             q2[-1] = 0.0
         y = torch.tensor(rewards, dtype=self.dtype).add_(q2, alpha=self.config.gamma)
         self.descend(x[:-1], A, y)
 
 
-class UsualNStep(Worker):
+class UsualNStep(OneQ):
     lean, own = False, staticmethod(copy.deepcopy)
-
-    def pull(self):
-        self.q.load_state_dict(self.shared.q.state_dict())
 
     def compute(self):
         c, values, rewards, eps = self.config, [], [], self.epsilon()
@@ -182,15 +176,9 @@ class UsualNStep(Worker):
 
 
 class LeanNStep(Lean):
-    own = staticmethod(copy.deepcopy)
-
-    @torch.no_grad()
-    def pull(self):
-        torch._foreach_copy_(self.parameters, self.shared.parameters)
+    own, pull = staticmethod(copy.deepcopy), Worker.pull
 
     def compute(self):
-        x, A, rewards, terminated = self.roll_out(self.config.t_max)
-        R, G = 0.0 if terminated else self.target(x[-1]).max().item(), [0.0] * self.k
-        for i in reversed(range(self.k)):
-            G[i] = R = rewards[i] + self.config.gamma * R
-        self.descend(x[:-1], A, torch.tensor(G, dtype=self.dtype))
+        x, A, rewards, terminated = self.begin(self.config.t_max)
+        last = 0.0 if terminated else self.target(x[-1]).max().item()
+        self.descend(x[:-1], A, self.returns(rewards, last))

@@ -1,12 +1,12 @@
 """DDPG in torch: what algorithms/ddpg.py computes, for comparison.
 
-    Usual   as tutorials write it: nn.Modules, a deque for a memory, random.choices, torch.stack,
-            zero_grad and backward, torch's default Adam, targets moved parameter by parameter; no
-            batch normalisation
-    Lean    nothing of torch that is not needed: tensors for parameters, addmm, autograd.grad for
-            the parameters that move and no others, fused Adam with weight decay on the critic's
-            matrices, target updates by foreach, a replay memory of torch tensors drawn from by
-            index, inference mode wherever no gradient is asked for
+    Usual   as tutorials write it: a deque for a memory, random.choices, torch.stack, zero_grad and
+            backward, torch's default Adam, targets moved parameter by parameter; no batch
+            normalisation
+    Lean    nothing of torch that is not needed: autograd.grad for the parameters that move and no
+            others, fused Adam with weight decay on the critic's matrices, target updates by
+            foreach, a replay memory of torch tensors drawn from by index, inference mode wherever
+            no gradient is asked for
 
 Weight decay is Adam's, which adds l2 W to the gradient of W: the page's ½ l2 Σ W² in the loss.
 Both have mu, q, mu_target, q_target: networks whose tensors() are in the order of the page's flat
@@ -15,7 +15,9 @@ vectors, matrices transposed.
 
 import random
 from collections import deque
+from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -36,29 +38,32 @@ def actor_loss(q):
     return -q.mean()
 
 
-class Tensors:
-    """An npgrad mlp at θ, with or without batch normalisation, as plain tensors."""
+class Network(nn.Module):
+    """An npgrad mlp at θ, with or without batch normalisation; u joins before layer `at`."""
 
     def __init__(self, model, theta, dtype):
+        super().__init__()
         named = {name: torch.zeros(shape[::-1], dtype=dtype)
                  for name, shape in model.layout.shapes.items()}  # fmt: skip
         load(named.values(), theta)
-        self.all = list(named.values())
-        averages = ("mean", "var")
-        self.moving = [x.requires_grad_() for name, x in named.items()
-                       if not name.startswith(averages)]  # fmt: skip
+        self.all = [nn.Parameter(x, not name.startswith(("mean", "var")))
+                    for name, x in named.items()]  # fmt: skip
+        for name, x in zip(named, self.all):
+            self.register_parameter(name, x)
+        self.moving = [x for x in self.all if x.requires_grad]
         self.at, self.squash = (model.at if model.second else -1), model.output == "tanh"
-        self.layers = [[named.get(f"{kind}{k}") for kind in KINDS] for k in range(model.depth + 1)]
+        at = dict(zip(named, self.all)).get
+        self.layers = [[at(f"{kind}{k}") for kind in KINDS] for k in range(model.depth + 1)]
 
     def tensors(self):
         return self.all
 
-    def __call__(self, x, u=None, running=False):
+    def forward(self, x, u=None, running=False):
         """Normalised by the minibatch, or by `running` averages."""
         self.seen, last = [], len(self.layers) - 1
         for k, (W, b, gain, mean, var) in enumerate(self.layers):
             if k == self.at:
-                x = torch.cat([x, u], 1)
+                x = torch.cat([x, u], -1)
             if W is not None:
                 x = F.linear(x, W, None if gain is not None else b)
             if gain is not None:
@@ -77,36 +82,15 @@ class Tensors:
             var.lerp_(x.var(0, unbiased=False), share)
 
 
-class Layers(nn.Module):
-    """Linear layers with ReLU between them; u joins before layer `at`."""
-
-    def __init__(self, model, theta, dtype):
-        super().__init__()
-        self.at, self.squash = (model.at if model.second else 0), model.output == "tanh"
-        shapes = [W.shape for W in model.weights(theta)]
-        self.layers = nn.ModuleList(nn.Linear(*shape).to(dtype) for shape in shapes)
-        load(self.parameters(), theta)
-        self.moving = self.tensors()
-
-    def tensors(self):
-        return list(self.parameters())
-
-    def forward(self, x, u=None):
-        for k, layer in enumerate(self.layers, 1):
-            x = layer(torch.cat([x, u], -1) if k == self.at else x)
-            if k < len(self.layers):
-                x = F.relu(x)
-        return torch.tanh(x) if self.squash else x
-
-
 class Usual:
-    Network, fused = Layers, {}
+    fused: ClassVar[dict] = {}
 
-    def __init__(self, env, config, actor, critic, state, dtype):
-        """`actor`, `critic` and `state` are the page's models and State."""
+    def __init__(self, env, config, actor, critic, parameters, dtype):
+        """`actor` and `critic` are the page's models, `parameters` their θ and w, end to end."""
+        theta, w = np.split(parameters, [actor.layout.size])
         self.env, self.config, self.dtype = env, config, dtype
-        self.mu, self.mu_target = (self.Network(actor, state.theta, dtype) for _ in range(2))
-        self.q, self.q_target = (self.Network(critic, state.w, dtype) for _ in range(2))
+        self.mu, self.mu_target = (Network(actor, theta, dtype) for _ in range(2))
+        self.q, self.q_target = (Network(critic, w, dtype) for _ in range(2))
         adam = torch.optim.Adam(self.mu.moving, config.step_size, **self.fused)
         self.actor_adam = Torch(adam, self.mu.moving)
         groups = [dict(params=[x for x in self.q.moving if x.ndim > 1], weight_decay=config.l2),
@@ -140,8 +124,8 @@ class Usual:
         self.noise = self.noise + noise.sigma * noise.dt**0.5 * torch.randn_like(self.noise)
         return (self.mu(self.s) + self.noise).clamp(-1, 1)
 
-    def step(self):
-        """One step of the environment, and one update once there is a batch to draw."""
+    def advance(self):
+        """One step of the environment, and one update once there is a batch to draw; 1."""
         if self.s is None:
             self.s = torch.as_tensor(self.env.reset()[0], dtype=self.dtype)
             self.noise = torch.zeros_like(self.noise)
@@ -154,6 +138,7 @@ class Usual:
         self.s, self.t = None if terminated or truncated else s2, self.t + 1
         if self.t >= self.config.batch:
             self.update(*self.sample(min(self.t, self.config.replay)))
+        return 1
 
     def update(self, S, U, R, S2, terminated):
         with torch.no_grad():
@@ -179,7 +164,7 @@ class Usual:
 
 
 class Lean(Usual):
-    Network, fused = Tensors, dict(fused=True)
+    fused: ClassVar[dict] = dict(fused=True)
 
     def __init__(self, *arguments):
         super().__init__(*arguments)

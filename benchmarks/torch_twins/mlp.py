@@ -7,13 +7,15 @@
     usual         as tutorials write it: nn.Sequential, zero_grad, loss.backward()
 
 All but lean_network compute −(1/B) Σ_b ln softmax(h_b)[a_b], mean over the batch, and its gradient
-in each W and b, given as NumPy arrays (n, m) and (m,). The gradient in W is (n, m), but (m, n) for
-usual.
+in each W and b, given as NumPy arrays (n, m) and (m,), or to usual as an npgrad mlp at θ. The
+gradient in W is (n, m), but (m, n) for usual.
 """
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from benchmarks.torch_twins.networks import network
 
 
 def output(x, *parameters):
@@ -24,12 +26,12 @@ def output(x, *parameters):
     return torch.addmm(b, x, W)
 
 
-def on(device, *arrays):
-    return [torch.from_numpy(x).to(device) for x in arrays]
+def tensors(*arrays):
+    return [torch.from_numpy(x) for x in arrays]
 
 
-def moving(parameters, device="cpu"):
-    return [torch.tensor(p, device=device, requires_grad=True) for p in parameters]
+def moving(parameters):
+    return [torch.tensor(p, requires_grad=True) for p in parameters]
 
 
 def differentiated(loss, parameters):
@@ -43,14 +45,14 @@ def differentiated(loss, parameters):
 
 
 def lean(parameters, x, a):
-    x, a = on("cpu", x, a)
+    x, a = tensors(x, a)
     loss = lambda *parameters: F.cross_entropy(output(x, *parameters), a)
     return differentiated(loss, moving(parameters))
 
 
 def compiled(parameters, x, a):
     """`lean` compiled, or None where torch.compile does not build."""
-    x, a = on("cpu", x, a)
+    x, a = tensors(x, a)
     loss = lambda *parameters: F.cross_entropy(output(x, *parameters), a)
     value_and_grad = differentiated(torch.compile(loss, dynamic=False), moving(parameters))
     try:
@@ -61,9 +63,9 @@ def compiled(parameters, x, a):
     return value_and_grad
 
 
-def lean_update(parameters, x, a, device):
-    """() -> gradients, of one step of Adam with the data as they are, on that device."""
-    (x, a), parameters = on(device, x, a), moving(parameters, device)
+def lean_update(parameters, x, a):
+    """() -> gradients, of one step of Adam with the data as they are."""
+    (x, a), parameters = tensors(x, a), moving(parameters)
     adam = torch.optim.Adam(parameters, 1e-4, fused=True)
 
     def update():
@@ -78,25 +80,18 @@ def lean_update(parameters, x, a, device):
 
 def lean_network(parameters, x, g):
     """() -> gradients of Σ g h, g (B, 2) given."""
-    (x, g), parameters = on("cpu", x, g), moving(parameters)
+    (x, g), parameters = tensors(x, g), moving(parameters)
     return lambda: torch.autograd.grad(output(x, *parameters), parameters, g)
 
 
-def usual(parameters, x, a):
-    x, a = on("cpu", x, a)
-    sizes = [p.shape for p in parameters[::2]]
-    layers = [layer for n, m in sizes for layer in (nn.Linear(n, m, dtype=x.dtype), nn.Tanh())]
-    network = nn.Sequential(*layers[:-1])
-    with torch.no_grad():
-        for layer, W, b in zip(network[::2], parameters[::2], parameters[1::2]):
-            layer.weight.copy_(torch.from_numpy(W.T))
-            layer.bias.copy_(torch.from_numpy(b))
-    criterion = nn.CrossEntropyLoss()
+def usual(model, theta, x, a):
+    x, a = tensors(x, a)
+    net, criterion = network(model, theta, x.dtype), nn.CrossEntropyLoss()
 
     def value_and_grad():
-        network.zero_grad()
-        loss = criterion(network(x), a)
+        net.zero_grad()
+        loss = criterion(net(x), a)
         loss.backward()
-        return loss, [p.grad for p in network.parameters()]
+        return loss, [p.grad for p in net.parameters()]
 
     return value_and_grad

@@ -1,9 +1,10 @@
-"""npgrad's mlps as modules of torch, and what they hold as flat vectors."""
+"""npgrad's networks as modules of torch, as flat vectors, and twins built of them."""
 
 import numpy as np
 import torch
 from torch import nn
 
+from algorithms.common.policy import make_actor_critic, make_policy, make_value
 from npgrad import beside
 
 ACTIVATIONS = dict(
@@ -21,12 +22,43 @@ def network(model, theta, dtype):
     return module
 
 
-def networks(model, theta, dtype):
-    """The modules of an actor–critic's model: [policy, value], or one of both."""
-    if not isinstance(model, beside):
-        return [network(model, theta, dtype)]
-    pairs = zip((model.first, model.second), model.layout.views(theta))
-    return [network(one, part, dtype) for one, part in pairs]
+def networks(models, theta, dtype):
+    """The modules of these models, whose parameters lie end to end in θ."""
+    ends = np.cumsum([model.layout.size for model in models])
+    return [network(*pair, dtype) for pair in zip(models, np.split(theta, ends[:-1]))]
+
+
+def name_of(page):
+    """The page's name; a process that trains one twin imports no other page."""
+    return page.__name__.rpartition(".")[2]
+
+
+def models(page, env, config):
+    """The npgrad mlps of a page's State, in the order of its flat parameters."""
+    name = name_of(page)
+    if name == "ddpg":
+        return list(page.models(env, config))
+    if name in ("a2c", "a3c"):
+        model = make_actor_critic(env, config.network, config.trunk).model
+        return [model.first, model.second] if isinstance(model, beside) else [model]
+    policy = make_policy(env, config.network).model
+    if name == "async_q" or (name == "reinforce" and config.baseline != "value"):
+        return [policy]
+    return [policy, make_value(env, config.network)]
+
+
+def flat(state):
+    """The parameters of all networks of a State, one copy, end to end."""
+    names = [name for name in state.parameters if name != "seen"]
+    return np.concatenate([getattr(state, name) for name in names])
+
+
+def build(Twin, page, env, config, theta, dtype=torch.float32, **how):
+    """A twin of a page, holding a copy of θ, which is `flat` of a State."""
+    found = models(page, env, config)
+    if name_of(page) == "ddpg":
+        return Twin(env, config, *found, theta, dtype)
+    return Twin(env, config, *networks(found, theta, dtype), **how)
 
 
 @torch.no_grad()

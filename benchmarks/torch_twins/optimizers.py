@@ -80,3 +80,61 @@ def clip(gradients, limit):
     """d ← d · min(1, limit/‖d‖₂), in place. torch's clip_grad_norm_ has limit/(‖d‖₂ + 1e-6)."""
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     torch._foreach_mul_(gradients, (limit / norm).clamp_(max=1.0))
+
+
+class Shared:
+    """What the workers of one method share: modules, whose parameters all move, and T."""
+
+    def __init__(self, config, modules):
+        self.config, self.modules, self.T = config, modules, 0
+        self.parameters = [p for module in modules for p in module.parameters()]
+        self.optimizer = self.make_optimizer()
+
+    def make_optimizer(self):
+        c = self.config
+        groups = [dict(params=self.parameters, lr=c.step_size)]
+        return make(c.optimizer, groups, c.decay, c.eps)
+
+    def optimizer_of_a_worker(self):
+        """Momentum and RMSProp keep statistics of each worker's own (A3C §4.5)."""
+        own = self.config.optimizer in ("momentum", "rmsprop")
+        return self.make_optimizer() if own else self.optimizer
+
+    def push(self, optimizer, gradients, steps):
+        """p ← p − step(d) at the η of the present T;  T ← T + steps."""
+        c = self.config
+        if c.max_norm < float("inf"):
+            clip(gradients, c.max_norm)
+        if c.annealed:
+            for group in optimizer.param_groups:
+                group["lr"] = c.step_size * max(0.0, 1.0 - self.T / c.T_max)
+        optimizer.step(gradients)
+        self.T += steps
+
+
+class Worker:
+    """Of a twin that shares `shared` with others and computes on `modules` of its own: an update in
+    three parts, between which others may make theirs. compute() leaves `gradients` and `k`."""
+
+    def join(self, shared, modules):
+        self.shared, self.modules = shared, modules
+        self.parameters = [p for module in modules for p in module.parameters()]
+        self.optimizer = shared.optimizer_of_a_worker()
+
+    def pull(self):
+        if self.lean:
+            with torch.no_grad():
+                torch._foreach_copy_(self.parameters, self.shared.parameters)
+        else:
+            for module, shared in zip(self.modules, self.shared.modules):
+                module.load_state_dict(shared.state_dict())
+
+    def push(self):
+        self.shared.push(self.optimizer, self.gradients, self.k)
+
+    def advance(self):
+        """Pull, act and differentiate, push; returns the number of steps."""
+        self.pull()
+        self.compute()
+        self.push()
+        return self.k

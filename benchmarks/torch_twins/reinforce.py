@@ -10,14 +10,14 @@
              can do at a step
     Moving   Lean, in the page's form "moving": an update for every step of the episode
 
+Each has advance(): an update, or those of an episode; it returns the number of steps.
+
 All descend −Σ_t weight_t ln π(A_t|S_t, θ) + Σ_t ½ (G_t − v̂(S_t, w))², summed over the steps of one
 episode, weight_t = γ^t (G_t − b(S_t)) or as the page's table says; the return of a truncated
 episode goes on from v̂. Usual, Gumbel, Bare: Discrete actions. Usual: one episode per update.
 """
 
-import numpy as np
 import torch
-from torch.distributions import Categorical
 
 from benchmarks.torch_twins.twin import Twin
 
@@ -35,39 +35,25 @@ def value_loss(v, G):
 class Usual(Twin):
     lean = False
 
-    def __init__(self, env, config, policy, value):
+    def __init__(self, env, config, policy, value=None):
         super().__init__(env, config, policy, value)
         self.both_step_sizes()
         self.mean_return, self.returns_seen = 0.0, 0
 
-    def returns(self, rewards, last):
-        """G_t, and γ^t. Both (T,)."""
-        G, gamma = [], self.config.gamma
-        for r in reversed(rewards):
-            last = r + gamma * last
-            G.append(last)
-        discounts = gamma ** torch.arange(len(G), dtype=self.dtype)
-        return torch.tensor(G[::-1], dtype=self.dtype), discounts
+    def discounts(self, G):
+        """γ^t. (T,)"""
+        return self.config.gamma ** torch.arange(len(G), dtype=self.dtype)
 
-    def episode(self):
+    def advance(self):
         """Play one episode, learn from it, return its number of steps."""
-        log_probs, values, rewards = [], [], []
-        s, _ = self.env.reset()
-        terminated = truncated = False
-        while not (terminated or truncated):
-            x = self.features(s)
-            pi = Categorical(logits=self.policy(x))
-            a = self.draw(pi)
-            log_probs.append(pi.log_prob(a))
-            if self.value is not None:
-                values.append(self.value(x).squeeze(-1))
-            s, r, terminated, truncated, _ = self.env.step(a.item())
-            rewards.append(r)
+        steps, terminated = self.unroll()
+        _, _, values, rewards = zip(*steps)
+        log_probs = [pi.log_prob(a) for pi, a, *_ in steps]
         bootstrap = self.value is not None and not terminated
-        v_final = self.value(self.features(s)).item() if bootstrap else 0.0
+        v_final = self.value(self.x).item() if bootstrap else 0.0
         v = None if self.value is None else torch.stack(values)
-        G, discounts = self.returns(rewards, v_final)
-        total = self.loss(torch.stack(log_probs), v, G, discounts)
+        G = self.returns(rewards, v_final)
+        total = self.loss(torch.stack(log_probs), v, G, self.discounts(G))
         self.optimizer.step(self.differentiate(total))
         self.learn_mean(G)
         return len(rewards)
@@ -92,39 +78,22 @@ class Usual(Twin):
 class Lean(Usual):
     lean = True
 
-    def preferences(self, x):
-        return self.policy(x)
-
-    def play(self):
-        """One episode: x (T + 1, n), A, rewards, whether it terminated."""
-        S, A, R = [], [], []
-        s, _ = self.env.reset()
-        terminated = truncated = False
-        with torch.inference_mode():
-            while not (terminated or truncated):
-                a = self.draw(self.preferences(self.features(s)))
-                S.append(s)
-                s, r, terminated, truncated, _ = self.env.step(a)
-                A.append(a)
-                R.append(r)
-        return self.features(np.array([*S, s])), self.head.tensor(A), R, terminated
-
     def targets(self, x, rewards, terminated):
-        """v̂ of all steps, or None; G; γ^t."""
+        """v̂ of all steps, or None; G."""
         v, v_final = None, 0.0
         if self.value is not None:
             v = self.value(x)[:, 0]
             v, v_final = v[:-1], 0.0 if terminated else v[-1].item()
-        return v, *self.returns(rewards, v_final)
+        return v, self.returns(rewards, v_final)
 
-    def episode(self):
+    def advance(self):
         """Play the episodes of one update, learn from them, return their number of steps."""
         steps, total, n = 0, 0.0, self.config.episodes_per_update
         for _ in range(n):
-            x, A, rewards, terminated = self.play()
-            v, G, discounts = self.targets(x, rewards, terminated)
-            log_probs = self.head.log_prob(self.policy(x[:-1]), A)
-            total = total + self.loss(log_probs, v, G, discounts) / n
+            x, A, rewards, terminated = self.roll_out()
+            v, G = self.targets(x, rewards, terminated)
+            log_probs = self.head.log_prob(self.policy(x[:-1]), self.head.tensor(A))
+            total = total + self.loss(log_probs, v, G, self.discounts(G)) / n
             self.learn_mean(G)
             steps += len(rewards)
         self.optimizer.step(self.differentiate(total))
@@ -132,11 +101,12 @@ class Lean(Usual):
 
 
 class Moving(Lean):
-    def episode(self):
+    def advance(self):
         """Play one episode; for each of its steps an update of θ and w."""
-        x, A, rewards, terminated = self.play()
+        x, A, rewards, terminated = self.roll_out()
         with torch.no_grad():
-            v, G, discounts = self.targets(x, rewards, terminated)
+            v, G = self.targets(x, rewards, terminated)
+        A, discounts = self.head.tensor(A), self.discounts(G)
         first = G[0] - (self.mean_return if v is None else v[0])
         for t in range(len(rewards)):
             t = slice(t, t + 1)

@@ -4,7 +4,9 @@
 `gumbel` twins draw actions in this library's way instead of by torch.multinomial.
 """
 
+import numpy as np
 import torch
+from torch.distributions import Categorical
 
 from algorithms.common.world import spaces
 from benchmarks.torch_twins import heads, optimizers
@@ -22,6 +24,7 @@ class Twin:
     def __init__(self, env, config, policy, value=None):
         self.env, self.config, self.policy, self.value = env, config, policy, value
         self.dtype = next(policy.parameters()).dtype
+        self.over = True  # the episode
         self.head = heads.head(spaces(env).action, config.network, self.gumbel)
 
     def features(self, s):
@@ -31,6 +34,47 @@ class Twin:
     def draw(self, h):
         """An action for env.step; for a twin that is not lean, a tensor drawn from h.sample()."""
         return self.head.draw(h) if self.lean else h.sample()
+
+    def act(self, x):
+        """An action for env.step, of one observation."""
+        return self.draw(self.preferences(x))
+
+    def roll_out(self, most=np.inf):
+        """Act without gradient, for so many steps at most, until the episode ends: observations
+        (k + 1, n), the actions and rewards of k steps, whether it terminated."""
+        if self.over:
+            self.s, self.over = self.env.reset()[0], False
+        S, A, rewards = [self.s], [], []
+        with torch.inference_mode():
+            while len(A) < most and not self.over:
+                a = self.act(self.features(self.s))
+                self.s, r, terminated, truncated, _ = self.env.step(a)
+                self.over = terminated or truncated
+                S.append(self.s), A.append(a), rewards.append(r)
+        return self.features(np.array(S)), A, rewards, terminated
+
+    def unroll(self, most=np.inf):
+        """The same as tutorials write it, with a graph at every step: (π, a, v, r) of each, and
+        whether it terminated. x is where it ends."""
+        if self.over:
+            self.x, self.over = self.features(self.env.reset()[0]), False
+        steps = []
+        while len(steps) < most and not self.over:
+            pi = Categorical(logits=self.policy(self.x))
+            a = self.draw(pi)
+            v = None if self.value is None else self.value(self.x).squeeze(-1)
+            s, r, terminated, truncated, _ = self.env.step(a.item())
+            self.x, self.over = self.features(s), terminated or truncated
+            steps.append((pi, a, v, r))
+        return steps, terminated
+
+    def returns(self, rewards, last):
+        """G_t = R_{t+1} + γ G_{t+1}, from what comes after the last. (T,)"""
+        G = []
+        for r in reversed(rewards):
+            last = r + self.config.gamma * last
+            G.append(last)
+        return torch.tensor(G[::-1], dtype=self.dtype)
 
     def both_step_sizes(self):
         """Make the optimiser of policy and value, each with a step size of its own."""
@@ -42,6 +86,9 @@ class Twin:
         groups = [dict(params=list(net.parameters()), lr=rate) for net, rate in pairs]
         self.optimizer = optimizers.make(c.optimizer, groups, lean=self.lean)
         self.parameters = self.optimizer.parameters
+
+    def preferences(self, x):
+        return self.policy(x)
 
     def differentiate(self, loss):
         """The gradient in every parameter: handed over if lean, else left behind by backward()."""
