@@ -20,6 +20,7 @@ from npgrad import (
     Product,
     Softmax,
     check_gradient,
+    compare,
     complex_step,
     gaussian,
     grad,
@@ -77,7 +78,8 @@ def test_score__is_the_derivative_of_log_prob(kind, data, scale):
     explicit, log_prob = head(h).score(a), lambda h: np.sum(head(h).log_prob(a))
     close(explicit, grad(log_prob)(h))
     close(explicit, complex_step(log_prob, h))
-    check_gradient(log_prob, lambda h: head(h).score(a), h, rtol=1e-6, atol=1e-11)
+    # an entry far below the others may be lost in their rounding: that is no error
+    assert compare(log_prob, lambda h: head(h).score(a), h, rtol=1e-6, atol=1e-11).answer != "wrong"
 
 
 @ALL
@@ -517,7 +519,8 @@ def test_gaussian__is_exact_at_extreme_omega(sigma, omega, a, spherical, dtype):
         )
     for got, expected, size in zip((*found, *tape), exact + exact[1:3], terms + terms[1:3]):
         assert got.dtype == dtype and not np.isnan(got)
-        if abs(expected) < Decimal(0.4 * float(info.max)):  # else z² may be inf
+        inside = max(abs(expected), z * z) < Decimal(0.4 * float(info.max))
+        if inside or math.isfinite(got):  # else z² may be inf
             off = abs(float(got) - float(expected))
             assert off <= relative * float(size) + 4 * float(info.tiny)
         else:
