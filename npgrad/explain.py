@@ -33,14 +33,14 @@ SUMS = {reduce: f"np.{f.__name__}" for f, reduce in REDUCE.items()}
 
 
 class Place(NamedTuple):
-    """Where a line comes from: the user's line, or the tape's rule."""
+    """Say where a line comes from: the user's line, or the tape's rule."""
 
     backward: bool
     comment: str
 
 
 class Notes:
-    """What a Tracer's lines are called, gathered while they are traced.
+    """Hold what a Tracer's lines are called, gathered while they are traced.
 
     names      {number of a value: the user's name of it}
     gradients  {number of a value: number of the value whose gradient it is}

@@ -47,7 +47,7 @@ NORMALISED = "no", "s.d. with ddof 0", "s.d. with ddof 1"
 
 
 class Method(NamedTuple):
-    """What d of a method is. reductions gives {reduction: factor}, the page's first."""
+    """Say what d of a method is. reductions gives {reduction: factor}, the page's first."""
 
     sense: str  # ascent, descent, or step: what is added to θ
     reduced: str  # sum or mean
@@ -180,7 +180,7 @@ def _fixed(found):
 
 
 def _scalar(*names):
-    """Of these two reductions, the page's first: mean and sum, in either order."""
+    """Return the two reductions, mean and sum, with the page's first."""
 
     def scales(made, variant):
         k = len(made.S)

@@ -49,7 +49,7 @@ class Fit(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What d is.
+    """Say what d is.
 
     coefficients, page           those of the raw terms in d, and in the page's gradient
     variants, page_variants      the choices made in d, and on the page

@@ -153,7 +153,7 @@ def _explains(mistake, asked):
 
 
 def _differs(A, right, s):
-    """Where A (n, N) is not what is right, of the steps that are real."""
+    """Return where A (n, N) is wrong in a real step."""
     return s.real & (np.abs(A - right) > EQUAL * (1 + np.abs(right).max()))
 
 

@@ -9,11 +9,11 @@ import numpy as np
 from algorithms import policy_gradient_theorem, reinforce
 from algorithms.exact import laboratory as exact
 from algorithms.referee.estimators import laboratory_table, open_study, sweeps
-from algorithms.runner import arguments, folder
+from algorithms.runner import arguments
 from algorithms.runner.environments import Environment
-from algorithms.runner.errors import Outcome, UsageError, one_line, require
+from algorithms.runner.errors import Outcome, UsageError, require
 from algorithms.runner.lookup import prepare
-from algorithms.runner.plot import COLOURS, FAINT, INK
+from algorithms.runner.plot import COLOURS, FAINT, INK, save
 
 ROUNDING = 1e-12  # a bias below this, relative to |∇J|, is not drawn
 
@@ -97,11 +97,7 @@ def draw(rows, curves, scale, title, out: Path):
     figure.suptitle(title, x=0.01, ha="left", color=INK, fontsize=13)
     handles = table.get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=2, frameon=False, labelcolor=INK)
-    try:
-        with folder.replacing(out) as file:
-            figure.savefig(file, format=out.suffix[1:])
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--out = {out}: cannot be written: {one_line(error)}") from error
+    save(figure, out)
 
 
 def _draw_rows(axes, rows, floor):

@@ -64,6 +64,11 @@ def draw(paths: list[Path], out: Path, by=("step",)):
     columns = dict(loc="outside lower center", ncols=2 if len(paths) == 1 else 1)
     handles = first.get_legend_handles_labels()
     figure.legend(*handles, **columns, frameon=False, labelcolor=INK)
+    save(figure, out)
+
+
+def save(figure, out: Path):
+    """Write a figure to a file, completely or not at all. Raises UsageError."""
     try:
         with folder.replacing(out) as file:
             figure.savefig(file, format=out.suffix[1:])

@@ -50,7 +50,7 @@ def referee_command(argv, methods) -> Outcome:
 
 
 def _prints_to_stderr(argv):
-    """What somebody's code prints is no result; help is."""
+    """Send what somebody's code prints to stderr; only help goes to stdout."""
     wants_help = {"-h", "--help"} & set(argv)
     return contextlib.nullcontext() if wants_help else contextlib.redirect_stdout(sys.stderr)
 

@@ -7,11 +7,10 @@ import numpy as np
 from algorithms.referee import estimator
 from algorithms.referee.enumerated import WORLDS, world, worlds
 from algorithms.referee.estimators import laboratory_table
-from algorithms.runner import folder
 from algorithms.runner.environments import Environment
 from algorithms.runner.errors import Outcome, UsageError, near, one_line, require
 from algorithms.runner.laboratory import dress
-from algorithms.runner.plot import COLOURS, INK
+from algorithms.runner.plot import COLOURS, INK, save
 from algorithms.runner.referee import asked, parser
 from algorithms.runner.theirs import STATUS
 
@@ -145,8 +144,4 @@ def draw(verdict, among, out: Path):
     figure.suptitle(f"{text}: {verdict.exactly or 'no known estimator'}", x=0.01, ha="left")
     handles = panels[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=2, frameon=False, labelcolor=INK)
-    try:
-        with folder.replacing(out) as file:
-            figure.savefig(file, format=out.suffix[1:])
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--out = {out}: cannot be written: {one_line(error)}") from error
+    save(figure, out)
