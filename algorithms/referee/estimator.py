@@ -45,8 +45,8 @@ FEW = 20  # episodes on which a name is sought; then it is tried on all
 
 
 class Answers(NamedTuple):
-    """Hold what a function answered in a world, to tuples of episodes of probabilities p (m,): weights
-    [(T,), ...], or None; ĝ (m, d). drawn: the number of tuples, if they were sampled, or 0."""
+    """Hold what a function answered in a world, to tuples of episodes of probabilities p (m,):
+    weights [(T,), ...], or None; ĝ (m, d). drawn: how many tuples were sampled, or 0."""
 
     world: World
     chosen: list[tuple[int, ...]]
@@ -57,7 +57,7 @@ class Answers(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Hold what was found in a world; a mean of ĝ has the accuracy asked for over so many `episodes`.
+    """Hold what was found in a world. A mean of ĝ over `episodes` has the accuracy asked for.
     error: the standard error of a bias that was sampled."""
 
     world: str
