@@ -205,7 +205,7 @@ def learn(envs, config, state, gradient):
     if config.normalize_observations or config.normalize_returns:
         worlds = Scaled(worlds, config, state)
     n, N, dtype, head = config.n_steps, worlds.N, state.theta.dtype, policy.head
-    net = ActorCritic(policy.model, state.theta)
+    net, gradient = ActorCritic(policy.model, state.theta), policy.compiled(gradient)
     S, S2 = np.empty((2, n, *worlds.s.shape), worlds.s.dtype)
     r, v_next = np.empty((2, n, N), dtype)
     terminated, truncated, real = np.empty((3, n, N), bool)

@@ -119,7 +119,7 @@ def worker(i, env, config, state, gradient):
     """Actor-learner i: Algorithm S3 from "repeat" to "until"."""
     policy, me = make_actor_critic(env, config.network, config.trunk), state.learners[i]
     world, head, step = enter(env, state, i), policy.head, stepper(config, state, i)
-    net = ActorCritic(policy.model, me.theta)
+    net, gradient = ActorCritic(policy.model, me.theta), policy.compiled(gradient)
     while running(config, state, i):
         if me.next == PULL:
             me.seen, me.next = total(state.updates), ACT

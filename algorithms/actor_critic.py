@@ -19,11 +19,10 @@ For a continuing method, the restart of an episodic environment is part of its d
 step that terminates is the first state of the next episode. A truncated step uses v̂ of its own S';
 then z is set to 0, since later δ come from a new start and say nothing about earlier states.
 
-What they ascend: if v̂ were v^π and θ stayed fixed, sgd's updates of an episode over α^θ would sum
-to ∇J on average, J = E[Σ_t γ^t R_{t+1}]; a continuing one would be ∇ρ, ρ the average reward.
-A learned v̂ biases them, and so do θ and w that move within an episode. Departures from the boxes:
-optimisers other than sgd take δ∇v̂, Iδ∇ln π, δz^w, δz^θ for gradients; R̄ always moves by α^R̄ δ;
-the smallest traces are set to 0.
+What they ascend: for v̂ = v^π and a fixed θ, sgd's updates of an episode over α^θ sum to ∇J on
+average, J = E[Σ_t γ^t R_{t+1}]; a continuing one is ∇ρ, ρ the average reward. A learned v̂ biases
+them, and so do θ and w that move within an episode. Departures: optimisers other than sgd take δ∇v̂,
+Iδ∇ln π, δz^w, δz^θ for gradients; R̄ always moves by α^R̄ δ; the smallest traces are set to 0.
 """
 
 from dataclasses import dataclass, field
@@ -206,6 +205,7 @@ def learn(world, config, state, gradient):
     box, goes_on = boxes[type(config)], isinstance(config, Continuing)
     policy, value = make_policy(world.env, config.network), make_value(world.env, config.network)
     head, pi, v_hat = policy.head, at(policy.model, state.theta), at(value, state.w)
+    gradient = policy.compiled(gradient)
     theta, w = (state.theta, state.theta_statistics), (state.w, state.w_statistics)
     S = np.array([world.s, world.s])  # S and S'
     if not world.resumed:

@@ -2,9 +2,11 @@
 
 # mypy: disable-error-code="no-untyped-call,comparison-overlap"
 
+import os
 import threading
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from npgrad.trace import tracing
 from npgrad.traced import Traced, holds, walk
 
 PROGRAMS = 64  # that a compiled function keeps
+MET = 10_000  # sets of shapes that it counts
 OUTCOMES = 8  # of them for one set of shapes
 SCALARS = {np.dtype(c).type for c in "efdgFD?bhilqBHILQ"}  # data, as arrays are
 STATIC = {float, int, bool, str, type(None)}
@@ -29,12 +32,14 @@ class _Program:
         self.source, self.idle = source, [source.make()]
 
 
-def compiled(f: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(f: Callable[..., Any], after: int = 0) -> Callable[..., Any]:
     """Return a function that behaves as f, bit for bit, but runs as a straight line of NumPy calls.
 
-    f may be any function of arrays in plain NumPy, grad(g), value_and_grad(g), or a function that
-    uses them. The first call with arrays of new shapes, dtypes or strides traces f, which takes
-    milliseconds; 64 programs are kept.
+    f      any function of arrays in plain NumPy, grad(g), value_and_grad(g), or what uses them
+    after  the first calls with arrays of new shapes, dtypes or strides that f runs itself
+
+    The next call traces f, which takes milliseconds; 64 programs are kept. While the environment
+    variable NPGRAD_PLAIN is set, nothing is traced, and f itself runs.
 
     Arrays among the arguments are data, of integers and booleans too. Numbers, strings, None and
     functions among them may decide in f; another one is traced anew. They may stand in tuples,
@@ -52,28 +57,32 @@ def compiled(f: Callable[..., Any]) -> Callable[..., Any]:
     call one compiled function at once.
     """
     programs: dict[Any, list[_Program]] = {}
+    met: dict[Any, int] = {}
     lock = threading.RLock()
     warned: list[bool] = []
 
     def call(*args: Any, out: Any = None, **kwargs: Any) -> Any:
         key: Any = []
-        arrays: Any = args
+        arrays: Any = []
         for x in args:
             kind = type(x)
             if kind is np.ndarray:
                 key += (x.shape, x.strides, x.dtype)
+                arrays.append(x)
             elif kind in SCALARS:
                 key.append(kind)
+                arrays.append(x)
             elif kind in STATIC:
                 key += (kind, x if kind is not float else x.hex())
-                arrays = None
+            elif callable(x):
+                key.append(x)
             else:
-                arrays = key = None
+                key = None
                 break
-        if arrays is None or kwargs:
-            if (key is None or kwargs) and _is_traced((args, kwargs)):
+        if key is None or kwargs:
+            if _is_traced((args, kwargs)):
                 return f(*args, **kwargs)
-            key, arrays = _key(args, kwargs, key)
+            key, arrays = _key(args, kwargs)
         found = tuple(key)
         for program in programs.get(found, ()):
             idle = program.idle
@@ -89,10 +98,14 @@ def compiled(f: Callable[..., Any]) -> Callable[..., Any]:
             finally:
                 idle.append(run)
         else:
-            result = traced(found, args, kwargs, arrays)
+            if len(met) > MET:
+                met.clear()
+            met[found] = met.get(found, 0) + 1
+            early = met[found] <= after or "NPGRAD_PLAIN" in os.environ
+            result = (f if early else partial(traced, found, arrays))(*args, **kwargs)
         return result if out is None else _into(out, result)
 
-    def traced(key: Any, args: Any, kwargs: Any, arrays: Any) -> Any:
+    def traced(key: Any, arrays: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the result, by a new program if there is room for one more outcome."""
         with lock:
             known = programs.get(key, [])
@@ -114,7 +127,7 @@ def compiled(f: Callable[..., Any]) -> Callable[..., Any]:
 
     call.__name__ = getattr(f, "__name__", "compiled")
     call.__doc__ = f.__doc__
-    call.__wrapped__ = f  # type: ignore[attr-defined]
+    call.__wrapped__, call.compiled = f, True  # type: ignore[attr-defined]
     return call
 
 
@@ -123,13 +136,8 @@ def _is_traced(x: Any) -> bool:
     return bool(holds(x, Node) or holds(x, Traced))
 
 
-def _key(args: Any, kwargs: Any, flat: Any) -> tuple[list[Any], list[Any]]:
-    """Return what the program depends on, and the arrays among the arguments.
-
-    flat   the key, if the arguments are only arrays and numbers without names
-    """
-    if flat is not None and not kwargs:
-        return flat, [x for x in args if type(x) is np.ndarray or type(x) in SCALARS]
+def _key(args: Any, kwargs: Any) -> tuple[list[Any], list[Any]]:
+    """Return what the program depends on, and the arrays among the arguments."""
     key: list[Any] = []
     arrays: list[Any] = []
 

@@ -146,7 +146,7 @@ class Softmax:
         chosen: Any = a
         lowest: Any = a
         if self.h.ndim == 2 or not isinstance(a, np.integer):
-            a = np.asarray(a)
+            a = a if hasattr(a, "dtype") else np.asarray(a)
             if a.shape != self.h.shape[:-1]:
                 raise ValueError(f"actions {a.shape}: must be {self.h.shape[:-1]}, one per state")
             if a.dtype.kind not in "iu":
@@ -228,7 +228,8 @@ class Product:
     def _columns(self, a: Any) -> list[Array]:
         if np.shape(a) != (*self.h.shape[:-1], len(self.parts)):
             raise ValueError(f"actions {np.shape(a)}: must hold {len(self.parts)} per state")
-        return [np.asarray(a)[..., j] for j in range(len(self.parts))]
+        a = a if hasattr(a, "dtype") else np.asarray(a)
+        return [a[..., j] for j in range(len(self.parts))]
 
     def log_prob(self, a: Any) -> Any:
         return sum(pi.log_prob(a_j) for pi, a_j in zip(self.parts, self._columns(a)))

@@ -39,11 +39,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from npgrad.autodiff import vjp
+from npgrad.compiled import compiled
 from npgrad.memory import aligned
 from npgrad.parameters import Layout, whole_numbers
 from npgrad.types import Array
 
 EPSILON = 1e-5  # of batch normalisation (Ioffe & Szegedy 2015 leave it open; frameworks' value)
+AFTER = 20  # calls with new shapes, a network's passes of a compiled function are compiled
 MOST_VIEWS = 1000  # sets of views that a network keeps
 REAL = "fiubO"  # kinds of dtypes; objects may be real numbers of the user's own
 
@@ -265,6 +267,7 @@ class beside:
 class from_function:
     """The model of a function f(θ, x) written in plain NumPy.
 
+    f        if it is npgrad.compiled(f), the network's passes run compiled, where shapes return
     layout   a Layout, or the length of θ
     init     rng -> start θ; default zeros
     axes     those of one input x: 1 for a vector
@@ -291,28 +294,46 @@ class AnyNetwork:
         self.axes = getattr(model, "axes", 1)
         self.model, self.theta, self.d_theta = model, theta, d_theta
         self.x = self.y = np.empty(0)
-        self.filled = 0
+        self.filled, self.places = 0, dict[Any, Any]()
+        f = getattr(model, "f", model)
+        again = getattr(f, "compiled", False)
+        f = f.__wrapped__ if again else model
+        back = lambda theta, x, g: vjp(f, theta, x, argnums=0)[1](g)
+        self.up: Any = compiled(f, AFTER) if again else f
+        self.down: Any = compiled(back, AFTER) if again else back
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.model, self.theta, self.d_theta)
 
     def forward(self, x: Any, row: int = 0) -> Array:
         x = np.asarray(x)
-        rows = x.shape[: max(0, x.ndim - self.axes)]
-        if x.ndim < self.axes or len(rows) > 1:
+        if not 0 <= x.ndim - self.axes <= 1:
             raise ValueError(f"input of shape {x.shape}: must have {self.axes} axes, or one more")
-        y = _as_real("output", self.model(self.theta, x))
+        y = np.asarray(self.up(self.theta, x))
+        key = row, x.shape, x.dtype, y.shape, y.dtype
+        inputs, outputs, end = self.places.get(key) or self._place(row, x, y)
+        inputs[...], outputs[...] = x, y
+        self.filled = max(self.filled, end)
+        return outputs
+
+    def _place(self, row: int, x: Array, y: Array) -> tuple[Array, Array, int]:
+        """Return the views of the rows that x and y are from row `row` on, made once."""
+        rows, kept = x.shape[: x.ndim - self.axes], (self.x, self.y)
         if y.ndim == 0 or y.shape[:-1] != rows:
             raise ValueError(
                 f"the network gave outputs of shape {y.shape} for inputs of shape {x.shape}: must "
                 f"be {rows} and one more axis"
             )
+        y = _as_real("output", y)
         end = _end(row, rows[0] if rows else 1, self.filled)
         self.x = self._grown(self.x, x, end, len(rows))
         self.y = self._grown(self.y, y, end, len(rows))
-        self.x[row:end], self.y[row:end] = x, y
-        self.filled = max(self.filled, end)
-        return self.y[row:end] if rows else self.y[row]
+        if self.x is not kept[0] or self.y is not kept[1] or len(self.places) >= MOST_VIEWS:
+            self.places.clear()
+        part: Any = slice(row, end) if rows else row
+        place = self.x[part, ...], self.y[part, ...], end
+        self.places[row, x.shape, x.dtype, y.shape, y.dtype] = place
+        return place
 
     def _grown(self, memory: Array, x: Array, rows: int, batch: int) -> Array:
         """`memory`, or a new one, with room for so many rows like x, of any dtype."""
@@ -330,7 +351,7 @@ class AnyNetwork:
 
     def backward(self, g: Array) -> Array:
         g = _rows_of(g, self)
-        self.d_theta[:] = vjp(self.model, self.theta, self.x[: len(g)], argnums=0)[1](g)
+        self.d_theta[:] = self.down(self.theta, self.x[: len(g)], g)
         return self.d_theta
 
 

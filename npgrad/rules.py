@@ -111,20 +111,19 @@ def _arctan2_x(g, z, x, y):
 
 
 def tanh_gradient(g, y, x, out=None):
-    """Return g / cosh² x; the common 1 - y² loses its digits where y is near ±1."""
+    """Return g (1 - y²) = g / cosh² x; from x where 1 - y² loses digits, as y is near ±1."""
     if type(x) is Node:
         return g * record(sech_squared, x)
     if tracers and (line := as_line(tanh_gradient, g, y, x)) is not None:
         return line
-    if not x.shape:
-        moderate = -40.0 < x < 40.0
-    else:  # argmin is NumPy's fastest reduction
-        moderate = x.size and -40.0 < x.item(x.argmin()) and x.item(x.argmax()) < 40.0
-    if not moderate:  # cosh may overflow
-        return np.multiply(g, sech_squared(x), out)
-    cosh = np.cosh(x) if out is None else np.cosh(x, out)
-    cosh *= cosh
-    return g / cosh if out is None else np.divide(g, cosh, out)
+    slope = np.multiply(y, y, out)
+    slope = np.subtract(1.0, slope, out)
+    if not slope.shape:
+        return g * (slope if slope >= 0.1 else sech_squared(x))
+    if slope.size and not slope.item(slope.argmin()) >= 0.1:  # argmin is the fastest reduction
+        low = ~(slope >= 0.1)
+        slope[low] = sech_squared(x[low])
+    return np.multiply(g, slope, out)
 
 
 def _one_less_square(x):

@@ -157,7 +157,9 @@ class Traced(NDArrayOperatorsMixin):
         raise self.tracer.refuse("a pickle or copy.copy of a value", "np.copy copies it")
 
     def __setitem__(self, index, value):
-        raise self.tracer.refuse("a[i] = x", IN_PLACE)
+        if not ours():
+            raise self.tracer.refuse("a[i] = x", IN_PLACE)
+        self.tracer.effect(operator.setitem, self, index, value)
 
     def __getitem__(self, index):
         return self.tracer.record(operator.getitem, (self, _listed(index)), {})

@@ -11,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import programs
 
-from npgrad import compiled, grad, jacobian, mlp, value_and_grad, vjp
+from npgrad import (
+    compiled,
+    gaussian,
+    grad,
+    jacobian,
+    mlp,
+    product,
+    softmax,
+    value_and_grad,
+    vjp,
+)
 from npgrad.compiled import PROGRAMS
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -136,6 +146,59 @@ def test_compiled__networks(seed, rows, activation):
     program(*inputs[0])
     theta += 0.125
     assert bits(program(*inputs[0])) == bits(grad(loss)(*inputs[0]))
+
+
+@given(
+    st.one_of(
+        st.integers(1, 4).map(softmax),
+        st.builds(gaussian, st.integers(1, 3), st.sampled_from(("exp", "softplus"))),
+        st.lists(st.integers(1, 3), min_size=1, max_size=3).map(product),
+    ),
+    st.one_of(st.none(), st.integers(0, 4)),
+    SEEDS,
+)
+def test_compiled__distributions(head, k, seed):
+    rng = np.random.default_rng(seed)
+
+    def draw():
+        h = rng.normal(size=head.size if k is None else (k, head.size))
+        return h, head(h).sample(head.noise(rng, k or 1)[0 if k is None else slice(k)])
+
+    def all_of(h, a):
+        pi = head(h)
+        return pi.log_prob(a), pi.score(a), pi.entropy(), pi.entropy_gradient()
+
+    inputs = [draw() for _ in range(3)]
+    agree(all_of, *inputs)
+    agree(grad(lambda h, a: np.sum(head(h).log_prob(a) + head(h).entropy())), *inputs)
+    if k:
+        h, a = inputs[0]
+        wrong = np.full_like(a, -1) if a.dtype.kind in "iu" else a[:, :0]
+        with pytest.raises((IndexError, ValueError)):
+            compiled(all_of)(h, wrong)
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_compiled__waits_until_shapes_return(after, monkeypatch):
+    """f runs itself so often for each set of shapes, then only while it is traced, twice."""
+    runs = []
+
+    def f(x):
+        runs.append(len(x))
+        return 2 * x
+
+    program, rng = compiled(f, after), np.random.default_rng(0)
+    for n in (2, 3):
+        runs.clear()
+        for k in range(after + 4):
+            x, out = rng.normal(size=n), np.empty(n)
+            assert program(x, out=out) is out and np.array_equal(out, 2 * x)
+            assert len(runs) == (k + 1 if k < after else after + 2)
+    monkeypatch.setenv("NPGRAD_PLAIN", "1")
+    program, before = compiled(f), len(runs)
+    for k in range(3):
+        program(np.ones(4))
+        assert len(runs) == before + k + 1
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

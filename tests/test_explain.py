@@ -86,7 +86,7 @@ def test_explain__names_the_users_variables_rules_and_shapes():
         "    # forward",
         "    h = np.tanh(t3)  # (4, 3), line ",
         "    # backward",
-        "tanh_gradient(d_h, h, t3)  # (4, 3), np.tanh: g / cosh² x",
+        "tanh_gradient(d_h, h, t3)  # (4, 3), np.tanh: g (1 - y²) = g / cosh² x",
         "d_W = np.dot(t",
         "# (2, 3), np.matmul: aᵀ g",
         "np.log: g / x",

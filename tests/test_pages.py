@@ -22,6 +22,7 @@ from worlds import actions as some_actions
 
 from algorithms import a2c, a3c, actor_critic, async_q, ddpg, reinforce, td_lambda
 from algorithms import policy_gradient_theorem as theorem
+from algorithms.common import policy
 from algorithms.common.config import PRECISIONS, Range, ranges
 from algorithms.common.events import WorkerError
 from algorithms.common.policy import Network, make_actor_critic
@@ -32,16 +33,23 @@ from algorithms.runner.lookup import METHODS, load_method
 from npgrad import (
     OPTIMIZERS,
     ActorCritic,
+    Gaussian,
+    Layout,
     Softmax,
     at,
+    compiled,
     complex_step,
+    from_function,
     gaussian,
     grad,
+    networks,
     product,
     softmax,
 )
+from npgrad.compiled import program_of
 from npgrad.networks import Mlp
 
+programs = importlib.import_module("npgrad.compiled")
 ALL = tuple(METHODS)
 PLAYING = tuple(name for name in ALL if name != "theorem")  # in an environment, step by step
 TOGETHER = ("a3c", "async-q", "async-sarsa", "async-n-step-q", "a2c")  # several environments
@@ -267,6 +275,68 @@ def test_page__what_stands_idle_exists(name):
     assert set(facts.moved) < set(inspect.signature(page.train).parameters)
     for gradient in facts.moved:
         assert inspect.signature(page.train).parameters[gradient].default is getattr(page, gradient)
+
+
+class Compiled(Network):
+    """A network of one's own, written in NumPy and compiled."""
+
+    def model(self, n, m, one_hot=False):
+        layout = Layout(W=(n, 3), V=(3, m))
+        f = lambda theta, x: np.tanh(x @ layout.views(theta).W) @ layout.views(theta).V
+        return from_function(compiled(f), layout, lambda rng: rng.normal(size=layout.size))
+
+
+STEADY = ("a3c", "a2c", "actor-critic", "actor-critic-traces", "actor-critic-continuing")
+
+
+@pytest.mark.parametrize("name", ALL)
+@given(seed=SEEDS, d=st.sampled_from((0, 2)))
+def test_page__plain_and_compiled_are_the_same_run(name, seed, d):
+    """To the bit, where everything that can be compiled is, from its first call on."""
+    options = dict(network=Compiled()) if name not in ("td-lambda", "theorem", "ddpg") else {}
+    config = small(name, workers=1, **options)
+    env = Scripted(d=d) if name in ("reinforce", *STEADY) else world_of(name)
+    states, made = [], []
+
+    def counted(*args):
+        made.append(args)
+        return program_of(*args)
+
+    for plain in (False, True):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(policy, "AFTER", 0)
+            patch.setattr(networks, "AFTER", 0)
+            patch.setattr(programs, "program_of", counted)
+            patch.delenv("NPGRAD_PLAIN", raising=False)
+            if plain:
+                patch.setenv("NPGRAD_PLAIN", "1")
+            before = len(made)
+            states.append(learn(name, env, config, seed, 3))
+            traced = {getattr(f, "__name__", "") for f, *_ in made[before:]}
+            assert not (plain and traced)
+            assert plain or traced or not options
+            assert plain or not d or name not in STEADY or "gradient" in traced
+    assert bits(states[0]) == bits(states[1])
+
+
+@pytest.mark.parametrize("name", STEADY)
+def test_page__what_you_read_is_what_runs_compiled(name, monkeypatch):
+    """Also a function that the displayed gradient calls; and a gradient of one's own is called."""
+    monkeypatch.setattr(policy, "AFTER", 0)
+    page, env, config = page_of(name), Scripted(d=2), small(name, workers=1)
+    for function in (page.gradient, Gaussian.score):
+        with code_of(function, raiser), pytest.raises(LookupError, match="this text runs"):
+            learn(name, env, config, 0, 30)
+    calls = []
+
+    def own(*args):
+        calls.append(args)
+        return page.gradient(*args)
+
+    assert bits(learn(name, env, config, 0, 9)) == bits(
+        learn(name, env, config, 0, 9, gradient=own)
+    )
+    assert len(calls) > 3
 
 
 # 2. an edit of the displayed gradient is an edit of what is learned

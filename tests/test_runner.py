@@ -405,6 +405,17 @@ def test_learn__resumed_equals_uninterrupted(seed, stops):
         assert [result[k] for k in same] == [whole[k] for k in same]
 
 
+def test_train__plain_is_the_same_run(here, capsys):
+    line = "train actor-critic --env Pendulum-v1 --steps 300 --run {} --hidden 4"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(policy, "AFTER", 0)
+        for flags in ("a", "b --plain"):
+            assert main(line.format(flags).split(), METHODS) == 0
+            assert "NPGRAD_PLAIN" not in os.environ
+    saved = [Path(p, "parameters.npz").read_bytes() for p in "ab"]
+    assert saved[0] == saved[1]
+
+
 def test_learn__same_seed_same_bits_and_other_seed_other_run(here):
     paths = [run(600, seed)[0].path for seed in (5, 5, 6)]
     saved = [(p / "parameters.npz").read_bytes() for p in paths]

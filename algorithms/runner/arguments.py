@@ -37,6 +37,8 @@ class Training(Output):
     """Seconds between checkpoints; 0 saves one at every update."""
     tensorboard: Switch = False
     """Also write an event file for TensorBoard into the run folder, in this session."""
+    plain: Switch = False
+    """Compile nothing, but run each function as it is written: the same run, to the bit."""
 
     def __post_init__(self):
         _at_least(1, steps=self.steps)
@@ -111,6 +113,7 @@ class Trials(Train):
     run: Hidden = None
     resume: Hidden = None
     tensorboard: Hidden = None
+    plain: Hidden = None
 
     def __post_init__(self):
         super().__post_init__()

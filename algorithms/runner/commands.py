@@ -36,6 +36,9 @@ def train_command(argv, methods) -> Outcome:
         if options.tensorboard:
             events = Events(session.path, session.tally.steps)
             observers.append(stack.enter_context(closing(events)))
+        if options.plain:
+            os.environ["NPGRAD_PLAIN"] = "1"
+            stack.callback(os.environ.pop, "NPGRAD_PLAIN", None)
         result = training.learn(session, options.steps, options.checkpoint_every, observers)
     mean, stopped = result["return_last_100"], result["signal"]
     if stopped:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from algorithms import a3c, ddpg
+from algorithms.common.policy import Network
 from benchmarks.parity.measure import check
 from benchmarks.parity.runs import page_of
 from benchmarks.speed.entries import ENTRIES, PAPER, SB3, STILL
@@ -18,7 +19,26 @@ from benchmarks.speed.race import PRODUCTS, Race, precisions, rounds_of, timed
 from benchmarks.speed.turns import alone, learner, player, repeat, replay, until
 from benchmarks.torch_twins import baselines
 from benchmarks.torch_twins.networks import build, flat
+from npgrad import compiled, from_function, mlp
 from npgrad.memory import aligned
+
+
+class Own(Network):
+    """The pages' own network, as a user would write it in NumPy."""
+
+    def __init__(self, wrap):
+        super().__init__()
+        object.__setattr__(self, "wrap", wrap)
+
+    def model(self, n, m, one_hot=False):
+        same = mlp((n, *self.hidden, m))
+
+        def f(theta, x):
+            p = same.layout.views(theta)
+            return np.tanh(np.tanh(x @ p.W1 + p.b1) @ p.W2 + p.b2) @ p.W3 + p.b3
+
+        return from_function(self.wrap(f), same.layout, same.init)
+
 
 ROUNDS = MappingProxyType(
     dict(reinforce=15, actor_critic=15, async_q=15, a3c=15, a2c=15, ddpg=9)
@@ -86,6 +106,9 @@ def contestants(entry, n):
     pages = precisions(config) if entry.both else {"page": config}
     for name, own in pages.items():
         turns[name] = page_turn(entry, own, n)
+    for name, wrap in {"own policy": lambda f: f, "own policy, compiled": compiled}.items():
+        if entry.own:
+            turns[name] = page_turn(entry, replace(config, network=Own(wrap)), n)
     if entry.rival:
         vector = dict(vectorization=entry.vector) if entry.vector else {}
         model = baselines.baseline(entry.env, replace(config, **vector), 0)

@@ -2,10 +2,11 @@
 
 torch computes in float32 (its default, and what the environments observe; float64 was no faster).
 The page takes part in its own precision or, where that is double, in both. All networks are 64-64,
-tanh, unless said otherwise. But in DDPG's races every step size is 0, or too small to move a
-parameter, so that all of the work is done and nothing moves: each contestant meets the same
-distribution of episodes, at the start (episodes of about 20 steps) or at a θ that the page has
-learned (hundreds).
+tanh, unless said otherwise. "own policy" is the page with that network as a NumPy function of the
+user's, whose derivative is the tape's; "compiled" is the same handed to npgrad.compiled. Except in
+DDPG's races every step size is 0, or too small to move a parameter, so that all of the work is done
+and nothing moves: each contestant meets the same distribution of episodes, at the start (episodes
+of about 20 steps) or at a θ that the page has learned (hundreds).
 
 DDPG learns. One step and one update of both networks and both targets are a unit; acting, storing
 and sampling are included. "ten products" is what the ten large matrix products of an update alone
@@ -53,6 +54,7 @@ class Entry(NamedTuple):
     learned: object = None  # (config, steps) of a run whose parameters all have
     both: bool = True  # precisions
     rival: bool = False  # Stable-Baselines3
+    own: bool = False  # also the page with a policy of the user's own, plain and compiled
 
 
 def of_reinforce(quick):
@@ -72,7 +74,8 @@ def of_actor_critic(quick):
          ac_twins.GumbelTraces),
     ):  # fmt: skip
         twins = {USUAL: Usual, LEAN: Lean, GUMBEL: Gumbel}
-        yield Entry(f"actor–critic, {method}", Config(**still), twins, 1000)
+        yield Entry(f"actor–critic, {method}", Config(**still), twins, 1000,
+                    own=method == "one-step")  # fmt: skip
 
 
 def of_async_q(quick):
@@ -96,7 +99,7 @@ def of_a3c(quick):
         learned = a3c.Config(T_max=max(1, steps), t_max=20, step_size=2e-3, eps=1e-5), steps
         for t_max in (5, 20):
             yield Entry(f"A3C, one worker, t_max {t_max}, {source} θ", replace(STILL, t_max=t_max),
-                        twins, 2000, learned=learned)  # fmt: skip
+                        twins, 2000, learned=learned, own=t_max == 5)  # fmt: skip
 
 
 def of_a2c(quick):
@@ -115,7 +118,7 @@ def a2c_entry(setting, vector, N, updates):
                         reduction="mean")  # fmt: skip
     checked = dict(precision="double", environments=8)
     return Entry(setting, config, twins, updates * config.n_steps * N, checked, vector=vector,
-                 both=False, rival=True)  # fmt: skip
+                 both=False, rival=True, own=vector != "sync" and N == 8)  # fmt: skip
 
 
 PAPER = "400-300, batch 64, as the paper: action at layer 2, weight decay"

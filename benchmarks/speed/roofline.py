@@ -9,18 +9,20 @@ Counted from the layers' sizes, for a network of layers n -> m (W and b) over B 
     inputs      2 n m B, ∂x alone, down to the first layer: what DDPG's actor needs of the critic
     bytes       W and b read once by each pass, written once as ∂W; activations written and read
                 once by each pass; an optimiser's pass over its vectors, each read and written once
-    optimiser   RMSProp 9 operations a parameter in 9 calls, on θ, d, g; Adam 12 in 12, on θ, d, m,
-                v; soft targets 3 in 3, on θ and θ⁻; traces 3, on z and d, in 6 for both
+    optimiser   RMSProp 7 operations, a root and a division a parameter in 9 calls, on θ, d, g; Adam
+                10, a root and a division in 12, on θ, d, m, v; soft targets 3 in 3, on θ and θ⁻;
+                traces 3, on z and d, in 6 for both
     calls       besides: 2 for each action drawn (add noise, argmax), 10 for the gradient in the
                 outputs (log-softmax, one-hot, advantages)
 
 What is not counted costs time, but is no arithmetic: the environment (which is subtracted from what
 is measured), Python between the calls, the replay memory, observations.
 
-    bound = calls · c + tanhs · t + max(operations / rate, bytes / bandwidth)
+    bound = calls · c + tanhs · t + roots · q + max(operations / rate, bytes / bandwidth)
 
-c is the time of a NumPy call on one number; t that of a tanh; the rate that of a product of
-1024 × 1024 matrices; the bandwidth that of x + y -> z, on vectors of as many bytes together as the
+c is the time of a NumPy call on one number; t that of a tanh; q that of a square root and a
+division, which are many times slower than a product; the rate that of a product of 1024 × 1024
+matrices; the bandwidth that of x + y -> z, on vectors of as many bytes together as the
 update's parameters, targets or copies, gradient and statistics, so that what fits into a cache is
 read from it. All of one thread, medians. The share is the bound over what the races recorded of the
 page, environment left out. ReLU counts as a tanh of no time. DDPG's critic is counted with the
@@ -51,6 +53,7 @@ class Work(NamedTuple):
     tanhs: float = 0
     numbers: float = 0  # moved to or from memory
     calls: float = 0
+    roots: float = 0  # square roots, each with a division
 
     def __add__(self, other):
         return Work(*(a + b for a, b in zip(self, other)))
@@ -88,11 +91,11 @@ def inputs(sizes, B):
 
 
 def rmsprop(n):
-    return Work(9 * n, 0, 5 * n, 9)
+    return Work(7 * n, 0, 5 * n, 9, n)
 
 
 def adam(n):
-    return Work(12 * n, 0, 7 * n, 12)
+    return Work(10 * n, 0, 7 * n, 12, n)
 
 
 def soft(n):
@@ -223,6 +226,8 @@ def calls():
     for precision, dtype in DTYPES.items():
         x = np.linspace(-2.0, 2.0, 4096).astype(dtype)
         result[f"tanh, {precision}"] = partial(np.tanh, x, np.empty_like(x))
+        roots = partial(np.sqrt, x * x + 1.0, np.empty_like(x)), partial(np.divide, x, x + 3.0)
+        result[f"root, {precision}"], result[f"division, {precision}"] = roots
         result[f"large product, {precision}"] = product(LARGE, precision)
         result[f"memory, {precision}"] = stream(1.5e8, precision)
     for name, update in UPDATES.items():
@@ -242,6 +247,7 @@ def measure(rounds, quick):
     for precision in DTYPES:
         rates[precision] = dict(
             tanh_nanoseconds=1e3 * t[f"tanh, {precision}"] / 4096,
+            root_nanoseconds=1e3 * (t[f"root, {precision}"] + t[f"division, {precision}"]) / 4096,
             gigaflops=2e-3 * np.prod(LARGE) / t[f"large product, {precision}"],
             memory_gigabytes_per_second=1.5e5 / t[f"memory, {precision}"],
         )
@@ -258,10 +264,12 @@ def row(name, update, rates, t):
     parts = dict(
         calls=work.calls * t["call"],
         tanh=1e-3 * work.tanhs * own["tanh_nanoseconds"],
+        roots=1e-3 * work.roots * own["root_nanoseconds"],
         arithmetic=1e-3 * work.operations / own["gigaflops"],
         bytes=1e-3 * moved / bandwidth,
     )
-    bound = parts["calls"] + parts["tanh"] + max(parts["arithmetic"], parts["bytes"])
+    bound = parts["calls"] + parts["tanh"] + parts["roots"]
+    bound += max(parts["arithmetic"], parts["bytes"])
     return dict(
         counts=work._asdict() | dict(bytes=moved),
         gigaflops_of_its_products=flops,
@@ -294,10 +302,11 @@ def markdown(results):
         lines.append(
             f"{precision.capitalize()} precision: products of 1024 × 1024 {own['gigaflops']:.0f} "
             f"GFLOP/s, memory {own['memory_gigabytes_per_second']:.1f} GB/s, a tanh "
-            f"{own['tanh_nanoseconds']:.1f} ns."
+            f"{own['tanh_nanoseconds']:.1f} ns, a square root with a division "
+            f"{own['root_nanoseconds']:.1f} ns."
         )
     head = ["", "kFLOP", "kB", "tanh", "calls", "GFLOP/s of its products", "µs: calls", "tanh",
-            "arithmetic", "bytes", "bound", "measured", "share"]  # fmt: skip
+            "roots", "arithmetic", "bytes", "bound", "measured", "share"]  # fmt: skip
     body = []
     for name, r in results["updates"].items():
         counts, t, measured = r["counts"], r["microseconds"], r["measured"]
@@ -305,7 +314,8 @@ def markdown(results):
             name, form(counts["operations"] / 1e3), form(counts["bytes"] / 1e3),
             f"{counts['tanhs']:,.0f}", f"{counts['calls']:,.0f}",
             form(r["gigaflops_of_its_products"]),
-            *(form(t[k]) for k in ("calls", "tanh", "arithmetic", "bytes")), form(r["bound"]),
+            *(form(t[k]) for k in ("calls", "tanh", "roots", "arithmetic", "bytes")),
+            form(r["bound"]),
             *(("", "") if measured is None else (form(measured), f"{r['bound'] / measured:.0%}")),
         ])  # fmt: skip
     return " ".join(lines) + "\n\n" + table(head, body)
@@ -319,7 +329,7 @@ def draw(results):
     fig, ax = plt.subplots(figsize=(9.5, 1.4 + 0.42 * len(rows)), layout="constrained")
     kinds = {
         "NumPy calls": lambda t: t["calls"],
-        "tanh": lambda t: t["tanh"],
+        "tanh, roots, divisions": lambda t: t["tanh"] + t["roots"],
         "arithmetic or bytes": lambda t: max(t["arithmetic"], t["bytes"]),
     }
     left = np.zeros(len(rows))
