@@ -8,7 +8,7 @@ Moments of n numbers are an array (3, n): their count, mean, and Σ (x − mean)
 
 import numpy as np
 
-from algorithms.common.world import one_hot
+from algorithms.common.world import encoder, one_hot, spaces
 from algorithms.common.worlds import Step
 
 FARTHEST = 10.0  # bound of what is normalised, in standard deviations (common practice)
@@ -35,6 +35,18 @@ def normalise(moments, x):
     if count[0] == 0:
         return x
     return np.clip((x - mean) / np.sqrt(squares / count + LEAST), -FARTHEST, FARTHEST)
+
+
+def acting(policy, env):
+    """act(parameters, observation, rng, greedy) -> action for env.step, on normalised features."""
+    n, encode = encoder(spaces(env).observation)
+
+    def act(parameters, observation, rng, greedy=False):
+        s = normalise(parameters["seen"], one_hot(encode(observation), n))
+        pi = policy.at(parameters["theta"], s)
+        return policy.decode(pi.mode() if greedy else pi.sample(policy.head.noise(rng, 1)[0]))
+
+    return act
 
 
 class Scaled:

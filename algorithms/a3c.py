@@ -26,9 +26,15 @@ the "entropy cost" that §9 gives for the Gaussian, −½(ln 2πσ² + 1), is �
 
 What it ascends: the expected dθ is not ∇J, J = E[Σ_t γ^t r_t], for these reasons. For γ < 1, a
 step's weight lacks γ^t, as in REINFORCE's `undiscounted_state`. The bootstrap R_k ← V(s_k) is
-biased as far as V is wrong. The entropy term is taken at each visited state only; it ignores that
-an action also changes which states come later. And dθ, computed at θ', is added to a θ that other
-workers have moved meanwhile (staleness).
+biased as far as V is wrong, also where a time limit cuts the episode. The entropy term is taken at
+each visited state only; it ignores that an action also changes which states come later. And dθ,
+computed at θ', is added to a θ that other workers have moved meanwhile (staleness).
+
+`npgrad laboratory` splits the expected dθ of a finite world into these parts, exactly. In
+npgrad/Chain-v0, t_max = 2 and V = v/2, the lack of γ^t adds 0.10 |∇J|, the bootstrap 0.84 |∇J|. The
+entropy term has the cosine 0.952 with the gradient of E[Σ_t γ^t H_t]; entropy "return" is for that:
+R_i ← r_i + β H_i + γ R_{i+1}, from which V learns the value with entropy. Under sgd, an update that
+is k updates old is off by 0.14 η k of its own length, to first order in η.
 
 Departures: T counts a step only after the update that uses it; if a worker is killed, the steps
 since its last update are lost and not counted. Resuming a run in threads or processes starts new
@@ -56,7 +62,7 @@ from algorithms.common.asynchronous import (
     total,
 )
 from algorithms.common.config import Count, NonNegative
-from algorithms.common.policy import make_actor_critic
+from algorithms.common.policy import make_actor_critic, soft_rewards
 from algorithms.common.world import returns
 from npgrad import ActorCritic
 
@@ -67,6 +73,9 @@ class Config(Asynchronous):
     """Steps of a segment, at most (the paper's 5)."""
     beta: NonNegative = 0.01
     """β, weight of the entropy (the paper's; 1e-4 for continuous actions)."""
+    entropy: Literal["step", "return"] = "step"
+    """step: β∇H at each step (the paper's §4); return: R counts βH too, as a reward (Schulman, Chen
+    & Abbeel 2017, arXiv 1704.06440)."""
     value_coef: NonNegative = 1.0
     """c, weight of (R − V) ∇V."""
     trunk: Literal["shared", "separate"] = "separate"
@@ -137,6 +146,7 @@ def worker(i, env, config, state, gradient):
                     break
             k, A = len(r), np.array(A)
             h, v = net.evaluate(np.array(S), k)
+            r = soft_rewards(r, head(h), config.beta, config.entropy)
             R = returns(r, config.gamma, 0.0 if terminated else v[k])
             advantage = R - v[:k]  # a number: nothing is differentiated through it
             data = head, A, R, advantage, config.beta, config.value_coef

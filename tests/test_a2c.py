@@ -15,7 +15,7 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from hypothesis import given
 from hypothesis import strategies as st
-from worlds import SEEDS, UNIT, Constant, Scripted, VectorRecorder, numbers
+from worlds import SEEDS, UNIT, Constant, Scripted, VectorRecorder, numbers, told
 
 from algorithms import a2c, a3c
 from algorithms.a2c import Config, gradient, returns
@@ -25,7 +25,7 @@ from algorithms.common import worlds as many
 from algorithms.common.events import WorkerError
 from algorithms.common.policy import Network, make_actor_critic
 from algorithms.common.worlds import close, vectorized
-from npgrad import Head, gaussian, grad, softmax
+from npgrad import gaussian, grad, softmax
 
 MODES = st.sampled_from(AutoresetMode)
 TRUNKS = st.sampled_from(("shared", "separate"))
@@ -79,8 +79,10 @@ def objective(theta, policy, config, S, A, R, advantage):
 
 def stretch(theta, policy, config, S, A, r, last):
     """A3C's dθ of a stretch, by the tape; `last` is what its return goes on from."""
-    R = a3c.returns(r, config.gamma, last)
-    v = policy.model(theta, S)[:, -1]
+    y = policy.model(theta, S)
+    if config.entropy == "return":
+        r = r + config.beta * policy.head(y[:, :-1]).entropy()
+    R, v = a3c.returns(r, config.gamma, last), y[:, -1]
     return grad(objective)(theta, policy, config, S, A, R, R - v)
 
 
@@ -149,17 +151,17 @@ def test_returns__begin_anew_where_the_data_stop(gamma, n, N, seed):
     TRUNKS,
     st.integers(0, 2),
     REDUCTIONS,
+    st.sampled_from(("step", "return")),
     UNIT,
     SEEDS,
 )
 def test_train__is_recomputed_from_the_recorded_stream(
-    mode, lengths, n, truncate, trunk, d, reduction, gamma, seed
+    mode, lengths, n, truncate, trunk, d, reduction, entropy, gamma, seed
 ):
     """Four updates, so that what a buffer holds from those before would show."""
     envs, N = VectorRecorder(vector(lengths, mode, d, truncate)), len(lengths)
-    config = Config(
-        n_steps=n, trunk=trunk, reduction=reduction, gamma=gamma, step_size=0.02, **EXACT
-    )
+    options = dict(n_steps=n, trunk=trunk, reduction=reduction, gamma=gamma, entropy=entropy)
+    config = Config(step_size=0.02, beta=0.3, **options, **EXACT)
     policy = make_actor_critic(envs, config.network, trunk)
     state, steps, previous = a2c.init(envs, config, seed), 0, 0
     theta, ended = state.theta.copy(), []
@@ -206,17 +208,6 @@ class Known(gymnasium.Env):
         return (self.i + episode) % 2 == 0
 
 
-def told(noise):
-    """A Network whose heads are given this noise, an array of rows."""
-
-    class Told(Network):
-        def head(self, space):
-            head = super().head(space)
-            return Head(head.distribution, head.size, lambda rng, k: noise, head.action)
-
-    return Told(hidden=(3,))
-
-
 @given(st.integers(1, 3), st.integers(1, 4), st.integers(2, 9), TRUNKS, REDUCTIONS, SEEDS)
 def test_autoreset_modes__give_one_gradient(N, T, k, trunk, reduction, seed):
     """k transitions in each environment, whatever steps it takes to reset: θ moves as the formulas
@@ -233,7 +224,9 @@ def test_autoreset_modes__give_one_gradient(N, T, k, trunk, reduction, seed):
             rng.integers(3, size=N) if resets and t % (T + 1) == T else next(rows)
             for t in range(k + resets)
         ]
-        network = told(1e9 * np.eye(3)[np.ravel(chosen)])  # so that these actions are drawn
+        network = told(1e9 * np.eye(3)[np.ravel(chosen)])(
+            hidden=(3,)
+        )  # so that these actions are drawn
         own = replace(config, network=network, n_steps=k + resets)
         envs = SyncVectorEnv([lambda i=i: Known(i, T) for i in range(N)], autoreset_mode=mode)
         state = a2c.init(envs, own, 0)
@@ -263,7 +256,7 @@ def test_train__does_not_mind_the_order_of_the_environments(mode, trunk, d, orde
     noise = np.random.default_rng(seed).normal(size=(n, 4, d or 3))
     config = Config(n_steps=n, trunk=trunk, reduction=reduction, step_size=1.0, **EXACT)
     for rows in (range(4), order):
-        own = replace(config, network=told(noise[:, list(rows)].reshape(4 * n, -1)))
+        own = replace(config, network=told(noise[:, list(rows)].reshape(4 * n, -1))(hidden=(3,)))
         makers = [lambda i=i: Known(i, lengths[i], d) for i in rows]
         envs = SyncVectorEnv(makers, autoreset_mode=mode)
         state = a2c.init(envs, own, seed)

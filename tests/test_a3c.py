@@ -99,9 +99,12 @@ def sequential(env, config, seed):
             s, reward, terminated, truncated, _ = env.step(policy.decode(A[-1]))
             r.append(reward)
             t, over = t + 1, terminated or truncated
-        V = model(theta, np.array([*S, s], float))[:, -1]
+        y = model(theta, np.array([*S, s], float))
+        V = y[:, -1].copy()
         V[-1] *= not terminated
         k, gamma = len(r), config.gamma
+        if config.entropy == "return":
+            r = [r[i] + config.beta * head(y[i, :-1]).entropy() for i in range(k)]
         R = [sum(gamma**j * r[i + j] for j in range(k - i)) + gamma ** (k - i) * V[k]
              for i in range(k)]  # fmt: skip
         d = grad(value)(theta, np.array(S), np.array(A), np.array(R), R - V[:k])
@@ -123,15 +126,16 @@ def sequential(env, config, seed):
     OPTIMIZERS,
     st.booleans(),
     st.sampled_from((np.inf, 0.5)),
+    st.sampled_from(("step", "return")),
     SEEDS,
 )
 def test_train__one_worker_is_the_sequential_method(
-    network, trunk, d, t_max, optimizer, annealed, max_norm, seed
+    network, trunk, d, t_max, optimizer, annealed, max_norm, entropy, seed
 ):
     config = Config(
         workers=1, T_max=40, gamma=0.9, step_size=0.02, annealed=annealed, optimizer=optimizer,
         decay=0.8, max_norm=max_norm, network=network, t_max=t_max, beta=0.05, value_coef=0.5,
-        trunk=trunk,
+        trunk=trunk, entropy=entropy,
     )  # fmt: skip
     state = a3c.init(Wander(d), config, seed)
     book = sequential(Wander(d), replace(config, optimizer=optimizer.removeprefix("shared_")), seed)

@@ -437,9 +437,11 @@ def test_command__prints_the_table_and_draws_it(tmp_path, monkeypatch):
     assert outcome.status == 0 and "reward_to_go, b = b*" in outcome.text
     result = json.loads(json.dumps(outcome.result, allow_nan=False))
     assert result["episodes"] == 8 and len(result["table"]) == 20
+    assert list(result["updates"]) == ["end"] and "\ncut " in outcome.text
     flags = ["--env", "npgrad/ShortCorridor-v0", "--horizon", "3", "--out", "a.svg"]
     flat = runner.laboratory_command([*flags, "--spread", "0"], {})
     assert flat.result["theta"] == [0, 0] and (tmp_path / "a.svg").exists()
+    assert list(flat.result["updates"]) == ["end", "time limit"]
 
 
 @pytest.mark.parametrize(
@@ -450,6 +452,8 @@ def test_command__prints_the_table_and_draws_it(tmp_path, monkeypatch):
         (["--env", "npgrad/Chain-v0", "--horizon", "0"], "--horizon = 0: must be >= 1"),
         (["--env", "CartPole-v1"], "--env = CartPole-v1: .*must be a finite MDP"),
         (["--env", "npgrad/Chain-v0", "--spread", "-1"], "--spread = -1.0: must be at least 0"),
+        (["--env", "npgrad/Chain-v0", "--beta", "-0.1"], "--beta = -0.1: must be at least 0"),
+        (["--env", "npgrad/Chain-v0", "--n", "0"], "--n = 0: must be at least 1"),
         (["--env", "npgrad/Chain-v0", "--out", "a.txt"], "--out = a.txt: must end in"),
         (["--env", "npgrad/Chain-v0", "--out", "none/a.png"], "--out = none/a.png: cannot be"),
     ],

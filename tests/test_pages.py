@@ -25,7 +25,7 @@ from algorithms import policy_gradient_theorem as theorem
 from algorithms.common import policy
 from algorithms.common.config import PRECISIONS, Range, ranges
 from algorithms.common.events import WorkerError
-from algorithms.common.policy import Network, make_actor_critic
+from algorithms.common.policy import Network, make_actor_critic, soft_rewards
 from algorithms.common.world import BLOCK, Spaces, returns
 from algorithms.exact.mdp import FiniteMDPEnv
 from algorithms.exact.worlds import garnet
@@ -96,14 +96,14 @@ FACTS = {
     "actor-critic-continuing": Facts(
         dict(network=TINY, report_every=BLOCK + 9), idle=("one_step", "traces"), **ONLINE
     ),
-    "a3c": Facts(CREW, {"gradient": "theta"}, common=(returns, *ENTROPY, RMSPROP)),
+    "a3c": Facts(CREW, {"gradient": "theta"}, common=(returns, soft_rewards, *ENTROPY, RMSPROP)),
     "async-q": Facts(**Q, idle=("n_step",), common=(RMSPROP,)),
     "async-sarsa": Facts(**Q, idle=("n_step",), common=(RMSPROP,)),
     "async-n-step-q": Facts(**Q, idle=("one_step", "target"), common=(returns, RMSPROP)),
     "a2c": Facts(
         dict(environments=2, n_steps=4, network=TINY),
         {"gradient": "theta"},
-        common=(*ENTROPY, RMSPROP),
+        common=(soft_rewards, *ENTROPY, RMSPROP),
     ),
     "ddpg": Facts(
         dict(networks=ddpg.Networks(hidden=(3, 2)), batch=2, warmup=2, replay=60),

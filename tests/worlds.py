@@ -7,7 +7,7 @@ from gymnasium.vector import AutoresetMode, VectorWrapper
 from hypothesis import strategies as st
 
 from algorithms.common.policy import Network
-from npgrad import vjp
+from npgrad import Head, vjp
 
 SEEDS = st.integers(0, 2**32 - 1)
 UNIT = st.sampled_from((0.0, 0.5, 0.9, 1.0)) | st.floats(0, 1)
@@ -231,3 +231,36 @@ def contents(state):
     """All that a State holds, as plain values."""
     world, rng = {**vars(state.world)}, state.rng.bit_generator.state
     return {**vars(state), "world": {**world, "actions": list(world["actions"])}, "rng": rng}
+
+
+def told(noise):
+    """A Network whose heads are given this noise, an array of rows."""
+
+    class Told(Network):
+        def head(self, space):
+            head = super().head(space)
+            return Head(head.distribution, head.size, lambda rng, k: noise, head.action)
+
+    return Told
+
+
+class Replay(gymnasium.Env):
+    """One episode of a finite MDP, an exact.mdp.Trajectory, again and again."""
+
+    def __init__(self, mdp, tau):
+        self.mdp, self.tau = mdp, tau
+        self.observation_space = Discrete(mdp.n_observations)
+        self.action_space = Discrete(mdp.P.shape[1])
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return int(self.mdp.observation[self.tau.states[0]]), {}
+
+    def step(self, action):
+        assert action == self.tau.actions[self.t]
+        self.t += 1
+        over, s = self.t == len(self.tau.actions), self.tau.states[self.t]
+        cut = over and not self.tau.terminated
+        r = float(self.tau.rewards[self.t - 1])
+        return int(self.mdp.observation[s]), r, over and not cut, cut, {}

@@ -127,6 +127,12 @@ def make_actor_critic(env, network, trunk):
     return Policy(model, head, found, value=True)
 
 
+def soft_rewards(r, pi, beta, entropy):
+    """The rewards r, of shape (k,) or (n, N), that a return counts: with entropy "step" they are
+    r; with "return" r_i + β H(π(·|s_i)), as numbers, π being the distribution in all the steps."""
+    return r if entropy == "step" else r + beta * pi.entropy().reshape(np.shape(r))
+
+
 def _model(found, network, m):
     """network.model for these spaces. A model of one-hot vectors is given discrete observations as
     such. Raises ValueError unless the model has what a model needs, and m outputs."""

@@ -142,23 +142,25 @@ def markov_chain(mdp: FiniteMDP, pi) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def state_values(mdp: FiniteMDP, pi) -> np.ndarray:
+def state_values(mdp: FiniteMDP, pi, bonus=0.0) -> np.ndarray:
     """Return v (S,): v = r_π + γ P_π v on the nonterminal states, 0 on the others.
 
+    bonus (S,), 0 in terminal states, is paid at every step besides r, for the state it leaves.
     The relative error is about eps times the expected discounted number of steps of an episode.
     Raises ValueError if that number is infinite or above 1e9 from any nonterminal state, reachable
     or not: with γ = 1, an episode must end with probability one from every state.
     """
     P_pi, r_pi = markov_chain(mdp, pi)
-    states = ~mdp.terminal
+    states, r_pi = ~mdp.terminal, r_pi + bonus
     v = np.zeros_like(r_pi)
     v[states] = np.linalg.solve(_system(mdp, P_pi, states), r_pi[states])
     return v
 
 
-def action_values(mdp: FiniteMDP, pi) -> np.ndarray:
-    """Return q(s,a) = Σ_s' P (r + γ v(s')) (S, A), 0 in terminal states. Raises as state_values."""
-    return np.einsum("sat,sat->sa", mdp.P, mdp.r + mdp.gamma * state_values(mdp, pi))
+def action_values(mdp: FiniteMDP, pi, bonus=0.0) -> np.ndarray:
+    """Return q(s,a) = Σ_s' P (r + γ v(s')) (S, A), 0 in terminal states, with the bonus of
+    state_values in v(s') but not for s itself. Raises as state_values."""
+    return np.einsum("sat,sat->sa", mdp.P, mdp.r + mdp.gamma * state_values(mdp, pi, bonus))
 
 
 def advantages(mdp: FiniteMDP, pi) -> np.ndarray:
@@ -182,10 +184,11 @@ def discounted_occupancy(mdp: FiniteMDP, pi) -> np.ndarray:
     return d
 
 
-def expected_return(mdp: FiniteMDP, pi) -> float:
-    """Return J = p0·v, computed as d·r_π, over reachable states. Raises as discounted_occupancy."""
+def expected_return(mdp: FiniteMDP, pi, bonus=0.0) -> float:
+    """Return J = p0·v, computed as d·r_π, over reachable states, with the bonus of state_values.
+    Raises as discounted_occupancy."""
     _, r_pi = markov_chain(mdp, pi)
-    return discounted_occupancy(mdp, pi) @ r_pi
+    return discounted_occupancy(mdp, pi) @ (r_pi + bonus)
 
 
 class Trajectory(NamedTuple):

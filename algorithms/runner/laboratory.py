@@ -1,4 +1,5 @@
-"""The laboratory's table: exact bias and variance of every estimator of ∇J."""
+"""The laboratory's tables: exact bias and variance of every estimator of ∇J, and what one update of
+A3C and A2C expects."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 from algorithms import policy_gradient_theorem, reinforce
 from algorithms.exact import laboratory as exact
 from algorithms.referee.estimators import laboratory_table, open_study, sweeps
+from algorithms.referee.updates import Term, updates_tables
 from algorithms.runner import arguments
 from algorithms.runner.environments import Environment
 from algorithms.runner.errors import Outcome, UsageError, require
@@ -30,11 +32,16 @@ class Laboratory(arguments.Output):
     """Standard deviation of θ; 0 gives the uniform policy. At least 0."""
     critic: float = 0.5
     """The estimators use the wrong critic v̂ = critic · v; 1 makes it exact."""
+    n: int = 5
+    """Steps of a segment of A3C and A2C. At least 1."""
+    beta: float = 0.01
+    """β, weight of their entropy. At least 0."""
     out: arguments._shown(str | None, "FILE", "(default: laboratory-ENV.png)") = None
     """Picture to write: .png, .pdf or .svg."""
 
     def __post_init__(self):
-        arguments._at_least(0, seed=self.seed, spread=self.spread)
+        arguments._at_least(0, seed=self.seed, spread=self.spread, beta=self.beta)
+        arguments._at_least(1, n=self.n)
         arguments._picture(self.out)
 
 
@@ -50,8 +57,18 @@ def text_table(rows) -> str:
     return "\n".join(lines)
 
 
+def updates_text(terms: list[Term], end: str) -> str:
+    """Return the parts of an update of A3C and A2C as aligned text."""
+    head = f"an episode's updates: parts/|∇J| ({end})"
+    width = max(len(head), *(len(row.term) for row in terms))
+    shown = lambda x: "-" if x is None else f"{x:.4f}"
+    lines = [f"{head:{width}}  {'A3C':>8}  {'A2C':>8}"]
+    lines += [f"{row.term:{width}}  {shown(row.a3c):>8}  {shown(row.a2c):>8}" for row in terms]
+    return "\n".join(lines)
+
+
 def laboratory_command(argv, methods) -> Outcome:
-    """Print and draw the table of a finite MDP."""
+    """Print the tables of a finite MDP and draw the first."""
     about = "What every estimator of the policy gradient expects and how it varies, exactly."
     (options,) = arguments.parse(argv, "npgrad laboratory", about, run=Laboratory)
     config = policy_gradient_theorem.Config()
@@ -62,6 +79,8 @@ def laboratory_command(argv, methods) -> Outcome:
         study = open_study(env.unwrapped.mdp, policy, theta, options.horizon)
     except ValueError as error:
         raise UsageError(f"--{error}") from error
+    settings = options.critic, options.n, options.beta, options.horizon
+    updates = updates_tables(study, env.unwrapped.mdp, theta, *settings)
     rows, curves = laboratory_table(study, options.critic), sweeps(study, options.critic)
     J_gradient = exact.expectation(study)
     out = Path(options.out or f"laboratory-{options.env}.png".replace("/", "-").replace(":", "-"))
@@ -74,9 +93,11 @@ def laboratory_command(argv, methods) -> Outcome:
         episodes=len(study.episodes),
         gradient=J_gradient.tolist(),
         table=[row._asdict() for row in rows],
+        updates={end: [row._asdict() for row in terms] for end, terms in updates.items()},
         picture=str(out),
     )
-    return Outcome(result, f"{text_table(rows)}\n{out}")
+    text = [text_table(rows), *(updates_text(terms, end) for end, terms in updates.items())]
+    return Outcome(result, "\n\n".join(text) + f"\n{out}")
 
 
 def draw(rows, curves, scale, title, out: Path):
