@@ -45,6 +45,7 @@ ALONE = (
     ("a2c cartpole", "a2c cartpole --seeds 1"),
     ("a2c baseline --seeds 3", ""),
     ("laboratory", "laboratory"),
+    ("updates --seeds 300", "updates --quick"),
     ("checker --seeds 3", "checker --seeds 1"),
     ("speed --rounds 7", "speed --quick"),
 )
