@@ -128,9 +128,10 @@ def draw(worlds):
                 for page, style in (("a3c", "-"), ("a2c", "--")):
                     y = [next(row[page] for row in by_n[n] if row["term"] == name) for n in N]
                     label = name if page == "a3c" else None
-                    if max(y) > 1e-12:
-                        ax.semilogy(N, np.maximum(y, 1e-12), style, color=colour, label=label)
-            ax.set(ylim=(1e-4, 3), xlabel="n")
+                    y = np.where(np.array(y) > 1e-12, y, np.nan)  # rounding is left out
+                    if np.isfinite(y).any():
+                        ax.semilogy(N, y, style, marker="o", ms=3, color=colour, label=label)
+            ax.set(ylim=(1e-4, 20), xlabel="n")
             ax.set_title(f"{env_id[7:-3]}: {end}", loc="left", fontsize=10)
         for ax in column[len(ends) :]:
             ax.axis("off")
@@ -141,7 +142,7 @@ def draw(worlds):
     fig.legend(handles.values(), handles, loc="outside lower center", ncols=5, frameon=False)
     fig.suptitle(
         "What the updates of A3C (solid) and A2C (dashed) have besides ∇J: n steps, β = 0.01, "
-        "v̂ = v/2", x=0.01, ha="left"
+        "v̂ = v/2; 0 where nothing is drawn", x=0.01, ha="left"
     )  # fmt: skip
     fig.savefig(RESULTS / "updates.png", dpi=110)
 
