@@ -4,7 +4,7 @@
 
 Learning is measured in steps, so two of those parts run at a time; then what is timed or takes both
 cores, each alone; then what reads what others recorded. Every part is a command that can be given
-by itself; here with as few seeds and rounds as let the set end within an hour on two cores
+by itself; here with as few seeds and rounds as let the set end within 45 minutes on two cores
 (--quick: a little of everything, two parts at a time, within five minutes). What stands in
 benchmarks/results/ may have more: each file names its command.
 
@@ -28,20 +28,20 @@ THREADS = dict(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1
 RESUMED = "asynchrony.json", "entropy.json"  # whose parts go on from what is recorded
 # (command, command of --quick), "" for not at all
 LEARNING = (
-    ("asynchronous --seeds 3", "asynchronous a3c-1 async-n-step-q --seeds 1"),
-    ("actor_critic --seeds 3", "actor_critic queue corridor --seeds 1"),
+    ("asynchronous --seeds 3", "asynchronous a3c-1 async-n-step-q --seeds 1 --steps 20000"),
+    ("actor_critic --seeds 3", "actor_critic queue --seeds 1"),
     ("ddpg pendulum mountain_car regulator noise noise_car targets tau annealing --seeds 3",
-     "ddpg regulator --seeds 1"),
+     "ddpg regulator tau --seeds 1 --steps 1500"),
     ("ddpg inverted_pendulum --seeds 3", ""),
-    ("a2c acrobot pendulum lunarlander --seeds 3", "a2c acrobot --seeds 1"),
-    ("entropy --seeds 3", "entropy --quick"),
-    ("corridor", "corridor --runs 4 --episodes 200"),
-    ("td_lambda", "td_lambda --repetitions 2"),
+    ("a2c acrobot pendulum lunarlander --seeds 3", "a2c acrobot --seeds 1 --steps 20000"),
+    ("entropy --seeds 3", ""),
+    ("corridor", "corridor --seeds 3"),
+    ("td_lambda", "td_lambda --seeds 2"),
     ("parity", "parity --updates 20"),
 )  # fmt: skip
 ALONE = (
-    ("learning --seeds 3 --jobs 2", "learning --quick"),
-    ("asynchrony --seeds 1", "asynchrony --quick"),
+    ("learning --seeds 3 --jobs 2", "learning --seeds 2 --steps 2500 --jobs 2"),
+    ("asynchrony --seeds 1", ""),
     ("a2c cartpole", "a2c cartpole --seeds 1"),
     ("a2c baseline --seeds 3", ""),
     ("laboratory", "laboratory"),
@@ -53,7 +53,7 @@ READING = (("traces", "traces"), ("claims --seeds 3 --jobs 2", "claims --quick")
 
 
 def run(part, folder):
-    """Run one part; [command, seconds, exit status]. Its output goes to a log."""
+    """Run one part; return [command, seconds, exit status]. Its output goes to a log."""
     command, start = f"python -m benchmarks.{part}", time.perf_counter()
     environment = os.environ | THREADS | dict(NPGRAD_RESULTS=str(folder))
     with open(folder / "logs" / f"{part.replace(' ', '_')}.txt", "w") as log:
@@ -63,11 +63,6 @@ def run(part, folder):
     seconds = time.perf_counter() - start
     print(f"{seconds:7.1f} s, exit {done.returncode}: {command}", flush=True)
     return command, seconds, done.returncode
-
-
-def run_all(parts, folder, at_once):
-    with ThreadPoolExecutor(at_once) as pool:
-        return list(pool.map(lambda part: run(part, folder), parts))
 
 
 def main():
@@ -80,8 +75,8 @@ def main():
         (folder / name).unlink(missing_ok=True)
     rows, start = [], time.perf_counter()
     for parts, at_once in ((LEARNING, 2), (ALONE, 1), (READING, 1)):
-        chosen = [part[quick] for part in parts if part[quick]]
-        rows += run_all(chosen, folder, 2 if quick else at_once)
+        with ThreadPoolExecutor(2 if quick else at_once) as pool:
+            rows += pool.map(lambda part: run(part[quick], folder), [x for x in parts if x[quick]])
     minutes, failed = (time.perf_counter() - start) / 60, sum(code != 0 for *_, code in rows)
     cells = [[f"`{command}`", f"{seconds:.0f}", str(code)] for command, seconds, code in rows]
     total = f"{len(rows)} parts in {minutes:.1f} minutes, {failed} failed."

@@ -10,80 +10,59 @@ baseline   the same, beside Stable-Baselines3's A2C with the same hyper-paramete
            seeds, ours and theirs in turn. Stable-Baselines3 takes the step that resets an
            environment for a transition with reward 0; here it does not count as a step
 acrobot, pendulum, lunarlander
-           Acrobot-v1 (threshold −100), Pendulum-v1 (−250; see benchmarks/pendulum.py) and
+           Acrobot-v1 (threshold −100), Pendulum-v1 (−250; as in benchmarks/asynchronous.py) and
            LunarLander-v3 (156 is published for Stable-Baselines3 on -v2 at 200,000 steps; needs
            box2d): 10 seeds each, then 100 episodes or more (study.judge) with the policy learned,
            and 100 with its mode
 
-Seconds are processor time of acting, environment and learning, on one thread. Settings were tuned
-on seeds from 100 up; the results are of seeds 0, 1, .... Each part writes results/a2c_PART.json and
-.md, the last three a picture too; --draw draws it again from the .json.
+Seconds are processor time of acting, environment and learning, on one thread. Each part writes
+results/a2c_PART.json and .md, the last three a picture too.
 """
 
-import json
 import time
-from dataclasses import replace
-from functools import partial
-from types import MappingProxyType
 
-import gymnasium
 import numpy as np
 
-from algorithms import a2c
-from algorithms.runner.presets import configured
 from benchmarks import study
-from benchmarks.pendulum import pendulum
-from benchmarks.record import RESULTS, save
+from benchmarks.study import OURS, SB3, Row, Study
 
-CARTPOLE = configured("a2c", "CartPole-v1")
-BASELINE = configured("a2c", "CartPole-v1", "sync")
-WINDOW, THRESHOLD = study.WINDOW, 475.0
-TASKS = MappingProxyType(
-    {
-        "acrobot": ("Acrobot-v1", -100.0, configured("a2c", "Acrobot-v1")),
-        "pendulum": ("Pendulum-v1", -250.0, configured("a2c", "Pendulum-v1")),
-        "lunarlander": ("LunarLander-v3", 156.0, configured("a2c", "LunarLander-v3")),
-    }
-)
+CARTPOLE = Row("a2c", "CartPole-v1", 475.0)
+FORMS = "sync", "vector_entry_point"
+BASELINE = {
+    f"{who}, {form}": Row(*CARTPOLE.preset[:2], 475.0, "sync", dict(vectorization=form), who=who)
+    for form in FORMS
+    for who in (OURS, SB3)
+}
+TASKS = {
+    "acrobot": Row("a2c", "Acrobot-v1", -100.0),
+    "pendulum": Row("a2c", "Pendulum-v1", -250.0),
+    "lunarlander": Row("a2c", "LunarLander-v3", 156.0),
+}
 
 
-def page(config, seed):
-    """One run of the page, ended when it has solved CartPole: steps, episodes, seconds."""
-    env, recent, total = gymnasium.make("CartPole-v1"), [], 0.0
-    state = a2c.init(env, config, seed)
-    start, wall = time.process_time(), time.perf_counter()
-    for metrics in a2c.train(env, config, state):
-        recent += metrics.returns
-        if metrics.returns and len(recent) >= WINDOW:
-            total = sum(recent[-WINDOW:]) / WINDOW
-            if total >= THRESHOLD:
+def until_solved(row, seed):
+    """Return a run that ends where the mean of 100 training episodes is at the goal; ours after a
+    short one that warms up."""
+    episodes, start, wall = [], time.process_time(), time.perf_counter()  # (step, return)
+    solved = lambda: study.episodes_until([G for _, G in episodes[-study.WINDOW :]], row.goal)
+    if row.who == SB3:
+        import torch
+
+        from benchmarks.torch_twins.baselines import baseline, train
+
+        torch.set_num_threads(1)
+        model = baseline(row.env, row.config, seed)
+        episodes, start, wall = model.env.episodes, time.process_time(), time.perf_counter()
+        train(model, row.config.T_max, lambda: not solved())
+    else:
+        env, state = row.begin(seed)
+        start, wall = time.process_time(), time.perf_counter()
+        for metrics in row.page.train(env, row.config, state):
+            episodes += [(metrics.steps, G) for G in metrics.returns]
+            if metrics.returns and solved():
                 break
+    k = study.episodes_until([G for _, G in episodes], row.goal)
     return dict(
-        seed=seed,
-        steps=metrics.steps if total >= THRESHOLD else None,
-        episodes=metrics.episodes,
-        updates=state.updates,
-        seconds=time.process_time() - start,
-        wall_seconds=time.perf_counter() - wall,
-    )
-
-
-def sb3(config, seed):
-    """One run of Stable-Baselines3's A2C, ended alike."""
-    from benchmarks.torch_twins.baselines import baseline, train
-
-    model = baseline("CartPole-v1", config, seed)
-    episodes = model.env.episodes
-
-    def unsolved():
-        last = [G for _, G in episodes[-WINDOW:]]
-        return len(last) < WINDOW or sum(last) / WINDOW < THRESHOLD
-
-    start, wall = time.process_time(), time.perf_counter()
-    train(model, config.T_max, unsolved)
-    k = study.episodes_until([G for _, G in episodes], THRESHOLD)
-    return dict(
-        seed=seed,
         steps=k and episodes[k - 1][0],
         episodes=len(episodes),
         seconds=time.process_time() - start,
@@ -91,93 +70,50 @@ def sb3(config, seed):
     )
 
 
-def summary(runs):
-    """Medians over all runs, one that failed counting as infinite."""
-    middle = lambda name: float(
-        np.median([run[name] if run["steps"] is not None else np.inf for run in runs])
-    )
-    medians = {name: middle(name) for name in ("steps", "seconds", "wall_seconds")}
-    failed = sum(run["steps"] is None for run in runs)
-    return medians | dict(failed=failed, most_seconds=max(run["seconds"] for run in runs))
+def medians(row, name):
+    """Return the median over all runs, one that failed counting as infinite."""
+    ended = [np.inf if run["steps"] is None else run[name] for run in row.runs]
+    return float(np.median(ended))
 
 
-def line(name, runs):
-    s = summary(runs)
-    steps = [run["steps"] for run in runs if run["steps"] is not None]
-    reach = f"{s['steps']:,.0f} ({min(steps):,}–{max(steps):,})" if steps else "never"
-    seconds = f"{s['seconds']:.2f}", f"{s['most_seconds']:.2f}"
-    return name, str(len(runs)), str(s["failed"]), reach, *seconds
+def reach(row):
+    steps = [x for x in row.of("steps") if x is not None]
+    middle = medians(row, "steps")
+    return f"{middle:,.0f} ({min(steps):,}–{max(steps):,})" if steps else "never"
 
 
-HEAD = "", "runs", "failed", "steps to 475, median (range)", "seconds, median", "most"
+COLUMNS = {
+    "": lambda row: row.who if row.who == SB3 else row.label.replace(OURS, "page"),
+    "runs": lambda row: len(row.runs),
+    "failed": lambda row: row.of("steps").count(None),
+    "steps to 475, median (range)": reach,
+    "seconds, median": lambda row: f"{medians(row, 'seconds'):.2f}",
+    "most": lambda row: f"{max(row.of('seconds')):.2f}",
+}
 
 
-def cartpole(seeds, jobs):
-    page(CARTPOLE, 100)  # warm
-    runs = [page(CARTPOLE, seed) for seed in range(seeds or 20)]
-    text = study.table(HEAD, [line("page", runs)])
-    return dict(config=repr(CARTPOLE), summary=summary(runs), runs=runs), text
+def table(rows):
+    """Return the table of `cartpole` and `baseline`."""
+    text = study.columns(COLUMNS, rows)
+    for form, ours, theirs in zip(FORMS, rows[::2], rows[1::2]):
+        seconds, steps = (medians(theirs, x) / medians(ours, x) for x in ("seconds", "steps"))
+        text += f"\n{form}: {SB3} takes {seconds:.1f} times the seconds, {steps:.2f} times the "
+        text += "steps.\n"
+    return text
 
 
-def baseline(seeds, jobs):
-    import torch
-
-    torch.set_num_threads(1)
-    results, rows, text = {}, [], ""
-    for vectorization in ("sync", "vector_entry_point"):
-        config = replace(BASELINE, vectorization=vectorization)
-        ours, theirs = [], []
-        for seed in range(seeds or 10):
-            ours.append(page(config, seed))
-            theirs.append(sb3(config, seed))
-            print(ours[-1], theirs[-1], flush=True)
-        one, other = summary(ours), summary(theirs)
-        times = {name: other[name] / one[name] for name in ("seconds", "steps")}
-        results[vectorization] = dict(config=repr(config), page=ours, sb3=theirs, sb3_by_page=times)
-        rows += [line(f"page, {vectorization}", ours), line("Stable-Baselines3", theirs)]
-        text += f"\n{vectorization}: Stable-Baselines3 takes {times['seconds']:.1f} times the "
-        text += f"seconds, {times['steps']:.2f} times the steps.\n"
-    return results, study.table(HEAD, rows) + text
+def by_seed(rows):
+    """Return the table of a task."""
+    names = "return_last_100", "evaluation", "evaluation_greedy"
+    spread = ((x.replace("_", " "), study.spread(rows[0].of(x), ".1f")) for x in names)
+    means = ", ".join(f"{name} {x}" for name, x in spread)
+    return f"{study.by_seed(rows)}\nMean and s.d. over seeds: {means}.\n"
 
 
-def one(name, seed):
-    """One run of a task."""
-    env_id, threshold, config = TASKS[name]
-    learned, judged = pendulum() if name == "pendulum" else (gymnasium.make(env_id),) * 2
-    state, run = study.learn(a2c, learned, config, seed, threshold)
-    return run | study.evaluate(a2c, judged, config, state, threshold)
-
-
-def task(name, seeds, jobs):
-    _, threshold, config = TASKS[name]
-    runs, spread = list(study.each_seed(partial(one, name), seeds or 10, jobs)), {}
-    for key in ("return_last_100", "evaluation", "evaluation_greedy"):
-        values = [run[key] for run in runs]
-        spread[key] = dict(mean=float(np.mean(values)), sd=float(np.std(values, ddof=1)))
-    means = ", ".join(
-        f"{key.replace('_', ' ')} {x['mean']:.1f} ± {x['sd']:.1f}" for key, x in spread.items()
-    )
-    text = study.by_seed(runs, threshold) + f"\nMean and s.d. over seeds: {means}.\n"
-    return dict(config=repr(config), threshold=threshold, spread=spread, runs=runs), text
-
-
-PARTS = dict(cartpole=cartpole, baseline=baseline) | {name: partial(task, name) for name in TASKS}
-
-
-def main():
-    given = study.options(__doc__, PARTS, seeds=0, jobs=1, draw=False)
-    for name in given.parts:
-        path = RESULTS / f"a2c_{name}.json"
-        if not given.draw:
-            results, text = PARTS[name](given.seeds, given.jobs)
-            print(text, flush=True)
-            path = save(path.stem, "benchmarks.a2c", results)
-            path.with_suffix(".md").write_text(text)
-        if name in TASKS:
-            record = json.loads(path.read_text())
-            title = f"A2C on {TASKS[name][0]}"
-            study.draw(record["runs"], title, record["threshold"], path.with_suffix(".png"))
-
+STUDIES = {
+    "cartpole": Study({"page": CARTPOLE}, until_solved, table, seeds=20),
+    "baseline": Study(BASELINE, until_solved, table),
+} | {name: Study({name: row}, study.learned, by_seed, study.picture) for name, row in TASKS.items()}
 
 if __name__ == "__main__":
-    main()
+    study.main(__doc__, STUDIES, "a2c_")

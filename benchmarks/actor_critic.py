@@ -11,21 +11,13 @@ cartpole   CartPole-v1, traces with the shipped defaults: when the mean of the l
            episodes reaches 475; and 100 episodes with the policy learned, 100 with its mode
 pendulum   swing-up without resets, continuing: the share of steps within 18° of upright
 
-Step sizes were tuned on seeds from 100 up; the results are of seeds 0, 1, .... Each part writes
-results/actor_critic_PART.json and .png; --draw draws the .png again from the .json.
+Each part writes results/actor_critic_PART.json and .png; --draw draws the .png again.
 """
-
-import json
-from dataclasses import replace
-from itertools import islice
-from types import MappingProxyType
 
 import gymnasium
 import matplotlib.pyplot as plt
 import numpy as np
 
-import algorithms.exact.register  # noqa: F401
-from algorithms import actor_critic
 from algorithms.common.policy import make_policy
 from algorithms.exact.average_reward import (
     average_reward,
@@ -34,40 +26,43 @@ from algorithms.exact.average_reward import (
 )
 from algorithms.exact.optimal import optimal_policy
 from algorithms.exact.queueing import ACCEPT, PRIORITIES, SERVERS, access_control
-from algorithms.exact.worlds import SHORT_CORRIDOR_OPTIMUM, short_corridor_value
+from algorithms.exact.worlds import SHORT_CORRIDOR_OPTIMUM
 from algorithms.runner.plot import COLOURS
-from algorithms.runner.presets import configured
 from benchmarks import study
-from benchmarks.record import RESULTS, save
+from benchmarks.corridor import values
+from benchmarks.study import Row, Study, Whole
 
-QUEUE = configured("actor-critic-continuing", "npgrad/AccessControl-v0")
-QUEUE_STEPS = 150_000
-TRACES = configured("actor-critic-traces", "npgrad/ShortCorridor-v0")
-CORRIDOR = {"one-step": configured("actor-critic", "npgrad/ShortCorridor-v0")} | {
-    f"traces, λ = {lam:g}": replace(TRACES, lambda_theta=lam, lambda_w=lam)
+QUEUE = Row("actor-critic-continuing", "npgrad/AccessControl-v0")
+PENDULUM = Row("actor-critic-continuing", "npgrad/ContinuingPendulum-v0")
+CARTPOLE = Row("actor-critic-traces", "CartPole-v1", 475.0)
+CORRIDOR = {"one-step": Row("actor-critic", "npgrad/ShortCorridor-v0")} | {
+    f"traces, λ = {lam:g}": Row("actor-critic-traces", "npgrad/ShortCorridor-v0",
+                                changes=dict(lambda_theta=lam, lambda_w=lam))
     for lam in (0.5, 0.9, 1.0)
-}
+}  # fmt: skip
 CORRIDOR_EPISODES, STUCK = 1000, -500
-PENDULUM = configured("actor-critic-continuing", "npgrad/ContinuingPendulum-v0")
-PENDULUM_STEPS, UPRIGHT = 100_000, np.cos(np.radians(18))
-CARTPOLE = configured("actor-critic-traces", "CartPole-v1")
-CARTPOLE_STEPS, THRESHOLD = 100_000, 475.0
+UPRIGHT = np.cos(np.radians(18))
 
 
-def queue(seeds):
-    """Exact average reward of the learned policy as it goes; the policies at the end."""
+def reports(row, env, state):
+    """Yield the reports with episodes of a row until it has made its steps."""
+    for metrics in study.episodes(row.page.train(env, row.config, state)):
+        yield metrics
+        if metrics.steps >= row.length:
+            break
+
+
+def queue(seeds, jobs):
+    """Return the exact average reward of the learned policy as it goes; the policies at the end."""
     mdp = access_control()
     optimal = optimal_policy(mdp, differential_action_values)
     best, curves, tables, R_bars = average_reward(mdp, optimal), [], [], []
     for seed in range(seeds):
-        env = gymnasium.make("npgrad/AccessControl-v0")
-        state, policy = actor_critic.init(env, QUEUE, seed), make_policy(env, QUEUE.network)
-        curve = []
-        for metrics in study.episodes(actor_critic.train(env, QUEUE, state)):
+        (env, state), curve = QUEUE.begin(seed), []
+        policy = make_policy(env, QUEUE.config.network)
+        for _ in reports(QUEUE, env, state):
             pi = policy.at(state.theta, np.arange(len(mdp.p0))).probs()
             curve.append(average_reward(mdp, pi))
-            if metrics.steps >= QUEUE_STEPS:
-                break
         print(f"queue, seed {seed}: {curve[-1]:.4f}, {curve[-1] / best:.4f} of the optimum")
         curves.append(curve)
         tables.append(pi[:, ACCEPT])
@@ -75,8 +70,8 @@ def queue(seeds):
     final = np.array(curves)[:, -1]
     middle = int(np.argsort(final)[len(final) // 2])
     return dict(
-        config=repr(QUEUE),
-        steps=QUEUE_STEPS,
+        config=repr(QUEUE.config),
+        steps=QUEUE.length,
         optimum=best,
         average_reward=final.tolist(),
         share_of_optimum=dict(median=float(np.median(final) / best), worst=final.min() / best),
@@ -88,22 +83,19 @@ def queue(seeds):
 
 
 def draw_queue(record):
-    """The learned policy in per cent, the optimal one's border over it; and how often each number
-    of servers is free under the policy: what is hardly ever seen stays undecided."""
+    """Draw the learned policy in per cent, the optimal one's border over it; and how often each
+    number of servers is free under the policy: what is hardly ever seen stays undecided."""
     best, curves = record["optimum"], np.array(record["curves"])
-    fig = plt.figure(figsize=(11, 4.4), layout="constrained")
+    fig = plt.figure(figsize=(11, 4.4), dpi=150, layout="constrained")
     left, right = fig.subfigures(1, 2, width_ratios=(1, 1.35))
     ax = left.subplots()
-    steps = np.linspace(0, record["steps"], curves.shape[1] + 1)[1:]
-    ax.plot(steps, curves.T, color=COLOURS[0], alpha=0.3, linewidth=0.8)
-    ax.plot(steps, np.median(curves, 0), color=COLOURS[0], linewidth=2, label="median")
-    ax.axhline(best, color="black", ls="--", lw=1, label=f"optimum, {best:.4f}")
-    ax.axhline(0.98 * best, color="grey", ls=":", lw=1, label="2 % below")
-    ax.set(xlabel="steps", ylabel="exact average reward", ylim=(0.93 * best, 1.005 * best))
-    ax.set_xticks(np.linspace(0, record["steps"], 4))
-    study.in_steps(ax.xaxis)
+    draw_median(ax, record["steps"], curves, "median")
+    study.goal_line(ax, best, label=f"optimum, {best:.4f}")
+    study.goal_line(ax, 0.98 * best, color="grey", ls=":", label="2 % below")
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, loc="lower right")
+    study.dress(ax, "", "lower right", xlabel="steps", ylabel="exact average reward",
+                ylim=(0.93 * best, 1.005 * best), xticks=np.linspace(0, record["steps"], 4),
+                steps="x")  # fmt: skip
     learned, optimal = record["policy_of_median_seed"], record["optimal_policy"]
     pi = np.stack([1 - np.array(learned), learned], 1)
     share = stationary_distribution(access_control(), pi).reshape(SERVERS + 1, -1).sum(1)[1:]
@@ -113,7 +105,14 @@ def draw_queue(record):
     seen = (f"{x:.1%}" if x > 5e-4 else "<0.1%" for x in share)
     below.set_xticks(range(SERVERS), [f"{n}\n{x}" for n, x in enumerate(seen, 1)])
     below.set(xlabel="free servers; share of the time, as learned")
-    fig.savefig(RESULTS / "actor_critic_queue.png", dpi=150)
+    return fig
+
+
+def draw_median(ax, steps, curves, label):
+    """Draw curves (runs, n), which end after so many steps, and their median."""
+    steps = np.linspace(0, steps, curves.shape[1] + 1)[1:]
+    ax.plot(steps, curves.T, color=COLOURS[0], alpha=0.3, lw=0.8)
+    ax.plot(steps, np.median(curves, 0), color=COLOURS[0], lw=2, label=label)
 
 
 def draw_policy(ax, policy, optimal, title):
@@ -125,41 +124,34 @@ def draw_policy(ax, policy, optimal, title):
     border = (best == 0).sum(1) - 0.5  # of a threshold policy: how many free servers it asks for
     edges = np.arange(len(PRIORITIES) + 1) - 0.5
     ax.stairs(border, edges, orientation="horizontal", baseline=None, color=COLOURS[1], lw=3)
-    ax.set_title(title, loc="left", fontsize=11)
-    ax.set(ylabel="priority", xlim=(-0.5, SERVERS - 0.5))
+    study.dress(ax, title, ylabel="priority", xlim=(-0.5, SERVERS - 0.5))
     ax.set_yticks(range(len(PRIORITIES)), PRIORITIES)
 
 
-def corridor_run(config, seed):
-    """Exact value of the policy after each episode (CORRIDOR_EPISODES,), −∞ once it is below STUCK:
-    p is then so near 0 or 1 that episodes hardly end, and the run is stopped."""
-    env = gymnasium.make("npgrad/ShortCorridor-v0", max_episode_steps=10_000)
-    state, policy = actor_critic.init(env, config, seed), make_policy(env, config.network)
-    state.theta[:] = 1.47, -1.47  # left, right
-    values = []
-    training = study.episodes(actor_critic.train(env, config, state))
-    for _ in islice(training, CORRIDOR_EPISODES):
-        p = policy.at(state.theta, 0).probs()[1]
-        values.append(short_corridor_value(p) if 0 < p < 1 else -np.inf)
-        if values[-1] < STUCK:
-            break
-    return np.append(values, np.full(CORRIDOR_EPISODES - len(values), -np.inf))
+def corridor_run(row, seed):
+    """Return the exact value of the policy after each episode (CORRIDOR_EPISODES,), −∞ once it is
+    below STUCK."""
+    env = gymnasium.make(row.env, max_episode_steps=10_000)
+    found = [value for _, value in values(row, seed, CORRIDOR_EPISODES, STUCK, env)]
+    return np.append(found, np.full(CORRIDOR_EPISODES - len(found), -np.inf))
 
 
-def corridor(seeds):
-    best, table = SHORT_CORRIDOR_OPTIMUM[1], {}
+def corridor(seeds, jobs):
+    """Return the exact values of the methods' policies."""
+    table = {}
     known = lambda values: [round(float(v), 4) if np.isfinite(v) else None for v in values]
-    for name, config in CORRIDOR.items():
-        values = np.array([corridor_run(config, seed) for seed in range(seeds)])
-        curve = known(np.median(values, 0))
+    for name, row in CORRIDOR.items():
+        found = np.array([corridor_run(row, seed) for seed in range(seeds)])
+        curve = known(np.median(found, 0))
         table[name] = dict(
-            config=repr(config),
-            value_at_end=known(values[:, -1]),
+            config=repr(row.config),
+            value_at_end=known(found[:, -1]),
             median_at_end=curve[-1],
-            runs_stuck=int(np.isinf(values[:, -1]).sum()),
+            runs_stuck=int(np.isinf(found[:, -1]).sum()),
             median=curve,
         )
-        print("corridor,", name, table[name]["median_at_end"], "stuck:", table[name]["runs_stuck"])
+        study.show(f"corridor, {name}", table[name])
+    best = SHORT_CORRIDOR_OPTIMUM[1]
     return dict(episodes=CORRIDOR_EPISODES, best_value=best, stuck_below=STUCK, methods=table)
 
 
@@ -172,85 +164,49 @@ def draw_corridor(record):
         seeds, stuck = len(method["value_at_end"]), method["runs_stuck"]
         label = f"{name}: {stuck} of {seeds} runs stuck"
         ax.semilogy(np.arange(1, len(gap) + 1), gap, color=colour, label=label)
-    ax.set(xlabel="episode", ylabel=f"−{-best:.3f} minus the exact value, median of {seeds}")
     ax.set_ylim(bottom=2e-4)
-    ax.legend(frameon=False)
-    fig.savefig(RESULTS / "actor_critic_corridor.png", dpi=150)
+    study.dress(ax, "", {}, xlabel="episode",
+                ylabel=f"−{-best:.3f} minus the exact value, median of {seeds}")  # fmt: skip
+    return fig
 
 
-def cartpole(seeds):
-    runs, env = [], gymnasium.make("CartPole-v1")
+def pendulum(seeds, jobs):
+    """Return the share of steps within 18° of upright and the average reward, per report."""
+    runs, config = [], PENDULUM.config
     for seed in range(seeds):
-        state, run = study.learn(actor_critic, env, CARTPOLE, seed, THRESHOLD, CARTPOLE_STEPS)
-        run |= study.evaluate(actor_critic, env, CARTPOLE, state, THRESHOLD)
-        runs.append(study.show("cartpole", run))
-    text = study.by_seed(runs, THRESHOLD)
-    (RESULTS / "actor_critic_cartpole.md").write_text(text)
-    reached = sum(run["steps_until_reached"] is not None for run in runs)
-    print(text, f"{reached} of {seeds} reached {THRESHOLD} in training", sep="\n")
-    return dict(config=repr(CARTPOLE), steps=CARTPOLE_STEPS, reached=reached, runs=runs)
-
-
-def draw_cartpole(record):
-    title = "actor-critic-traces on CartPole-v1, shipped defaults"
-    study.draw(record["runs"], title, THRESHOLD, RESULTS / "actor_critic_cartpole.png")
-
-
-def pendulum(seeds):
-    """Share of steps within 18° of upright and average reward, per report, while learning."""
-    runs = []
-    for seed in range(seeds):
-        env, rewards = study.Watched(gymnasium.make("npgrad/ContinuingPendulum-v0")), []
-        state = actor_critic.init(env, PENDULUM, seed)
-        for metrics in study.episodes(actor_critic.train(env, PENDULUM, state)):
+        env, rewards = study.Watched(PENDULUM.make()), []
+        state = PENDULUM.page.init(env, config, seed)
+        for metrics in reports(PENDULUM, env, state):
             rewards.append(metrics.scalars["average_reward"])
-            if metrics.steps >= PENDULUM_STEPS:
-                break
         cosines = np.array([s[0] for states, *_ in env.episodes for s in states[1:]])
-        upright = (cosines > UPRIGHT).reshape(-1, PENDULUM.report_every).mean(1)
-        last = slice(-10_000 // PENDULUM.report_every, None)
+        upright = (cosines > UPRIGHT).reshape(-1, config.report_every).mean(1)
+        last = slice(-10_000 // config.report_every, None)
         run = dict(seed=seed, upright=upright[last].mean(), average_reward=np.mean(rewards[last]))
         print("pendulum, last 10,000 steps:", run, flush=True)
         runs.append(run | dict(R_bar=state.R_bar, rewards=rewards, uprights=upright.tolist()))
     held = int(sum(run["upright"] > 0.99 for run in runs))
-    return dict(config=repr(PENDULUM), steps=PENDULUM_STEPS, held_upright=held, runs=runs)
+    return dict(config=repr(config), steps=PENDULUM.length, held_upright=held, runs=runs)
 
 
 def draw_pendulum(record):
-    runs = record["runs"]
+    runs, steps = record["runs"], record["steps"]
     fig, axes = study.subplots(1, 2, (10, 3.8))
-    steps = np.linspace(0, record["steps"], len(runs[0]["rewards"]) + 1)[1:]
     labels = dict(uprights="share within 18° of upright", rewards="average reward")
     for ax, (key, label) in zip(axes, labels.items()):
-        ax.plot(steps, np.transpose([run[key] for run in runs]), color=COLOURS[0], alpha=0.3, lw=1)
-        middle = np.median([run[key] for run in runs], 0)
-        ax.plot(steps, middle, color=COLOURS[0], lw=2, label=f"median of {len(runs)} seeds")
-        ax.set(xlabel="steps, never reset", ylabel=f"{label}, per {int(steps[0]):,} steps")
-        study.in_steps(ax.xaxis)
+        curves = np.array([run[key] for run in runs])
+        draw_median(ax, steps, curves, f"median of {len(runs)} seeds")
+        label = f"{label}, per {steps // curves.shape[1]:,} steps"
+        study.dress(ax, steps="x", xlabel="steps, never reset", ylabel=label)
     axes[0].legend(frameon=False, loc="lower right")
-    fig.savefig(RESULTS / "actor_critic_pendulum.png", dpi=150)
+    return fig
 
 
-PARTS = MappingProxyType(
-    {
-        "queue": (queue, draw_queue),
-        "corridor": (corridor, draw_corridor),
-        "cartpole": (cartpole, draw_cartpole),
-        "pendulum": (pendulum, draw_pendulum),
-    }
-)
-
-
-def main():
-    given = study.options(__doc__, PARTS, seeds=10, draw=False)
-    RESULTS.mkdir(exist_ok=True)
-    for name in given.parts:
-        learn, draw = PARTS[name]
-        path = RESULTS / f"actor_critic_{name}.json"
-        if not given.draw:
-            path = save(path.stem, "benchmarks.actor_critic", learn(given.seeds))
-        draw(json.loads(path.read_text()))
-
+STUDIES = {
+    "queue": Whole(queue, None, draw_queue),
+    "corridor": Whole(corridor, None, draw_corridor),
+    "cartpole": Study({"cartpole": CARTPOLE}, study.learned, study.by_seed, study.picture),
+    "pendulum": Whole(pendulum, None, draw_pendulum),
+}
 
 if __name__ == "__main__":
-    main()
+    study.main(__doc__, STUDIES, "actor_critic_")

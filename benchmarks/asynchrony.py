@@ -1,6 +1,6 @@
 """Staleness and speed-up of A3C's workers on CartPole-v1: measured, and in simulated time.
 
-    python -m benchmarks.asynchrony [--seeds 10] [--again WORDS] [--quick] [--draw]
+    python -m benchmarks.asynchrony [--seeds 10] [--draw]
 
 costs     median seconds of an environment step (with acting), of a segment's gradient (with the
           pull) and of a push, of one worker alone
@@ -16,11 +16,9 @@ The staleness of an update is the number of other updates between its pull and i
 Mnih et al. 2016: A3C's time to a reference score, 1 thread over N, mean of seven Atari games.
 
 Writes results/asynchrony.json after each run, .md and .png. A run that is recorded there with the
-same settings is not run again, unless --again names its first words ("processes"). --quick runs a
-little of everything and records nothing; --draw draws what is recorded.
+same settings is not run again.
 """
 
-import json
 import os
 import time
 from contextlib import ExitStack, closing
@@ -34,7 +32,7 @@ from algorithms.common import drivers
 from algorithms.common.asynchronous import LAST, Turns, total
 from algorithms.runner.plot import COLOURS
 from benchmarks import study
-from benchmarks.record import RESULTS, save
+from benchmarks.study import Whole, dress
 from npgrad import ActorCritic
 
 SECONDS = {5: (34e-6, 170e-6, 60e-6), 20: (25e-6, 210e-6, 53e-6)}  # t_max: step, gradient, push
@@ -54,7 +52,8 @@ SETTINGS = dict(
 
 
 def costs(t_max, T_max=20_000):
-    """Median seconds of a step, a gradient and a push, over the segments of t_max steps."""
+    """Return the median seconds of a step, a gradient and a push, over the segments of t_max
+    steps."""
     env, config = gymnasium.make("CartPole-v1"), a3c.Config(workers=1, t_max=t_max, T_max=T_max)
     state, rows, now = a3c.init(env, config, 0), [], time.perf_counter
     last = {"pushed": now()}
@@ -78,7 +77,7 @@ def costs(t_max, T_max=20_000):
 
 
 def clock(config, envs, state, bus):
-    """After every update: (seconds of simulated time, its staleness, (return, length) of the
+    """Yield after every update (seconds of simulated time, its staleness, (return, length) of the
     episodes that ended)."""
     N = config.workers
     pace = np.linspace(1 - SPREAD, 1 + SPREAD, N + 2)[1:-1]
@@ -94,14 +93,14 @@ def clock(config, envs, state, bus):
 
 
 def serial(config, envs, state, rng):
-    """The same of workers of which one at a time pulls, computes and pushes; no time."""
+    """Yield the same of workers of which one at a time pulls, computes and pushes; no time."""
     turns = (i for i in Turns(len(envs), rng) for _ in range(3))
     for metrics in a3c.train(envs[0], config, state, schedule=turns):
         yield None, 0, tuple(zip(metrics.returns, metrics.lengths))
 
 
 def run(kind, N, seed, t_max=20, T=CARTPOLE["T_max"], until=THRESHOLD):
-    """One run, to T steps or until the mean of the last 100 episodes is `until`."""
+    """Return a run, to T steps or until the mean of the last 100 episodes is `until`."""
     config, score = a3c.Config(**CARTPOLE, workers=N, t_max=t_max), None
     returns, histogram, reached, midway = [], np.zeros(10 * N, int), False, None
     with ExitStack() as stack:
@@ -142,13 +141,14 @@ def trimmed(histogram):
 
 
 def short(kind, N, t_max):
-    """Throughput and staleness alone, of few steps, but more the longer all take to begin."""
+    """Return throughput and staleness alone, of few steps, but more the longer all take to
+    begin."""
     return run(kind, N, 0, t_max, SHORT * max(1, N // 16), np.inf)
 
 
 def processes(N, t_max, T_max=30_000):
-    """Staleness of N processes, without what came before all had begun; and how many processes
-    the machine had to run meanwhile, these among them."""
+    """Return the staleness of N processes, without what came before all had begun; and how many
+    processes the machine had to run meanwhile, these among them."""
     env = gymnasium.make("CartPole-v1")
     config = a3c.Config(**CARTPOLE | dict(T_max=T_max), workers=N, t_max=t_max, driver="processes")
     state, before = a3c.init(env, config, 0), None
@@ -174,7 +174,7 @@ def jobs(seeds):
 
 
 def of(runs, *job):
-    """All runs recorded under these words and any seed."""
+    """Return all runs recorded under these words and any seed."""
     words = [str(word) for word in job]
     return [run for key, run in runs.items() if key.split()[: len(words)] == words]
 
@@ -187,7 +187,8 @@ def quartiles(rows, name):
 
 
 def throughput(runs, kind, t_max):
-    """Environment steps per simulated second, over those of one worker, for each of WORKERS."""
+    """Return environment steps per simulated second, over those of one worker, for each of
+    WORKERS."""
     runs = [runs[f"short {kind} {N} {t_max}"] for N in WORKERS]
     rates = np.array([run["steps"] / run["seconds"] for run in runs])
     return rates / rates[0]
@@ -222,7 +223,8 @@ HEAD += "time to 475, bus", "seeds that reach 475", "steps until then"
 HEAD += "return at 75,000 steps", "mean staleness"
 
 
-def markdown(runs, found):
+def markdown(record):
+    runs, found = record["runs"], record["summary"]
     rows, rates = [], [throughput(runs, kind, 20) for kind in ("clock", "bus")]
     for k, N in enumerate(WORKERS):
         row = found["clock"][str(N)]
@@ -245,7 +247,8 @@ def markdown(runs, found):
 
 
 def others(found):
-    """Steps until 475 at the same number of workers, with less staleness and with more."""
+    """Return the steps until 475 at the same number of workers, with less staleness and with
+    more."""
     rows = []
     for N in map(str, FEW):
         for kind in KINDS:
@@ -258,7 +261,7 @@ def others(found):
 
 
 def measured(runs):
-    """Costs, and staleness of processes beside the simulated."""
+    """Return costs, and the staleness of processes beside the simulated."""
     lines = []
     for t_max, seconds in SECONDS.items():
         x = runs[f"costs {t_max}"].values()
@@ -279,14 +282,17 @@ def measured(runs):
     return "\n".join(f"- {line}" for line in lines) + "\n"
 
 
-def draw(runs, found):
+def picture(record):
+    runs, found = record["runs"], record["summary"]
     fig, axes = study.subplots(2, 2, (12.5, 9))
     draw_speed_up(axes[0, 0], runs, found)
     draw_steps(axes[0, 1], runs)
     draw_simulated(axes[1, 0], runs)
     draw_measured(axes[1, 1], runs)
+    for ax in axes[1]:
+        ax.set(xlabel="staleness, updates", ylabel="share of the updates")
     fig.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
-    fig.savefig(RESULTS / "asynchrony.png", dpi=150)
+    return fig
 
 
 def draw_speed_up(ax, runs, found):
@@ -308,43 +314,37 @@ def draw_speed_up(ax, runs, found):
             style = dict(fmt="o-", color=colour, capsize=3, label=label)
             ax.errorbar(N, middle, (middle - low, high - middle), **style)
     ax.plot(*zip(*TABLE_2.items()), "ks--", ms=5, lw=1, label="time to a score, Atari (the paper)")
-    ax.set_xscale("log", base=2)
-    ax.set_yscale("log", base=2)
-    ax.set_xticks(WORKERS, WORKERS)
-    ax.set_yticks(WORKERS, WORKERS)
-    ax.set(xlabel="workers", ylabel="times faster than one worker", ylim=(0.7, 90))
-    title = "Simulated speed-up (bars to the bottom: a quarter of the seeds never)"
-    ax.set_title(title, loc="left", fontsize=11)
-    ax.legend(frameon=False, fontsize=8.5, loc="upper left")
+    for axis in "xy":
+        getattr(ax, f"set_{axis}scale")("log", base=2)
+        getattr(ax, f"set_{axis}ticks")(WORKERS, WORKERS)
+    dress(ax, "Simulated speed-up (bars to the bottom: a quarter of the seeds never)",
+          dict(fontsize=8.5, loc="upper left"), xlabel="workers", ylim=(0.7, 90),
+          ylabel="times faster than one worker")  # fmt: skip
 
 
 def draw_steps(ax, runs):
-    """A dot for each seed, × if 475 was not reached; the median of each number of workers."""
-    never, rng = 1.06 * CARTPOLE["T_max"], np.random.default_rng(0)
+    """Draw a dot for each seed, × if 475 was not reached; and each number of workers' median."""
+    most, rng = CARTPOLE["T_max"], np.random.default_rng(0)
     for kind, colour, shift in zip(KINDS, COLOURS, (0.0, -0.27, 0.27)):
         middles = {}
         for k, N in enumerate(WORKERS):
             rows = of(runs, "run", kind, N)
             x = k + shift * (kind != "clock") + 0.09 * rng.uniform(-1, 1, len(rows))
-            y = [row["steps"] if row["reached"] else never for row in rows]
-            for reached, marker in ((True, "o"), (False, "x")):
-                at = [j for j, row in enumerate(rows) if row["reached"] == reached]
-                points = x[at], [y[j] for j in at]
-                ax.plot(*points, marker, color=colour, alpha=0.5, ms=5, mew=1.2 * (not reached))
+            y = np.array([row["steps"] if row["reached"] else 1.06 * most for row in rows])
+            there = np.array([row["reached"] for row in rows], bool)
+            for at, marker, edge in ((there, "o", 0), (~there, "x", 1.2)):
+                ax.plot(x[at], y[at], marker, color=colour, alpha=0.5, ms=5, mew=edge)
             if rows:
                 middles[k + shift] = np.quantile(y, 0.5, method="inverted_cdf")
         if kind == "clock":
             ax.plot(middles.keys(), middles.values(), color=colour, lw=1.5)
         style = dict(color=colour, ms=16, mew=2.5, label=KINDS[kind])
         ax.plot(middles.keys(), middles.values(), "_", **style)
-    ax.axhline(CARTPOLE["T_max"], color="grey", ls=":", lw=1)
+    ax.axhline(most, color="grey", ls=":", lw=1)
     ax.set_xticks(range(len(WORKERS)), WORKERS)
-    ax.set(
-        xlabel="workers", ylabel="environment steps until 475", ylim=(0, 1.1 * CARTPOLE["T_max"])
-    )
-    study.in_steps(ax.yaxis)
-    ax.set_title("Steps it takes (×: more than were made)", loc="left", fontsize=11)
-    ax.legend(frameon=False, loc="lower left", ncols=2, fontsize=8.5)
+    dress(ax, "Steps it takes (×: more than were made)",
+          dict(loc="lower left", ncols=2, fontsize=8.5), "y", xlabel="workers",
+          ylabel="environment steps until 475", ylim=(0, 1.1 * most))  # fmt: skip
 
 
 def shares(histogram):
@@ -356,9 +356,7 @@ def draw_simulated(ax, runs):
         share = shares(runs[f"short clock {N} 20"]["staleness"])
         edges = np.arange(len(share) + 1) - 0.5
         ax.stairs(share, edges, color=colour, lw=1.5, label=f"{N} workers")
-    ax.set(xlabel="staleness, updates", ylabel="share of the updates")
-    ax.set_title("Simulated, t_max 20", loc="left", fontsize=11)
-    ax.legend(frameon=False, ncols=2)
+    dress(ax, "Simulated, t_max 20", dict(ncols=2))
 
 
 def draw_measured(ax, runs):
@@ -371,29 +369,17 @@ def draw_measured(ax, runs):
             label = f"{N} {('processes, measured', 'workers, simulated')[k]}"
             ax.bar(x, share, 0.2, color=COLOURS[j], alpha=alpha, label=label)
     ax.set_xticks(range(most + 1), [*range(most), f"≥{most}"])
-    ax.set(xlabel="staleness, updates", ylabel="share of the updates")
-    ax.set_title("Measured, on 2 cores, t_max 20", loc="left", fontsize=11)
-    ax.legend(frameon=False)
+    dress(ax, "Measured, on 2 cores, t_max 20", {})
 
 
-def main():
-    given = study.options(__doc__, seeds=10, again="", quick=False, draw=False)
+def recorded(seeds, _):
+    """Return the record; what of the runs is on record is not run again."""
     do = lambda part, *job: PARTS[part](*job)
-    if given.quick:
-        todo = [("costs", 20, 2000), ("processes", 2, 20, 5000)]
-        todo += [("run", kind, N, 0, 20, 3000) for kind in KINDS for N in (1, 4)]
-        return [study.show(" ".join(map(str, job)), do(*job)) for job in todo]
-    if given.draw:
-        runs = json.loads((RESULTS / "asynchrony.json").read_text())["runs"]
-    else:
-        runs = study.gather("asynchrony", SETTINGS, jobs(given.seeds), do, given.again)
-        record = dict(settings=SETTINGS, summary=summary(runs), runs=runs)
-        save("asynchrony", "benchmarks.asynchrony", record)
-    text = markdown(runs, summary(runs))
-    print(text)
-    (RESULTS / "asynchrony.md").write_text(text)
-    draw(runs, summary(runs))
+    runs = study.gather("asynchrony", SETTINGS, jobs(seeds), do)
+    return dict(settings=SETTINGS, summary=summary(runs), runs=runs)
 
+
+STUDIES = {"asynchrony": Whole(recorded, markdown, picture)}
 
 if __name__ == "__main__":
-    main()
+    study.main(__doc__, STUDIES)

@@ -1,6 +1,6 @@
 """Sutton & Barto's figures 13.1 and 13.2: REINFORCE, and with baseline, on the short corridor.
 
-    python -m benchmarks.corridor [--runs 100] [--episodes 1000] [--jobs 2]
+    python -m benchmarks.corridor [--seeds 100] [--jobs 1] [--draw]
 
 The box to the letter (form "moving", γ = 1, sgd), linear softmax, v̂(s, w) = w. The parameters start
 at 1.47 for left and −1.47 for right, so that p = π(right) = 0.05. Drawn, averaged over the runs:
@@ -11,64 +11,60 @@ A run sticks once v(p) < −10,000: p is so near to 0 or 1 that an episode takes
 average, or never ends. It is stopped there and counted; the averages are over the other runs.
 """
 
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
-from itertools import product
+from functools import partial
+from itertools import islice
 
-import gymnasium
 import numpy as np
 
-import algorithms.exact.register  # noqa: F401
-from algorithms import reinforce
 from algorithms.common.policy import make_policy
 from algorithms.exact.worlds import SHORT_CORRIDOR_OPTIMUM, short_corridor_value
 from algorithms.runner.plot import COLOURS
-from algorithms.runner.presets import configured
 from benchmarks import study
-from benchmarks.record import RESULTS, save
+from benchmarks.study import Row, Whole
 
-LEFT, RIGHT = 0, 1
 WITHOUT, WITH = "α = 2⁻¹³", "with baseline, α^θ = 2⁻⁹, α^w = 2⁻⁶"
-PLAIN = configured("reinforce", "npgrad/ShortCorridor-v0", "none")
-CURVES = {
-    "α = 2⁻¹²": replace(PLAIN, step_size=2**-12),
-    WITHOUT: PLAIN,
-    "α = 2⁻¹⁴": replace(PLAIN, step_size=2**-14),
-    WITH: configured("reinforce", "npgrad/ShortCorridor-v0"),
+PLAIN = partial(Row, "reinforce", "npgrad/ShortCorridor-v0", None)
+ROWS = {
+    "α = 2⁻¹²": PLAIN("none", dict(step_size=2**-12)),
+    WITHOUT: PLAIN("none"),
+    "α = 2⁻¹⁴": PLAIN("none", dict(step_size=2**-14)),
+    WITH: PLAIN(),
 }
-FIGURES = {"13_1": list(CURVES)[:3], "13_2": [WITHOUT, WITH]}
-REACHED = -12.5
-STUCK = -1e4
+FIGURES = {"13_1": list(ROWS)[:3], "13_2": [WITHOUT, WITH]}
+EPISODES, REACHED, STUCK = 1000, -12.5, -1e4
 
 
-def one_run(label, seed, episodes):
-    """Return of each episode and exact value of the policy after it, NaN from where it sticks.
-    Two arrays (episodes,)."""
-    env = gymnasium.make("npgrad/ShortCorridor-v0")
-    config = CURVES[label]
-    state = reinforce.init(env, config, seed)
-    policy = make_policy(env, config.network)
-    p_right = lambda: float(policy.at(state.theta, 0).probs()[RIGHT])
-    state.theta[[LEFT, RIGHT]] = 1.47, -1.47
-    assert abs(p_right() - 0.05) < 1e-3
-    returns, values = np.full((2, episodes), np.nan)
-    for k, metrics in zip(range(episodes), study.episodes(reinforce.train(env, config, state))):
-        p = p_right()
-        if not 0 < p < 1 or short_corridor_value(p) < STUCK:
+def values(row, seed, n, stuck, env=None):
+    """Yield (report, exact value of the policy) after each of n episodes; it ends where the value
+    is below `stuck`: p is then so near 0 or 1 that episodes hardly end."""
+    env, config = env or row.make(), row.config
+    state, policy = row.page.init(env, config, seed), make_policy(env, config.network)
+    state.theta[:] = 1.47, -1.47  # left, right
+    for metrics in islice(study.episodes(row.page.train(env, config, state)), n):
+        p = policy.at(state.theta, 0).probs()[1]
+        value = short_corridor_value(p) if 0 < p < 1 else -np.inf
+        yield metrics, value
+        if value < stuck:
             break
-        (returns[k],) = metrics.returns
-        values[k] = short_corridor_value(p)
-    return returns, values
+
+
+def one_run(label, seed):
+    """Return each episode's return and the value after it, NaN from where it sticks: (2, n)."""
+    found = np.full((2, EPISODES), np.nan)
+    for k, (metrics, value) in enumerate(values(ROWS[label], seed, EPISODES, STUCK)):
+        if value >= STUCK:
+            found[:, k] = metrics.returns[0], value
+    return found
 
 
 def smooth(x, width=50):
-    """Mean of the last `width` entries; NaN before there are as many."""
+    """Return the mean of the last `width` entries; NaN before there are as many."""
     total = np.cumsum(np.concatenate([[0.0], x]))
     return np.concatenate([np.full(width - 1, np.nan), (total[width:] - total[:-width]) / width])
 
 
 def episodes_until(curve):
-    """Number of episodes until a curve reaches −12.5, None if it does not."""
+    """Return the number of episodes until a curve reaches −12.5, None if it does not."""
     reached = np.flatnonzero(curve >= REACHED)
     return int(reached[0]) + 1 if reached.size else None
 
@@ -81,7 +77,7 @@ def summary(returns, values):
     return dict(
         runs_stuck=float(stuck.mean()),
         return_last_100=float(last.mean()),
-        standard_error=float(last.std(ddof=1) / np.sqrt(len(last))),
+        standard_error=study.standard_error(last),
         exact_value_at_end=float(values[:, -1].mean()),
         episodes_until_value_reaches=episodes_until(values.mean(0)),
         episodes_until_smoothed_return_reaches=episodes_until(smooth(returns.mean(0))),
@@ -90,64 +86,49 @@ def summary(returns, values):
     )
 
 
-def draw(figure, curves, runs):
-    best = SHORT_CORRIDOR_OPTIMUM[1]
+def picture(record):
+    """Draw the figures of the book."""
+    return {f"_{figure}": drawn(record, figure) for figure in FIGURES}
+
+
+def drawn(record, figure):
     fig, ax = study.subplots()
-    colors = dict(zip(CURVES, COLOURS))
-    for label, curve in curves.items():
+    colours, best = dict(zip(ROWS, COLOURS)), record["best_value"]
+    for label in FIGURES[figure]:
+        curve, name = record["curves"][label], "REINFORCE" + ", "[label == WITH :] + label
         episode = np.arange(1, len(curve["mean_return"]) + 1)
-        ax.plot(episode, curve["mean_return"], color=colors[label], alpha=0.3, linewidth=0.7)
-        name = "REINFORCE " + label if label == WITH else "REINFORCE, " + label
+        ax.plot(episode, curve["mean_return"], color=colours[label], alpha=0.3, lw=0.7)
         if curve["runs_stuck"]:
             name += f" (without the {curve['runs_stuck']:.0%} of runs that stuck)"
-        ax.plot(episode, curve["mean_value"], color=colors[label], linewidth=1.8, label=name)
-    label = f"best policy, v = −{-best:.3f}"
-    ax.axhline(best, color="black", linestyle="--", linewidth=1, zorder=3, label=label)
-    ax.set(
-        xlim=(0, len(episode)),
-        ylim=(-92, -8),
-        xlabel="episode",
-        ylabel=f"return of an episode, mean of {runs} runs",
-    )
-    ax.set_title(
-        f"Short corridor: Sutton & Barto's figure {figure.replace('_', '.')}\n"
-        "thin: returns as they came    thick: exact value of the policies",
-        fontsize=10,
-    )
-    ax.legend(frameon=False, loc="lower right")
-    fig.savefig(RESULTS / f"corridor_{figure}.png", dpi=150)
+        ax.plot(episode, curve["mean_value"], color=colours[label], lw=1.8, label=name)
+    study.goal_line(ax, best, label=f"best policy, v = −{-best:.3f}", zorder=3)
+    title = f"Short corridor: Sutton & Barto's figure {figure.replace('_', '.')}\n"
+    title += "thin: returns as they came    thick: exact value of the policies"
+    study.dress(ax, title, "lower right", xlim=(0, len(episode)), ylim=(-92, -8), xlabel="episode",
+                ylabel=f"return of an episode, mean of {record['runs']} runs")  # fmt: skip
+    return fig
 
 
-def main():
-    arguments = study.options(__doc__, runs=100, episodes=1000, jobs=2)
-    jobs = list(product(CURVES, range(arguments.runs)))
-    with ProcessPoolExecutor(arguments.jobs) as pool:
-        labels, seeds = zip(*jobs)
-        results = pool.map(one_run, labels, seeds, [arguments.episodes] * len(jobs), chunksize=5)
-        data = np.array(list(results)).reshape(len(CURVES), arguments.runs, 2, -1)
-    curves = {label: summary(runs[:, 0], runs[:, 1]) for label, runs in zip(CURVES, data)}
+def measured(runs, jobs):
+    """Return the averages over so many runs."""
+    curves = {}
+    for label in ROWS:
+        given = [(label, seed) for seed in range(runs)]
+        data = np.array(list(study.mapped(one_run, given, jobs)))
+        curves[label] = study.show(label, summary(data[:, 0], data[:, 1]))
     until = [curves[label]["episodes_until_value_reaches"] for label in (WITHOUT, WITH)]
-    ratio = until[0] / until[1] if all(until) else None
-    for label, curve in curves.items():
-        print(label, {key: x for key, x in curve.items() if not isinstance(x, list)})
-    print(f"episodes until {REACHED}, without : with baseline = {until[0]} : {until[1]} = {ratio}")
-    RESULTS.mkdir(exist_ok=True)
-    for figure, drawn in FIGURES.items():
-        draw(figure, {label: curves[label] for label in drawn}, arguments.runs)
-    save(
-        "corridor",
-        "benchmarks.corridor",
-        dict(
-            runs=arguments.runs,
-            episodes=arguments.episodes,
-            best_value=SHORT_CORRIDOR_OPTIMUM[1],
-            threshold=REACHED,
-            stuck_below=STUCK,
-            times_sooner_with_baseline=ratio,
-            curves=curves,
-        ),
+    return dict(
+        runs=runs,
+        episodes=EPISODES,
+        best_value=SHORT_CORRIDOR_OPTIMUM[1],
+        threshold=REACHED,
+        stuck_below=STUCK,
+        times_sooner_with_baseline=until[0] / until[1] if all(until) else None,
+        curves=curves,
     )
 
+
+STUDIES = {"corridor": Whole(measured, None, picture, 100)}
 
 if __name__ == "__main__":
-    main()
+    study.main(__doc__, STUDIES)

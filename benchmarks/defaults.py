@@ -1,78 +1,51 @@
 """What shipped defaults learn on Gymnasium's classic tasks: one method for each, ten seeds.
 
-    python -m benchmarks.defaults [ENV ...] [--seeds 10] [--again ENV] [--draw]
+    python -m benchmarks.defaults [ENV ...] [--seeds 10] [--draw]
 
 Nothing is set but the number of steps. The score is the mean return of 100 episodes or more
 (study.judge) with the policy learned. It has learned something if it is above a random policy by
 three standard errors and half of the way to the goal; to stand still is not, on
 MountainCarContinuous-v0.
-
-Writes results/defaults.json after each run, and .md; what is recorded is not run again.
 """
 
-from dataclasses import replace
-
-import gymnasium
 import numpy as np
 
-from algorithms.runner.lookup import METHODS, load_method
 from benchmarks import study
-from benchmarks.record import RESULTS
+from benchmarks.study import Row, Study
 
-TASKS = {  # environment: (method, steps, goal)
-    "FrozenLake-v1": ("async-n-step-q", 500_000, 0.7),
-    "CartPole-v1": ("reinforce", 100_000, 475.0),
-    "Acrobot-v1": ("actor-critic", 50_000, -100.0),
-    "Pendulum-v1": ("ddpg", 20_000, -160.0),
-    "MountainCarContinuous-v0": ("ddpg", 40_000, 90.0),
+ROWS = (
+    Row("async-n-step-q", "FrozenLake-v1", 0.7, None, steps=500_000),
+    Row("reinforce", "CartPole-v1", 475.0, None, steps=100_000),
+    Row("actor-critic", "Acrobot-v1", -100.0, None, steps=50_000),
+    Row("ddpg", "Pendulum-v1", -160.0, None, steps=20_000),
+    Row("ddpg", "MountainCarContinuous-v0", 90.0, None, steps=40_000),
+)
+
+
+def score(row):
+    x = np.array(row.of("evaluation"))
+    return f"{x.mean():.3g} ± {study.standard_error(x):.2g}, worst {x.min():.3g}"
+
+
+def learned(row):
+    """Return how many of the runs have learned something."""
+    zero = study.random_score(row.env)
+    least = np.maximum(3 * np.array(row.of("evaluation_error")), 0.5 * (row.goal - zero))
+    return f"{np.sum(np.array(row.of('evaluation')) - zero > least)} of {len(row.runs)}"
+
+
+COLUMNS = {
+    "environment": lambda row: row.env,
+    "method": lambda row: row.method,
+    "steps": lambda row: f"{row.steps:,}",
+    "random": lambda row: f"{study.random_score(row.env):.3g}",
+    "goal": lambda row: f"{row.goal:g}",
+    "score: mean ± standard error over the runs": score,
+    "of a score, at most": lambda row: f"{max(row.of('evaluation_error')):.2g}",
+    "learned something": learned,
 }
-
-
-def run(env_id, seed):
-    """One run, as a dict."""
-    method, steps, goal = TASKS[env_id]
-    page, env = load_method(method, METHODS), gymnasium.make(env_id)
-    config = page.Config()
-    config = replace(config, T_max=steps) if hasattr(config, "T_max") else config
-    state = page.init(env, config, seed)
-    for metrics in page.train(env, config, state):
-        if metrics.steps >= steps:
-            break
-    act = study.player(page, env, config, state, greedy=False)
-    score, error, episodes = study.judge(gymnasium.make(env_id), act, goal)
-    return dict(score=score, error=error, episodes=episodes, steps=metrics.steps)
-
-
-def random_score(env_id):
-    """Mean return of uniformly random actions."""
-    env = gymnasium.make(env_id)
-    env.action_space.seed(0)
-    return float(study.play(env, lambda S: np.array([env.action_space.sample() for _ in S])).mean())
-
-
-def row(env_id, runs):
-    """The row of an environment in the table."""
-    method, steps, goal = TASKS[env_id]
-    zero, scores = random_score(env_id), np.array([run["score"] for run in runs])
-    least = [max(3 * run["error"], 0.5 * (goal - zero)) for run in runs]
-    learned = np.sum(scores - zero > least)
-    spread = f"{scores.mean():.3g} ± {study.standard_error(scores):.2g}, worst {scores.min():.3g}"
-    error = f"{max(run['error'] for run in runs):.2g}"
-    told = f"{learned} of {len(runs)}"
-    return env_id, method, f"{steps:,}", f"{zero:.3g}", f"{goal:g}", spread, error, told
-
-
-def main():
-    given = study.options(__doc__, TASKS, seeds=10, again="", draw=False)
-    jobs = [(env, k) for env in TASKS for k in range(given.seeds) if env in given.parts]
-    runs = study.gather("defaults", {}, [] if given.draw else jobs, run, given.again)
-    found = {env: [x for key, x in runs.items() if key.split()[0] == env] for env in TASKS}
-    head = "environment", "method", "steps", "random", "goal"
-    head += "score: mean ± standard error over the runs", "of a score, at most", "learned something"
-    text = study.minus(study.table(head, [row(env, x) for env, x in found.items() if len(x) > 1]))
-    print(text)
-    (RESULTS / "defaults.md").write_text(text)
-
+text = lambda rows: study.minus(study.columns(COLUMNS, rows))
+STUDIES = {"defaults": Study({row.env: row for row in ROWS}, study.learned, text)}
 
 if __name__ == "__main__":
-    main()
+    study.main(__doc__, STUDIES)

@@ -1,6 +1,6 @@
 """The entropy bonus β ∇H against what the notes (3.2.3) say of it: exact, and on CartPole-v1.
 
-    python -m benchmarks.entropy [--seeds 10] [--again WORDS] [--quick] [--draw]
+    python -m benchmarks.entropy [--seeds 10] [--draw]
 
 path      h += η ∂H/∂h from π = [0.9, 0.05, 0.05], in time s = η · updates, η small: where it passes
           [0.4, 0.3, 0.3], where it goes; and with an advantage, h += η ∂(adv·π + βH)/∂h, whose only
@@ -16,11 +16,9 @@ cartpole  A3C with two workers, five β: the mean of the last 100 training episo
           the policy in the states that the workers visit, and 20 greedy episodes at the end
 
 Writes results/entropy.json after each run, .md and .png. A run on CartPole that is recorded there
-with the same settings is not run again, unless --again names its first words ("cartpole 0.1").
---quick runs a little of everything and records nothing; --draw draws what is recorded.
+with the same settings is not run again.
 """
 
-import json
 from functools import partial
 
 import gymnasium
@@ -34,7 +32,7 @@ from algorithms.exact.worlds import chain, garnet
 from algorithms.referee.estimators import open_study, weigh
 from algorithms.runner.plot import COLOURS, at_steps, running_mean
 from benchmarks import study
-from benchmarks.record import RESULTS, save
+from benchmarks.study import Whole, dress
 from npgrad import Softmax
 
 START, PASSED = np.array([0.9, 0.05, 0.05]), np.array([0.4, 0.3, 0.3])
@@ -49,7 +47,7 @@ SETTINGS = dict(cartpole=CARTPOLE, T_max=T_MAX, grid=GRID, halfway=HALFWAY, segm
 
 
 def follow(advantage, beta, h, eta, duration):
-    """π (updates + 1, A) along h += η ∂(adv·π + βH)/∂h, ascent, each update exact."""
+    """Return π (updates + 1, A) along h += η ∂(adv·π + βH)/∂h, ascent, each update exact."""
     h, path = h.copy(), []
     for _ in range(round(duration / eta) + 1):
         pi = Softmax(h)
@@ -59,14 +57,15 @@ def follow(advantage, beta, h, eta, duration):
 
 
 def crossing(path, level, eta):
-    """The time s at which π_0 falls to `level`, between two updates linearly."""
+    """Return the time s at which π_0 falls to `level`, between two updates linearly."""
     k = int(np.argmax(path[:, 0] <= level))
     above, below = path[k - 1, 0], path[k, 0]
     return eta * (k - 1 + (above - level) / (above - below))
 
 
 def path():
-    """Entropy alone: the time of the passage, what is left of the way; and with an advantage."""
+    """Return, of entropy alone, the time of the passage and what is left of the way; and the paths
+    with an advantage."""
     h, none = np.log(START), np.zeros(3)
     alone = follow(none, 1.0, h, ETA, DURATION)
     passed = crossing(alone, PASSED[0], ETA)
@@ -98,14 +97,14 @@ def path():
 
 
 def bandit(rewards):
-    """One step, then the end: the arms pay `rewards`."""
+    """Return a world of one step: the arms pay `rewards`."""
     P = np.zeros((2, len(rewards), 2))
     P[:, :, 1] = 1.0
     return FiniteMDP(P, np.array([rewards, np.zeros(3)]), np.eye(2)[0], 1.0, np.arange(2) == 1)
 
 
 def variance():
-    """Entropy, tr Cov ĝ, |∇J|² for each κ and world."""
+    """Return entropy, tr Cov ĝ and |∇J|² for each κ and world."""
     h = np.concatenate([np.log(START), np.zeros(3)])
     normal = np.random.default_rng(0).standard_normal
     worlds = {
@@ -132,7 +131,8 @@ def flattened(mdp, policy, theta, horizon):
 
 
 def gaussian(distance=1.0, noise=1.0):
-    """Var of (r − E r) ∂ln π/∂μ = (r − E r) z/σ, and (∂J/∂μ)², at μ = a* + distance; σ is held."""
+    """Return Var of (r − E r) ∂ln π/∂μ = (r − E r) z/σ, and (∂J/∂μ)², at μ = a* + distance; σ is
+    held."""
     z, weights = np.polynomial.hermite_e.hermegauss(12)  # exact: the integrands are polynomials
     weights, table = weights / weights.sum(), []
     for sigma in SIGMAS:
@@ -146,7 +146,7 @@ def gaussian(distance=1.0, noise=1.0):
 
 
 def learned(beta, T_max, seed, until, watch=None):
-    """A3C on CartPole-v1: (env, config, state, [(T, return)]) once T has passed `until`.
+    """Let A3C learn on CartPole-v1: (env, config, state, [(T, return)]) once T has passed `until`.
 
     watch(T, seen)   is called after every update; seen takes, segment by segment, the sum of the
                      entropies of its states, and their number
@@ -169,7 +169,8 @@ def learned(beta, T_max, seed, until, watch=None):
 
 
 def cartpole(beta, seed, T_max=T_MAX):
-    """One run: its score and entropy (nats) every GRID steps, and greedy episodes at the end."""
+    """Return a run: its score and entropy (nats) every GRID steps, and greedy episodes at the
+    end."""
     steps, entropies = [], []
 
     def watch(T, seen):
@@ -196,8 +197,8 @@ def cartpole(beta, seed, T_max=T_MAX):
 
 
 def segments(seed, n=SEGMENTS):
-    """For each κ: mean entropy, tr Cov and |mean|² of n segment gradients (less the noise in it),
-    and the mean squared advantage."""
+    """Return for each κ: mean entropy, tr Cov and |mean|² of n segment gradients (less the noise in
+    it), and the mean squared advantage."""
     env, config, state, _ = learned(0.01, T_MAX, seed, HALFWAY)
     model = make_actor_critic(env, config.network, config.trunk).model
     one, _ = model.layout.views(state.theta)
@@ -215,13 +216,13 @@ def segments(seed, n=SEGMENTS):
 
 
 def of_segment(h, head, A, advantage):
-    """(Σ_t advantage_t ∂ln π_t/∂h (m,), mean entropy, mean advantage²)."""
+    """Return (Σ_t advantage_t ∂ln π_t/∂h (m,), mean entropy, mean advantage²)."""
     pi = head(h)
     return advantage @ pi.score(A), pi.entropy().mean(), (advantage**2).mean()
 
 
 def held(theta, seed, workers, n, see, env=None):
-    """[see(h, head, A, advantage) of n segments of A3C on CartPole-v1], θ being held."""
+    """Return [see(h, head, A, advantage) of n segments of A3C on CartPole-v1], θ being held."""
     config = a3c.Config(**CARTPOLE | dict(workers=workers, step_size=0.0, T_max=10**9))
     env, found = env or gymnasium.make("CartPole-v1"), []
 
@@ -237,18 +238,18 @@ def held(theta, seed, workers, n, see, env=None):
 
 
 def over_runs(runs, beta):
-    """The runs of one β, by seed."""
+    """Return the runs of one β, by seed."""
     return [run for key, run in runs.items() if key.startswith(f"cartpole {beta} ")]
 
 
 def of_segments(runs, of):
-    """The median over seeds of of(row), for each κ: (κ,)."""
+    """Return the median over seeds of of(row), for each κ: (κ,)."""
     found = [run["kappas"] for key, run in runs.items() if key.startswith("segments")]
     return np.median([[of(row) for row in rows] for rows in found], 0)
 
 
 def table(record):
-    """(the notes say, verdict, what is so, measured), row by row."""
+    """Yield (the notes say, verdict, what is so, measured), row by row."""
     path, runs = record["path"], record["runs"]
     pi = lambda s: "[" + ", ".join(f"{x:.3f}" for x in path["pi_at"][s]) + "]"
     miss = max(path["with_advantage"][beta]["miss"] for beta in ("0.3", "1", "3"))
@@ -328,15 +329,15 @@ def table(record):
 
 
 def plus_minus(runs, name, form):
-    x = [run[name] for run in runs]
-    return f"{np.mean(x):{form}} ± {np.std(x, ddof=1):{form}}"
+    return study.spread([run[name] for run in runs], form)
 
 
 def gap(runs, beta, name):
-    """The mean over seeds of `name`, less what it is at β = 0, and its bootstrap interval."""
+    """Return the mean over seeds of `name`, less what it is at β = 0, and its bootstrap
+    interval."""
     x, without = ([run[name] for run in over_runs(runs, b)] for b in (beta, 0.0))
     gaps = np.subtract(x, without)
-    (low,), (high,) = study.bootstrap_band(gaps[:, None], np.random.default_rng(0))
+    low, high = study.interval(gaps)
     return study.minus(f"{gaps.mean():+.0f} [{low:+.0f}, {high:+.0f}]")
 
 
@@ -353,37 +354,51 @@ def markdown(record):
     return f"{study.table(head, table(record))}\n{count}\n\n{study.table(names, rows)}"
 
 
-def draw(record):
+def picture(record):
     fig, axes = study.subplots(2, 3, (15, 8.6))
     draw_simplex(axes[0, 0], record["path"])
     draw_stationary(axes[0, 1], record["path"])
     draw_variance(axes[0, 2], axes[1, 0], record)
-    draw_scores(axes[1, 1], record["runs"])
-    draw_entropies(axes[1, 2], record["runs"])
+    seeds, uniform = len(over_runs(record["runs"], BETAS[0])), np.log(2)
+    draw_bands(axes[1, 1], record["runs"], "scores")
+    dress(
+        axes[1, 1],
+        f"A3C on CartPole-v1, {seeds} seeds, 95 % bands",
+        "upper left",
+        "x",
+        ylabel="return, mean of the last 100 episodes",
+        ylim=(0, 500),
+    )
+    ax = axes[1, 2]
+    draw_bands(ax, record["runs"], "entropies")
+    ax.axhline(uniform, color="grey", ls=":", lw=1)
+    ax.text(T_MAX, uniform, "uniform, ln 2", ha="right", va="bottom", color="grey")
+    dress(ax, "Its policy's entropy", dict(loc="lower left", ncols=2), "x", ylim=(0, 0.75),
+          ylabel="entropy where the workers are, nats")  # fmt: skip
     fig.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
-    fig.savefig(RESULTS / "entropy.png", dpi=150)
+    return fig
 
 
 def draw_simplex(ax, path):
-    """π as the mean of three corners, weighted."""
+    """Draw π as the mean of three corners, weighted."""
     corners = np.array([[0.5, np.sqrt(0.75)], [0.0, 0.0], [1.0, 0.0]])
     at = lambda pi: (np.asarray(pi) @ corners).T
     ax.plot(*at([*np.eye(3), np.eye(3)[0]]), color="black", lw=1)
     for other in path["others"]:
         ax.plot(*at(other), color="grey", lw=1)
     ax.plot(*at(path["alone"]), color=COLOURS[0], lw=2.5)
-    texts = "start, [0.9, 0.05, 0.05]", f"[0.4, 0.3, 0.3], passed at s = {path['passed_at']:.1f}"
-    for pi, text in zip((START, PASSED, np.full(3, 1 / 3)), (*texts, "[⅓, ⅓, ⅓], where all go")):
+    passed = f"[0.4, 0.3, 0.3], passed at s = {path['passed_at']:.1f}"
+    for pi, up, text in ((START, 0.0, "start, [0.9, 0.05, 0.05]"), (PASSED, 0.06, passed),
+                         (np.full(3, 1 / 3), -0.06, "[⅓, ⅓, ⅓], where all go")):  # fmt: skip
         x, y = at(pi)
         ax.plot(x, y, "o", color=COLOURS[1], ms=6, zorder=3)
-        up = 0.0 if pi is START else 0.06 if pi is PASSED else -0.06
         ax.annotate(text, (x, y), (1.02, y + up), va="center", arrowprops=dict(arrowstyle="-"))
     for a, (x, y) in enumerate(corners):
         text = f"$\\pi$ = {np.eye(3, dtype=int)[a].tolist()}"
         ax.text(x, y + (0.03 if y else -0.03), text, ha="center", va="bottom" if y else "top")
-    ax.set(xlim=(-0.12, 1.62), ylim=(-0.1, 0.95), aspect="equal", anchor="N")
     ax.axis("off")
-    ax.set_title("Entropy alone: h ← h + η ∂H/∂h", loc="left", fontsize=11)
+    dress(ax, "Entropy alone: h ← h + η ∂H/∂h", xlim=(-0.12, 1.62), ylim=(-0.1, 0.95),
+          aspect="equal", anchor="N")  # fmt: skip
 
 
 def draw_stationary(ax, path):
@@ -394,17 +409,16 @@ def draw_stationary(ax, path):
         ax.plot(DURATION * 1.02, row["stationary"][0], "<", color=colour, clip_on=False)
     for level in (0.4, 1 / 3):
         ax.axhline(level, color="grey", ls=":", lw=1)
-    ax.set(xlabel="s = η · updates", ylabel="π of the first action", ylim=(0.28, 1.02))
     ax.set_yticks([1 / 3, 0.4, 0.6, 0.8, 1.0], ["⅓", "0.4", "0.6", "0.8", "1"])
-    ax.set_title("With advantages 1, 0, 0;  ◂: π ∝ exp(adv/β)", loc="left", fontsize=11)
-    ax.legend(frameon=False, ncols=2, loc="upper right", bbox_to_anchor=(1.0, 0.84))
+    legend = dict(ncols=2, loc="upper right", bbox_to_anchor=(1.0, 0.84))
+    dress(ax, "With advantages 1, 0, 0;  ◂: π ∝ exp(adv/β)", legend, ylim=(0.28, 1.02),
+          xlabel="s = η · updates", ylabel="π of the first action")  # fmt: skip
 
 
 def draw_variance(left, right, record):
     for (name, rows), colour in zip(record["variance"].items(), COLOURS):
-        H, noise, signal = (
-            np.array([row[k] for row in rows]) for k in ("entropy", "variance", "signal")
-        )
+        names = "entropy", "variance", "signal"
+        H, noise, signal = (np.array([row[k] for row in rows]) for k in names)
         H /= np.log(3 if "bandit" in name else 2)
         left.plot(H, noise / noise.max(), "o-", ms=3.5, color=colour, label=name)
         right.semilogy(H, noise / signal, "o-", ms=3.5, color=colour, label=name)
@@ -412,65 +426,39 @@ def draw_variance(left, right, record):
     noise = of_segments(record["runs"], lambda row: row["variance"] / row["squares"])
     label = "CartPole segments, per squared advantage"
     left.plot(H, noise / noise.max(), "s--", ms=3.5, color="black", label=label)
-    for ax in (left, right):
-        ax.set(xlabel="entropy of the policy / that of the uniform one", xlim=(-0.02, 1.02))
-    left.set(ylabel="tr Cov ĝ / its greatest", ylim=(0, 1.45), yticks=np.linspace(0, 1, 6))
-    left.set_title("Variance of the gradient, as the policy is flattened", loc="left", fontsize=11)
-    left.legend(frameon=False, loc="upper left", fontsize=8.5)
-    right.set(ylabel="tr Cov ĝ / |∇J|²", ylim=(0.4, 2e4))
-    right.set_title("The same per squared gradient: noise to signal", loc="left", fontsize=11)
-    right.legend(frameon=False, fontsize=8.5)
-
-
-def draw_scores(ax, runs):
-    count = draw_bands(ax, runs, "scores")
-    ax.set(ylabel="return, mean of the last 100 episodes", ylim=(0, 500))
-    ax.set_title(f"A3C on CartPole-v1, {count} seeds, 95 % bands", loc="left", fontsize=11)
-    ax.legend(frameon=False, loc="upper left")
-
-
-def draw_entropies(ax, runs):
-    draw_bands(ax, runs, "entropies")
-    ax.axhline(np.log(2), color="grey", ls=":", lw=1)
-    ax.text(T_MAX, np.log(2), "uniform, ln 2", ha="right", va="bottom", color="grey")
-    ax.set(ylabel="entropy where the workers are, nats", ylim=(0, 0.75))
-    ax.set_title("Its policy's entropy", loc="left", fontsize=11)
-    ax.legend(frameon=False, loc="lower left", ncols=2)
+    x = dict(xlabel="entropy of the policy / that of the uniform one", xlim=(-0.02, 1.02))
+    dress(
+        left,
+        "Variance of the gradient, as the policy is flattened",
+        dict(loc="upper left", fontsize=8.5),
+        ylabel="tr Cov ĝ / its greatest",
+        ylim=(0, 1.45),
+        yticks=np.linspace(0, 1, 6),
+        **x,
+    )
+    dress(right, "The same per squared gradient: noise to signal", dict(fontsize=8.5),
+          ylabel="tr Cov ĝ / |∇J|²", ylim=(0.4, 2e4), **x)  # fmt: skip
 
 
 def draw_bands(ax, runs, name):
-    """For each β, the mean over seeds with its bootstrap band; returns the number of seeds."""
+    """Draw, for each β, the mean over seeds with its bootstrap band."""
     steps = np.arange(GRID, T_MAX + 1, GRID)
     for beta, colour in zip(BETAS, COLOURS):
         curves = np.array([run[name] for run in over_runs(runs, beta)])
         study.band(ax, steps, curves, colour, f"β = {beta:g}")
     ax.set_xlabel("environment steps")
-    study.in_steps(ax.xaxis)
-    return len(curves)
 
 
-def main():
-    given = study.options(__doc__, seeds=10, again="", quick=False, draw=False)
-    if given.quick:
-        study.show("segments", segments(0, 20))
-        for beta in BETAS:
-            study.show(f"β = {beta:g}", cartpole(beta, 0, 4000))
-        return study.show("exact", dict(path(), **variance()))
-    if given.draw:
-        record = json.loads((RESULTS / "entropy.json").read_text())
-    else:
-        jobs = [("segments", k) for k in range(given.seeds)]
-        jobs += [("cartpole", beta, k) for k in range(given.seeds) for beta in BETAS]
-        run = lambda part, *job: dict(segments=segments, cartpole=cartpole)[part](*job)
-        runs = study.gather("entropy", SETTINGS, jobs, run, given.again)
-        exact = dict(path=path(), variance=variance(), gaussian=gaussian())
-        record = dict(settings=SETTINGS, **exact, runs=runs)
-        save("entropy", "benchmarks.entropy", record)
-    text = markdown(record)
-    print(text)
-    (RESULTS / "entropy.md").write_text(text)
-    draw(record)
+def measured(seeds, jobs):
+    """Return the record; what of the runs is on record is not run again."""
+    todo = [("segments", k) for k in range(seeds)]
+    todo += [("cartpole", beta, k) for k in range(seeds) for beta in BETAS]
+    run = lambda part, *job: dict(segments=segments, cartpole=cartpole)[part](*job)
+    runs = study.gather("entropy", SETTINGS, todo, run)
+    return dict(settings=SETTINGS, path=path(), variance=variance(), gaussian=gaussian(), runs=runs)
 
+
+STUDIES = {"entropy": Whole(measured, markdown, picture)}
 
 if __name__ == "__main__":
-    main()
+    study.main(__doc__, STUDIES)

@@ -9,7 +9,6 @@ softmax, v̂ = v/2 as the wrong critic. Also: the time of one exact gradient, 20
 import time
 
 import gymnasium
-import matplotlib.pyplot as plt
 import numpy as np
 
 import algorithms.exact.register  # noqa: F401  (the worlds by their ids)
@@ -20,7 +19,7 @@ from algorithms.exact.worlds import garnet
 from algorithms.policy_gradient_theorem import exact_gradient, gibbs
 from algorithms.referee.estimators import laboratory_table, open_study, sweeps
 from algorithms.runner.laboratory import draw_curve, text_table
-from benchmarks.record import RESULTS, save
+from benchmarks import study
 from npgrad import linear
 
 WORLDS = {
@@ -33,16 +32,17 @@ WORLDS = {
 
 
 def examine(env_id, horizon):
-    """(study, rows, curves) of one world."""
+    """Return (study, rows, curves) of one world."""
     env = gymnasium.make(env_id)
     policy = make_policy(env, Network(approximator="linear"))
     theta = np.random.default_rng(0).standard_normal(policy.model.layout.size)
-    study = open_study(env.unwrapped.mdp, policy, theta, horizon)
-    return study, laboratory_table(study), sweeps(study)
+    opened = open_study(env.unwrapped.mdp, policy, theta, horizon)
+    return opened, laboratory_table(opened), sweeps(opened)
 
 
 def gradient_milliseconds(states=200, actions=10, repeats=20):
-    """Least and median wall time of Theorem 1's ∇J, a tabular softmax on a dense random MDP."""
+    """Return the least and median wall time of Theorem 1's ∇J, a tabular softmax on a dense random
+    MDP."""
     mdp = garnet(0, states, actions, branching=states, gamma=0.99)
     policy, x = gibbs(linear(states, actions, bias=False)), np.eye(states)
     theta = np.random.default_rng(0).standard_normal(states * actions)
@@ -58,10 +58,10 @@ def gradient_milliseconds(states=200, actions=10, repeats=20):
 
 
 def picture(found):
-    """Bias² and variance along n and λ, one column per world."""
-    figure, grid = plt.subplots(2, len(found), figsize=(15, 6.5), dpi=150, layout="constrained")
-    for column, (env_id, (study, _, curves)) in zip(grid.T, found.items()):
-        floor = 1e-24 * max(1.0, float(np.sum(expectation(study) ** 2)))
+    """Draw bias² and variance along n and λ, one column per world."""
+    figure, grid = study.subplots(2, len(found), (15, 6.5))
+    for column, (env_id, (opened, _, curves)) in zip(grid.T, found.items()):
+        floor = 1e-24 * max(1.0, float(np.sum(expectation(opened) ** 2)))
         for axes, (name, curve) in zip(column, curves.items()):
             draw_curve(axes, curve, name, floor)
         column[0].set_title(env_id.removeprefix("npgrad/"), loc="left", fontsize=11)
@@ -70,7 +70,7 @@ def picture(found):
     figure.suptitle(
         "n-step and λ-return estimates of ∇J with v̂ = v/2, one episode", x=0.01, ha="left"
     )
-    figure.savefig(RESULTS / "laboratory.png")
+    return figure
 
 
 def main():
@@ -79,23 +79,20 @@ def main():
     text, worlds = ["# The laboratory: estimators of ∇J, exactly\n"], {}
     text.append("`npgrad laboratory`: θ ~ N(0, 1) of seed 0, tabular softmax; per single episode.")
     text.append("variance = tr Cov ĝ; |bias| near 1e-16 is rounding error.\n")
-    for env_id, (study, rows, curves) in found.items():
+    for env_id, (opened, rows, curves) in found.items():
         horizon, J_is = WORLDS[env_id]
-        J, norm = expected_return(study.mdp, study.pi), np.linalg.norm(expectation(study))
+        J, norm = expected_return(opened.mdp, opened.pi), np.linalg.norm(expectation(opened))
         text.append(f"## {env_id}\n")
-        text.append(f"{J_is}; J = {J:.6g}, |∇J| = {norm:.4g}, {len(study.episodes)} episodes\n")
+        text.append(f"{J_is}; J = {J:.6g}, |∇J| = {norm:.4g}, {len(opened.episodes)} episodes\n")
         text.append(f"```\n{text_table(rows)}\n```\n")
         table = [row._asdict() for row in rows]
         worlds[env_id] = dict(horizon=horizon, J_is=J_is, J=J, gradient_norm=float(norm))
-        worlds[env_id] |= dict(episodes=len(study.episodes), table=table, sweeps=curves)
+        worlds[env_id] |= dict(episodes=len(opened.episodes), table=table, sweeps=curves)
     text.append("## One exact gradient\n\n200 states, 10 actions, dense P, one thread:")
     for formulation, ms in milliseconds.items():
         text.append(f"{formulation}: {ms['least']:.1f} ms at least, {ms['median']:.1f} ms median.")
-    RESULTS.mkdir(exist_ok=True)
-    picture(found)
-    (RESULTS / "laboratory.md").write_text("\n".join(text) + "\n")
-    save("laboratory", "benchmarks.laboratory", dict(worlds=worlds, milliseconds=milliseconds))
-    print("\n".join(text))
+    results = dict(worlds=worlds, milliseconds=milliseconds)
+    study.publish("laboratory", results, "\n".join(text) + "\n", picture(found))
 
 
 if __name__ == "__main__":

@@ -14,12 +14,17 @@ RESULTS = Path(os.environ.get("NPGRAD_RESULTS") or Path(__file__).parent / "resu
 
 
 def processor():
-    """The processor's name, where the system tells it."""
+    """Return the processor's name, where the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(": ")[1] for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def module():
+    """Return the name of the module that was given to `python -m`."""
+    return sys.modules["__main__"].__spec__.name.removesuffix(".__main__")
 
 
 def save(name, module, results, packages=("numpy", "gymnasium")):
@@ -38,6 +43,6 @@ def save(name, module, results, packages=("numpy", "gymnasium")):
 
 
 def load(name):
-    """results/NAME.json, or None."""
+    """Return what results/NAME.json holds, or None."""
     path = RESULTS / f"{name}.json"
     return json.loads(path.read_text()) if path.exists() else None

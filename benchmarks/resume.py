@@ -26,7 +26,6 @@ from algorithms.runner.checkpoint import read_arrays
 from algorithms.runner.environments import Environment
 from algorithms.runner.lookup import METHODS, load_method
 from benchmarks import study
-from benchmarks.record import RESULTS
 
 DISCRETE = "CartPole-v1", "Acrobot-v1", "FrozenLake-v1", "LunarLander-v3", "npgrad/Garnet0-v0"
 CONTINUOUS = (
@@ -59,7 +58,7 @@ VECTOR = dict(environments=3, vectorization="vector_entry_point")
 
 
 def rows(names):
-    """(row's name, method, environment, settings) of the methods named."""
+    """Yield (row's name, method, environment, settings) of the methods named."""
     for name in names:
         for env in ENVIRONMENTS.get(name, DISCRETE):
             yield name, name, env, SETTINGS.get(name, {})
@@ -68,14 +67,14 @@ def rows(names):
 
 
 def config_of(method, name, settings):
-    """The method's Config with small networks."""
+    """Return the method's Config with small networks."""
     if name == "ddpg":
         return method.Config(**settings, networks=Networks(hidden=(16, 16)))
     return method.Config(**settings, network=Network(hidden=(16,)))
 
 
 def piece(begin, steps, kill, every, errors):
-    """In a process of its own: train, killed at yield number `kill` (0: never). Returns its status:
+    """Train in a process of its own, killed at yield number `kill` (0: never). Returns its status:
     0 when all steps were done."""
     child = os.fork()
     if child:
@@ -94,7 +93,7 @@ def piece(begin, steps, kill, every, errors):
 
 
 def deadly(session, kill):
-    """The session, with a `train` that kills its process at yield number `kill`."""
+    """Return the session, with a `train` that kills its process at yield number `kill`."""
 
     def train(*given):
         for number, metrics in enumerate(session.method.train(*given), 1):
@@ -115,7 +114,7 @@ def contents(path):
 
 
 def trial(name, env, settings, steps, kills, seed):
-    """(kills made, whether the end was the same)."""
+    """Return (kills made, whether the end was the same)."""
     method, rng = load_method(name, METHODS), np.random.default_rng(seed)
     config = training.ending(method, vars(config_of(method, name, settings)), steps)
     with TemporaryDirectory() as place:
@@ -136,7 +135,7 @@ def trial(name, env, settings, steps, kills, seed):
 
 
 def counted(method, config, env, seed, steps):
-    """The number of yields of a run."""
+    """Return the number of yields of a run."""
     made = Environment(env).make()
     training = method.train(made, config, method.init(made, config, seed))
     count = 0
@@ -165,9 +164,7 @@ def main():
         "was not killed.\n\n"
     )
     text += study.table(("method", "environment", "kills", "the end is"), table)
-    print(text)
-    if len(given.parts) == len(METHODS):
-        (RESULTS / "resume.md").write_text(text)
+    study.publish("resume", text=text) if len(given.parts) == len(METHODS) else print(text)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Many seeds at once: how long they take, and what is lost when processes or machines are killed.
 
-    python -m benchmarks.sweep [PART ...] [--seeds 10] [--steps 100000] [--jobs 2] [--quick]
+    python -m benchmarks.sweep [PART ...] [--seeds 10] [--steps 100000] [--jobs 2]
 
 jobs      the seconds of a sweep of REINFORCE on CartPole-v1, by jobs and one after another
 killed    the same while a process of it is killed every 3 s
@@ -9,19 +9,19 @@ workers   a3c with the driver ray on such a cluster, one node killed
 pushes    a3c's pushes per second by driver, for environments of several milliseconds a step
 
 "The same bits": runs whose parameters equal those of an uninterrupted run of the same seed.
-Writes results/sweep.json and .md; of parts not named, what is recorded stays. --quick runs a little
-of everything and records nothing. RAY_TMPDIR should be a short path.
+Writes results/sweep.json and .md; of parts not named, what is recorded stays. RAY_TMPDIR should be
+a short path.
 """
 
 import json
 import multiprocessing
 import os
 import random
-import shutil
 import tempfile
 import threading
 import time
 from contextlib import closing, contextmanager
+from itertools import product
 from pathlib import Path
 
 import gymnasium
@@ -30,10 +30,10 @@ from algorithms import a3c
 from algorithms.common.asynchronous import total
 from algorithms.runner.cli import main as npgrad
 from benchmarks import study
-from benchmarks.record import RESULTS, save
 
 DELAYS = 0.0, 1.0, 10.0  # milliseconds
 DRIVERS = "round-robin", "processes", "ray"
+PARTS = "jobs", "killed", "node", "workers", "pushes"
 
 
 def sweep(out, seeds, steps, jobs, *more):
@@ -67,7 +67,7 @@ def meanwhile(work):
 
 @contextmanager
 def two_nodes():
-    """A Ray cluster of two nodes of one CPU each, as (cluster, the second)."""
+    """Make a Ray cluster of two nodes of one CPU each, as (cluster, the second)."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     from ray.cluster_utils import Cluster
 
@@ -80,13 +80,13 @@ def two_nodes():
 
 
 def jobs(seeds, steps, n, folder):
-    """One after another, and n at once."""
+    """Time one after another, and n at once."""
     seconds = {k: sweep(folder / f"{k}", seeds, steps, k)[1] for k in (1, n)}
     return {f"seconds, {k} at once": round(x, 1) for k, x in seconds.items()}
 
 
 def killed(seeds, steps, n, folder, every=3.0):
-    """A process killed every few seconds, at random."""
+    """Kill a process every few seconds, at random."""
     deaths, rng = [], random.Random(0)
 
     def kill(stop):
@@ -104,7 +104,7 @@ def killed(seeds, steps, n, folder, every=3.0):
 
 
 def lost_node(seeds, steps, folder, after=8.0):
-    """A node killed some seconds after two runs have begun."""
+    """Kill a node some seconds after two runs have begun."""
     sweep(folder / "straight", seeds, steps, 2)
     out, begun = folder / "out", {}
 
@@ -124,7 +124,7 @@ def lost_node(seeds, steps, folder, after=8.0):
 
 
 def lost_workers(steps):
-    """A3C on two nodes, that of one worker killed once both have pushed."""
+    """Run A3C on two nodes, and kill that of one worker once both have pushed."""
     import ray
 
     with two_nodes() as (cluster, node):
@@ -160,8 +160,8 @@ class Slow(gymnasium.Wrapper):
         return self.env.step(action)
 
 
-def pushes(driver, milliseconds, seconds):
-    """A3C with two workers for some seconds after its first update."""
+def pushes(driver, milliseconds, seconds=5.0):
+    """Time A3C with two workers for some seconds after its first update."""
     env = Slow(gymnasium.make("CartPole-v1"), milliseconds)
     config = a3c.Config(driver=driver, T_max=10**9)
     state, first = a3c.init(env, config, 0), None
@@ -193,13 +193,12 @@ def rows(part, given, folder):
     elif part == "workers":
         yield "a3c on two nodes, one lost", lost_workers(given.steps // 2)
     else:
-        for delay in DELAYS:
-            for driver in DRIVERS:
-                words = f"a3c, {driver}, {delay:g} ms more a step"
-                yield words, pushes(driver, delay, 1.0 if given.quick else 5.0)
+        for delay, driver in product(DELAYS, DRIVERS):
+            yield f"a3c, {driver}, {delay:g} ms more a step", pushes(driver, delay)
 
 
 def table(found):
+    """Return the table of all parts."""
     lines = [
         [part, words, "; ".join(f"{name} {value}" for name, value in row.items())]
         for part, results in found.items()
@@ -208,22 +207,18 @@ def table(found):
     return study.table(["part", "what", "measured"], lines)
 
 
-def main():
-    parts = "jobs", "killed", "node", "workers", "pushes"
-    given = study.options(__doc__, parts, seeds=10, steps=100_000, jobs=2, quick=False)
-    if given.quick:
-        given.seeds, given.steps = 2, 20_000
-    path, found = RESULTS / "sweep.json", {}
-    if path.exists() and not given.quick:
-        found = json.loads(path.read_text())["found"]
+def made(given):
+    """Yield (part, its rows)."""
     for part in given.parts:
-        folder = Path(tempfile.mkdtemp())
-        found[part] = dict(rows(part, given, folder))
-        shutil.rmtree(folder)
-        print(table({part: found[part]}), flush=True)
-        if not given.quick:
-            save("sweep", "benchmarks.sweep", dict(found=found), ("numpy", "gymnasium", "ray"))
-            path.with_suffix(".md").write_text(table(found))
+        with tempfile.TemporaryDirectory() as folder:
+            yield part, dict(rows(part, given, Path(folder)))
+
+
+def main():
+    given = study.options(__doc__, PARTS, seeds=10, steps=100_000, jobs=2)
+    packages = "numpy", "gymnasium", "ray"
+    found = study.kept("sweep", "found", PARTS, made(given), packages=packages)
+    study.publish("sweep", text=table(found))
 
 
 if __name__ == "__main__":

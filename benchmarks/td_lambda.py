@@ -1,6 +1,6 @@
 """Sutton & Barto's figures 12.3, 12.6 and 12.8: λ and α on the 19-state random walk.
 
-    python -m benchmarks.td_lambda [--repetitions 100]
+    python -m benchmarks.td_lambda [--seeds 100] [--draw]
 
 Root-mean-square error of the 19 values at the end of an episode, averaged over the first 10
 episodes and the repetitions; all values start at 0, γ = 1. Drawn against α, a curve for each λ:
@@ -31,7 +31,7 @@ from algorithms.exact.laboratory import lambda_returns
 from algorithms.exact.worlds import RANDOM_WALK_19_VALUES
 from algorithms.runner.presets import configured
 from benchmarks import study
-from benchmarks.record import RESULTS, save
+from benchmarks.study import Whole
 
 LAMBDAS = np.array([0.0, 0.4, 0.8, 0.9, 0.95, 0.975, 0.99, 1.0])
 ALPHAS = np.linspace(0.0, 1.0, 61) ** 1.6
@@ -47,7 +47,7 @@ TITLES = {
 
 
 def train(env, seed, **options):
-    """w after each episode (EPISODES, STATES), by the page."""
+    """Return w after each episode (EPISODES, STATES), by the page."""
     config = replace(configured("td-lambda", "npgrad/RandomWalk19-v0"), **options)
     state = td_lambda.init(env, config, seed)
     training = study.episodes(td_lambda.train(env, config, state))
@@ -55,7 +55,7 @@ def train(env, seed, **options):
 
 
 def walks(seed):
-    """The first episodes' states (T + 1) and rewards (T)."""
+    """Return the first episodes' states (T + 1) and rewards (T)."""
     env = study.Watched(gymnasium.make("npgrad/RandomWalk19-v0"))
     train(env, seed, step_size=0.0)
     return [episode[:2] for episode in env.episodes[:EPISODES]]  # the next one has begun
@@ -82,7 +82,7 @@ def learn_online(w, states, rewards, trace, decays, alphas, gamma):
 
 
 def learn_offline(w, states, rewards):
-    """One sweep of (12.4). With one-hot states G^λ_t = c_t + M_tᵀ w, by the recursion
+    """Make one sweep of (12.4). With one-hot states G^λ_t = c_t + M_tᵀ w, by the recursion
     G^λ_t = R_{t+1} + (1 − λ) w(S_{t+1}) + λ G^λ_{t+1}."""
     T = len(rewards)
     c, M = np.zeros((T + 1, len(LAMBDAS))), np.zeros((T + 1, len(LAMBDAS), STATES))
@@ -96,7 +96,7 @@ def learn_offline(w, states, rewards):
 
 
 def learn(episodes, kind, decays=LAMBDAS, alphas=ALPHAS, gamma=1.0):
-    """w after each episode, for all decays and all α: (EPISODES, γλ, α, STATES)."""
+    """Return w after each episode, for all decays and all α: (EPISODES, γλ, α, STATES)."""
     w, path = np.zeros((len(decays), len(alphas), STATES)), []
     with np.errstate(over="ignore", invalid="ignore"):  # some diverge
         for states, rewards in episodes:
@@ -109,13 +109,13 @@ def learn(episodes, kind, decays=LAMBDAS, alphas=ALPHAS, gamma=1.0):
 
 
 def rms_error(path, v=RANDOM_WALK_19_VALUES):
-    """Over the 19 states, averaged over the episodes: (γλ, α)."""
+    """Return the error over the 19 states, averaged over the episodes: (γλ, α)."""
     with np.errstate(over="ignore", invalid="ignore"):
         return np.sqrt(((path[..., : len(v)] - v) ** 2).mean(-1)).mean(0)
 
 
 def by_definition(w, states, rewards, alpha, lam):
-    """The same sweep as `learn_offline` for one λ and α, each G^λ_t anew at the present w."""
+    """Make the same sweep as `learn_offline` for one λ and α, each G^λ_t anew at the present w."""
     for t, s in enumerate(states[:-1]):
         w[s] += alpha * (lambda_returns(rewards, w[states], 1.0, lam)[t] - w[s])
 
@@ -185,27 +185,25 @@ def statements(errors):
     }
 
 
-def draw(curves, start, repetitions):
+def picture(record):
     fig, axes = study.subplots(2, 2, (10, 7.6), sharex=True, sharey=True)
     colors = plt.get_cmap("turbo")(np.linspace(0.05, 0.95, len(LAMBDAS)))
     for ax, (kind, title) in zip(axes.flat, TITLES.items()):
-        for (lam, row), color in zip(curves[kind].items(), colors):
+        for (lam, row), color in zip(record["curves"][kind].items(), colors):
             error = np.array(row["curve"], float)
             ax.plot(ALPHAS, error, color=color, linewidth=1.6, label=f"λ = {lam}")
             ax.plot(row["best_step_size"], row["rms_error"], "o", color=color, markersize=3.5)
-        ax.set_title(title, fontsize=10)
-        ax.set(xlim=(0, 1), ylim=(0.24, start))
+        study.dress(ax, title, xlim=(0, 1), ylim=(0.24, record["error_at_the_start"]))
     lines = axes[0, 0].get_legend_handles_labels()
     fig.legend(*lines, frameon=False, ncols=len(LAMBDAS), loc="outside upper center", fontsize=9)
     fig.supxlabel("α", fontsize=11)
-    fig.supylabel(f"RMS error of 19 values, mean of 10 episodes and {repetitions} repetitions")
-    fig.savefig(RESULTS / "td_lambda.png", dpi=150)
+    what = f"mean of 10 episodes and {record['repetitions']} repetitions"
+    fig.supylabel(f"RMS error of 19 values, {what}")
+    return fig
 
 
-def main():
-    repetitions = study.options(__doc__, repetitions=100).repetitions
-    compared = check(repetitions)
-    runs = {kind: [] for kind in TITLES}
+def measured(repetitions, jobs):
+    compared, runs = check(repetitions), {kind: [] for kind in TITLES}
     for seed in range(repetitions):
         episodes = walks(seed)
         for kind in TITLES:
@@ -217,22 +215,18 @@ def main():
         for lam, row in rows.items():
             print(f"  λ = {lam:5}  best α = {row['best_step_size']:.4f}", end="  ")
             print(f"RMS error {row['rms_error']:.4f} ± {row['standard_error']:.4f}")
-    start = float(np.sqrt(np.mean(np.square(RANDOM_WALK_19_VALUES))))
-    draw(curves, start, repetitions)
-    save(
-        "td_lambda",
-        "benchmarks.td_lambda",
-        dict(
-            repetitions=repetitions,
-            episodes=EPISODES,
-            error_at_the_start=start,
-            runs_equal_to_the_page_bit_for_bit=compared,
-            step_sizes=ALPHAS.round(6).tolist(),
-            statements_of_the_book=statements(errors),
-            curves=curves,
-        ),
+    return dict(
+        repetitions=repetitions,
+        episodes=EPISODES,
+        error_at_the_start=float(np.sqrt(np.mean(np.square(RANDOM_WALK_19_VALUES)))),
+        runs_equal_to_the_page_bit_for_bit=compared,
+        step_sizes=ALPHAS.round(6).tolist(),
+        statements_of_the_book=statements(errors),
+        curves=curves,
     )
 
 
+STUDIES = {"td_lambda": Whole(measured, None, picture, 100)}
+
 if __name__ == "__main__":
-    main()
+    study.main(__doc__, STUDIES)

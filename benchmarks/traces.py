@@ -21,7 +21,6 @@ actor       the expectation of an episode's update Σ_t δ_t z^θ_t, every episo
 Writes results/traces.json, .md and .png. Takes seconds.
 """
 
-import json
 from dataclasses import replace
 from itertools import cycle, islice
 
@@ -37,7 +36,7 @@ from algorithms.exact.worlds import chain, random_walk_19
 from algorithms.policy_gradient_theorem import exact_gradient, score, world
 from algorithms.runner.plot import COLOURS
 from benchmarks import study
-from benchmarks.record import RESULTS, save
+from benchmarks.study import Whole, dress
 from benchmarks.td_lambda import EPISODES, ONLINE, STATES, learn, rms_error, walks
 
 GAMMA, LAM, SEEDS, TUNING = 0.9, 0.8, range(10), range(100, 120)
@@ -75,7 +74,8 @@ class Replay(gymnasium.Env):
 
 
 def watch(env, page, config, trace, reports):
-    """States (n,) and traces (n, d) of a run of a page, both as a step begins: z has not seen S."""
+    """Return states (n,) and traces (n, d) of a run of a page, both as a step begins: z has not
+    seen S."""
     env = study.Watched(env, lambda: getattr(state, trace).copy())
     state = page.init(env, config, 0)
     for _ in islice(study.episodes(page.train(env, config, state)), reports):
@@ -116,7 +116,7 @@ def mark(kind, z, x, decay):
 
 
 def revisited():
-    """e(A) after each visit, by kind."""
+    """Return e(A) after each visit, by kind."""
     table = {}
     for kind in (*ONLINE, UNVISITED):
         z, table[kind] = np.zeros(3), []
@@ -127,7 +127,8 @@ def revisited():
 
 
 def forward():
-    """Largest entry of the difference between Σ_t δ_t z_t and the λ-return's update, per walk."""
+    """Return the largest entry of the difference between Σ_t δ_t z_t and the λ-return's update, per
+    walk."""
     x, gaps = np.eye(STATES), {"accumulating": [], UNVISITED: []}
     w = np.append(np.random.default_rng(0).normal(size=STATES - 1), 0.0)
     for S, R in walks(0):
@@ -144,7 +145,7 @@ def forward():
 
 
 def discount():
-    """RMS error (10 seeds) for each λ, decay γλ and decay λ; and the error of v̂ = 0."""
+    """Return the RMS error (10 seeds) for each λ, decay γλ and decay λ; and the error of v̂ = 0."""
     mdp = replace(random_walk_19(), gamma=GAMMA)
     v = state_values(mdp, np.full((STATES, 2), 0.5))[: STATES - 1]
     decays = np.append(GAMMA * LAMBDAS, LAMBDAS)
@@ -179,8 +180,9 @@ def check_learn(decays, chosen, path):
 
 
 def kinds():
-    """Per kind: best λ and α, RMS error and standard error, and the curve over α at that λ."""
-    record = json.loads((RESULTS / "td_lambda.json").read_text())
+    """Return per kind the best λ and α, RMS error and standard error, and the curve over α at that
+    λ."""
+    record = study.load("td_lambda")
     best = {}
     for kind in ONLINE:
         lam, row = min(record["curves"][kind].items(), key=lambda item: item[1]["rms_error"])
@@ -196,13 +198,13 @@ def continuing():
     states, z = watch(env, actor_critic, config, "z_w", 1)
     x = np.eye(env.observation_space.n)[states]
     gap = np.abs(z[1:] - (config.lambda_w * z[:-1] + x[:-1])).max()
-    learned = json.loads((RESULTS / "actor_critic_queue.json").read_text())["share_of_optimum"]
+    learned = study.load("actor_critic_queue")["share_of_optimum"]
     return dict(steps=len(z), largest_difference=float(gap), share_of_optimum=learned)
 
 
 def expected_update(mdp, theta, with_I):
-    """(E Σ_t δ_t z^θ_t, ∇J): λ = 0.8, exact v^π, π at this θ. The page's box adds the update up in
-    the State's own θ, which starts at 0 and on which nothing here depends."""
+    """Return (E Σ_t δ_t z^θ_t, ∇J): λ = 0.8, exact v^π, π at this θ. The page's box adds the update
+    up in the State's own θ, which starts at 0 and on which nothing here depends."""
     env = FiniteMDPEnv(mdp)
     config = actor_critic.Traces(
         network=LINEAR, optimizer="sgd", step_size=1.0, gamma=mdp.gamma, lambda_theta=LAM
@@ -222,8 +224,8 @@ def expected_update(mdp, theta, with_I):
 
 
 def actor():
-    """Bias and cosine with ∇J, with and without I, on the chain and on the lure; and J(θ) on the
-    lure along 100 expected updates of α = 1 from θ = 0."""
+    """Return bias and cosine with ∇J, with and without I, on the chain and on the lure; and J(θ) on
+    the lure along 100 expected updates of α = 1 from θ = 0."""
     theta = np.random.default_rng(0).standard_normal(10)
     worlds = {"chain": (chain(), theta), "lure": (lure(), np.zeros(2))}
     found, climb = {}, {}
@@ -243,7 +245,7 @@ def actor():
 
 
 def table(found):
-    """(the notes say, verdict, what is so, measured), row by row."""
+    """Return (the notes say, verdict, what is so, measured), row by row."""
     same, forward, discount, actor = (found[k] for k in ("same", "forward", "discount", "actor"))
     e = {kind: ", ".join(f"{x:g}" for x in row) for kind, row in found["revisited"].items()}
     right, wrong = (max(gaps) for gaps in forward.values())
@@ -258,9 +260,7 @@ def table(found):
         for lam, row in discount["by_lambda"].items()
     )
     cosine = {
-        name: f"{row['cosine']:.3f}".replace("-", "−")
-        for name, row in actor.items()
-        if name != "lure_J"
+        name: study.minus(f"{row['cosine']:.3f}") for name, row in actor.items() if name != "lure_J"
     }
     final = {name: f"{J[-1]:.2f}" for name, J in actor["lure_J"].items()}
     return [
@@ -320,19 +320,18 @@ def table(found):
     ]
 
 
-def draw(found):
+def picture(found):
     fig, axes = study.subplots(2, 2, (11, 8))
     draw_visits(axes[0, 0], found["revisited"])
     draw_kinds(axes[0, 1], found["kinds"])
     draw_discount(axes[1, 0], found["discount"])
     ax = axes[1, 1]
     for (name, J), colour in zip(found["actor"]["lure_J"].items(), COLOURS):
-        cosine = f"{found['actor'][f'lure, {name}']['cosine']:+.0f}".replace("-", "−")
+        cosine = study.minus(f"{found['actor'][f'lure, {name}']['cosine']:+.0f}")
         ax.plot(J, color=colour, lw=2, label=f"{name}: cosine with ∇J is {cosine}")
-    ax.set(xlabel="expected updates of the box", ylabel="J", ylim=(-0.01, 0.27))
-    ax.set_title("Actor's trace, where two steps look alike (γ = ½)", loc="left", fontsize=11)
-    ax.legend(frameon=False, loc="center right")
-    fig.savefig(RESULTS / "traces.png", dpi=150)
+    dress(ax, "Actor's trace, where two steps look alike (γ = ½)", "center right",
+          xlabel="expected updates of the box", ylabel="J", ylim=(-0.01, 0.27))  # fmt: skip
+    return fig
 
 
 def draw_visits(ax, kinds):
@@ -341,9 +340,8 @@ def draw_visits(ax, kinds):
         style = dict(ls=":", marker="x", color="grey") if kind not in ONLINE else dict(marker="o")
         ax.plot(steps, row, label=kind, **dict(color=COLOURS[i]) | style)
     ax.set_xticks(steps, [f"{name}\n{t}" for t, name in zip(steps, VISITS)])
-    ax.set(xlabel="state visited, step", ylabel="e(A)", yticks=(0, 0.5, 1, 1.5, 2, 2.5))
-    ax.set_title("The trace of state A, γλ = ½ (dutch: α = ½)", loc="left", fontsize=11)
-    ax.legend(frameon=False)
+    dress(ax, "The trace of state A, γλ = ½ (dutch: α = ½)", {}, xlabel="state visited, step",
+          ylabel="e(A)", yticks=(0, 0.5, 1, 1.5, 2, 2.5))  # fmt: skip
 
 
 def draw_kinds(ax, kinds):
@@ -351,9 +349,8 @@ def draw_kinds(ax, kinds):
         error = np.array(row["curve"], float)
         ax.plot(kinds["step_sizes"], error, color=colour, label=f"{kind}, {row['rms_error']:.3f}")
         ax.plot(row["best_step_size"], row["rms_error"], "o", color=colour)
-    ax.set(xlabel="α", ylabel="RMS error of 19 values", xlim=(0, 1), ylim=(0.24, 0.55))
-    ax.set_title("19-state walk, λ = 0.8, by kind of trace", loc="left", fontsize=11)
-    ax.legend(frameon=False, loc="upper center")
+    dress(ax, "19-state walk, λ = 0.8, by kind of trace", "upper center", xlabel="α",
+          ylabel="RMS error of 19 values", xlim=(0, 1), ylim=(0.24, 0.55))  # fmt: skip
 
 
 def draw_discount(ax, discount):
@@ -363,26 +360,23 @@ def draw_discount(ax, discount):
             ax.plot(np.full(len(errors), at), errors, "o", color=colour, alpha=0.35, mew=0)
             label = f"z ← {decay}z + ∇v̂" if i == 0 else None
             ax.plot([at - 0.09, at + 0.09], [row[decay]["mean"]] * 2, color=colour, label=label)
-    ax.axhline(discount["error_of_zero"], color="black", ls="--", lw=1, label="v̂ = 0")
+    study.goal_line(ax, discount["error_of_zero"], label="v̂ = 0")
     ax.set_xticks(range(len(LAMBDAS)), [f"λ = {lam}" for lam in discount["by_lambda"]])
-    ax.set(ylabel="RMS error of 19 values, 10 seeds", ylim=(0, None))
-    ax.set_title(f"19-state walk, γ = {GAMMA}, each at its best α", loc="left", fontsize=11)
-    ax.legend(frameon=False, loc="lower right", ncols=3)
+    dress(ax, f"19-state walk, γ = {GAMMA}, each at its best α",
+          dict(loc="lower right", ncols=3), ylabel="RMS error of 19 values, 10 seeds",
+          ylim=(0, None))  # fmt: skip
 
 
-def main():
-    study.options(__doc__)
-    parts = (same, revisited, forward, discount, kinds, continuing, actor)
+def measured(*_):
+    parts = same, revisited, forward, discount, kinds, continuing, actor
     found = {part.__name__: part() for part in parts}
-    rows = table(found)
-    text = study.table(("the notes, 2.1.1", "verdict", "what is so", "measured"), rows)
-    print(text)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "traces.md").write_text(text)
-    draw(found)
-    names = ("notes", "verdict", "what_is_so", "measured")
-    save("traces", "benchmarks.traces", dict(table=[dict(zip(names, r)) for r in rows], **found))
+    names = "notes", "verdict", "what_is_so", "measured"
+    return dict(table=[dict(zip(names, row)) for row in table(found)], **found)
 
+
+HEAD = "the notes, 2.1.1", "verdict", "what is so", "measured"
+text = lambda found: study.table(HEAD, table(found))
+STUDIES = {"traces": Whole(measured, text, picture)}
 
 if __name__ == "__main__":
-    main()
+    study.main(__doc__, STUDIES)

@@ -13,7 +13,7 @@ from worlds import UNIT, Scripted
 from algorithms.common.metrics import Metrics
 from algorithms.runner.scores import interval, iqm
 from benchmarks import record, study, traces
-from benchmarks.claims import recorded
+from benchmarks.claims import claim, recorded
 from benchmarks.claims.__main__ import CLAIMS, markdown
 
 RUNS = st.lists(st.floats(-1e3, 1e3), min_size=4, max_size=16).map(np.array)
@@ -52,42 +52,45 @@ def test_interval__of_curves_is_that_of_each_point(seed):
     np.testing.assert_allclose([low[1], high[1]], one, rtol=0, atol=1e-12)
 
 
-def contest(better, worse):
-    """What benchmarks.ddpg records, as far as it is read."""
+def contest(better, worse, *more):
+    """Return what benchmarks.ddpg records, as far as it is read."""
     runs = lambda scores: [
-        dict(evaluation=x, curve=dict(steps=[1, 2], returns=[x, x])) for x in scores
+        dict(evaluation=x, curve=dict(steps=[1, 2], scores=[x, x])) for x in scores
     ]
-    variants = {"a, first": dict(runs=runs(better)), "b, other": dict(runs=runs(worse))}
-    return dict(env="none", steps=2, threshold=0.0, variants=variants)
+    row = dict(env="none", steps=2, goal=0.0, config="")
+    named = zip(("a, first", "b, other", "c, third"), (better, worse, *more))
+    return {name: study.Recorded(name, row | dict(runs=runs(x))) for name, x in named}
+
+
+def compared(*given, by_goal=False):
+    return recorded.compared("any", *given, by_goal, None)
 
 
 @pytest.mark.parametrize("gap, verdict", [(50, "right"), (-50, "wrong"), (0, "unsupported")])
 def test_compared__follows_the_gap(monkeypatch, gap, verdict):
     scores = np.random.default_rng(0).normal(size=(2, 10))
-    monkeypatch.setattr(recorded, "result", lambda name: contest(scores[0] + gap, scores[1]))
-    assert recorded.compared("any", ("a",), ("b",))(None)[0] == verdict
+    monkeypatch.setattr(claim, "result", lambda name: contest(scores[0] + gap, scores[1]))
+    assert compared(("a",), ("b",))[0] == verdict
 
 
 @pytest.mark.parametrize("first, verdict", [(("a", "b"), "partly"), (("b",), "wrong")])
 def test_compared__weighs_every_first_against_the_others(monkeypatch, first, verdict):
     scores = np.random.default_rng(0).normal(size=(3, 10)) + [[50], [-50], [0]]
-    found = contest(*scores[:2])
-    found["variants"]["c, third"] = contest(scores[2], scores[2])["variants"]["a, first"]
-    monkeypatch.setattr(recorded, "result", lambda name: found)
-    assert recorded.compared("any", first, ("c",))(None)[0] == verdict
+    monkeypatch.setattr(claim, "result", lambda name: contest(*scores))
+    assert compared(first, ("c",))[0] == verdict
 
 
 @pytest.mark.parametrize("reached, verdict", [(8, "right"), (5, "right"), (4, "unsupported")])
 def test_compared__by_goal_counts_seeds(monkeypatch, reached, verdict):
     """5 of 10 against 0 of 10 have p = 0.033 by Fisher's exact test, 4 have 0.087."""
     scores = [1.0] * reached + [-99.0] * (10 - reached)
-    monkeypatch.setattr(recorded, "result", lambda name: contest(scores, [-1.0] * 10))
-    assert recorded.compared("any", ("a",), ("b",), by_goal=True)(None)[0] == verdict
+    monkeypatch.setattr(claim, "result", lambda name: contest(scores, [-1.0] * 10))
+    assert compared(("a",), ("b",), by_goal=True)[0] == verdict
 
 
 def test_compared__makes_nothing_of_one_seed(monkeypatch):
-    monkeypatch.setattr(recorded, "result", lambda name: contest([50.0], [-50.0]))
-    assert recorded.compared("any", ("a",), ("b",))(None)[0] == "unsupported"
+    monkeypatch.setattr(claim, "result", lambda name: contest([50.0], [-50.0]))
+    assert compared(("a",), ("b",))[0] == "unsupported"
 
 
 @given(st.integers(0, 9), st.integers(0, 9), st.integers(1, 9), st.integers(1, 9))
@@ -96,25 +99,26 @@ def test_exact_test__sums_all_tables_as_unlikely(a, b, n, m):
     draws = [sum(subset) for subset in combinations([1] * (a + b) + [0] * (n + m - a - b), n)]
     chance = np.bincount(draws, minlength=a + 1)
     p = chance[chance <= chance[a]].sum() / len(draws)
-    assert recorded.exact_test(a, n, b, m) == pytest.approx(p)
+    assert claim.exact_test(a, n, b, m) == pytest.approx(p)
 
 
 @pytest.mark.parametrize("others", [("b", "c"), ("a",)])
 def test_compared__says_what_is_not_recorded(monkeypatch, others):
     unmeasured = "unmeasured", "not recorded yet", None
-    monkeypatch.setattr(recorded, "result", lambda name: None)
-    assert recorded.compared("any", ("a",), ("b",))(None) == unmeasured
-    monkeypatch.setattr(recorded, "result", lambda name: contest([1.0], [2.0]))
-    assert recorded.compared("any", ("a",), others)(None) == unmeasured
-    partial = recorded.reads("any")(lambda options, record: (record["variants"]["b"], "", None))
+    monkeypatch.setattr(claim, "result", lambda name: None)
+    assert compared(("a",), ("b",)) == unmeasured
+    monkeypatch.setattr(claim, "result", lambda name: contest([1.0], [2.0]))
+    assert compared(("a",), others) == unmeasured
+    monkeypatch.setattr(claim, "CLAIMED", {})
+    partial = claim.claim("1", "any", "any")(lambda options, record: (record["b"], "", None))
     assert partial(None)[0] == "unmeasured"
 
 
 def test_recorded__claims_say_what_is_not_there(monkeypatch):
-    monkeypatch.setattr(recorded, "result", lambda name: None)
-    reading = [claim for claim in CLAIMS.values() if claim.run.__module__ == recorded.__name__]
+    monkeypatch.setattr(claim, "result", lambda name: None)
+    reading = [x for x in CLAIMS.values() if x.how]
     assert len(reading) >= 13
-    assert {claim.run(None) for claim in reading} == {("unmeasured", "not recorded yet", None)}
+    assert {x.run(None) for x in reading} == {("unmeasured", "not recorded yet", None)}
     assert recorded.tabled(traces, "2.1.1", ()) == {}
 
 
@@ -125,7 +129,7 @@ def test_staleness__needs_no_median(monkeypatch, stale, verdict):
         kind: {N: rows | dict(reached=reached) for N in ("16", "64")}
         for kind, reached in (("clock", stale), ("serial", 5))
     }
-    monkeypatch.setattr(recorded, "result", lambda name: dict(summary=summary))
+    monkeypatch.setattr(claim, "result", lambda name: dict(summary=summary))
     assert recorded.staleness(None)[0] == verdict
 
 
@@ -162,11 +166,12 @@ def test_learn__measures_what_the_page_reports(blocks, goal, reports, scale):
     groups = [tuple(scale * G for G in returns[k : k + reports])
               for k in range(0, len(returns), reports)]  # fmt: skip
     told = [Metrics(10 * (k + 1), 0, group, (), {}) for k, group in enumerate([(), *groups])]
-    page = SimpleNamespace(init=lambda *_: "state", train=lambda *_: iter(told))
-    clock = count(0.0, 2.0).__next__
-    state, found = study.learn(page, None, None, 7, goal, clock=clock, scale=scale)
+    env, page = SimpleNamespace(scale=scale), SimpleNamespace(train=lambda *_: iter(told))
+    begun = dict(begin=lambda seed: (env, f"state of {seed}"), config=None, length=np.inf)
+    row = SimpleNamespace(page=page, goal=goal, **begun)
+    state, found = study.learn(row, 7, count(0.0, 2.0).__next__)
     k = until(returns, goal)
-    assert (state, found["seed"], found["episodes_until_reached"]) == ("state", 7, k)
+    assert (state, found["episodes_until_reached"]) == ("state of 7", k)
     assert found["steps_until_reached"] == (k and 10 * ((k - 1) // reports + 2))
     assert found["return_last_100"] == pytest.approx(np.mean(returns[-100:]))
     assert found["steps_per_second"] * found["seconds"] == pytest.approx(10 * len(groups))
@@ -198,16 +203,38 @@ def test_judge__plays_on_until_the_goal_is_far(n, goal, scale):
 
 
 def test_gather__runs_what_is_not_recorded(monkeypatch, tmp_path):
-    for module in (study, record):
-        monkeypatch.setattr(module, "RESULTS", tmp_path)
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
     log = []
     run = lambda *job: log.append(job) or dict(x=1)
     study.gather("any", dict(a=(1,)), [("b", 0), ("c", 1)], run)
-    found = study.gather("any", dict(a=(1,)), [("b", 0), ("c", 1), ("c", 10)], run, "c 1")
-    assert log == [("b", 0), ("c", 1), ("c", 1), ("c", 10)]
+    found = study.gather("any", dict(a=(1,)), [("b", 0), ("c", 1), ("c", 10)], run)
+    assert log == [("b", 0), ("c", 1), ("c", 10)]
     assert found == {"b 0": dict(x=1), "c 1": dict(x=1), "c 10": dict(x=1)}
     study.gather("any", dict(a=2), [("b", 0)], run)
-    assert log[4:] == [("b", 0)]
+    assert log[3:] == [("b", 0)]
+
+
+def test_perform__records_rows_in_order_and_keeps_what_is_not_run_again(monkeypatch, tmp_path):
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    rows = {
+        name: study.Row("reinforce", "CartPole-v1", goal) for name, goal in (("a", 1), ("b", 2))
+    }
+    log = []
+    run = lambda row, seed: log.append((row.goal, seed)) or dict(evaluation=row.goal + seed)
+    made = study.Study(rows, run)
+    study.perform("any", made, rows, 2, 1)
+    assert log == [(1, 0), (2, 0), (1, 1), (2, 1)]
+    study.perform("any", made, {"a": study.shortened(rows, 50)["a"]}, 1, 1)
+    a, b = study.recorded("any")
+    assert (a.label, a.steps, a.of("evaluation")) == ("a", 50, [1])
+    assert (b.label, b.of("evaluation"), b.of("seed"), b.solved()) == ("b", [2, 3], [0, 1], 2)
+
+
+def test_row__is_judged_without_what_helps_to_learn():
+    row = study.Row("a3c", "Pendulum-v1", changes=dict(workers=1))
+    assert row.make(learned=True).scale == 0.1 and not hasattr(row.make(), "scale")
+    assert row.config.workers == 1 and row.length == row.config.T_max
+    assert study.Row("a3c", "Pendulum-v1", variant=None, steps=7).config.T_max == 7
 
 
 @given(

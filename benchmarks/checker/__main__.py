@@ -23,7 +23,6 @@ import sys
 import time
 import warnings
 from collections import Counter
-from functools import partial
 from itertools import product
 
 import numpy as np
@@ -34,7 +33,6 @@ from autograd.test_util import check_grads
 from benchmarks import study
 from benchmarks.checker.cases import draw
 from benchmarks.checker.functions import FAMILIES
-from benchmarks.record import RESULTS, save
 from npgrad.check import compare
 
 PER_SEED = 1000
@@ -145,18 +143,17 @@ def markdown(checkers, counts):
 def main():
     given = study.options(__doc__, tuple(CHECKERS), seeds=10, jobs=1)
     counts, false = {(name, kind): Counter() for name in given.parts for kind in FAMILIES}, []
-    run = partial(quiet_trial, given.parts)
-    for found, false_ones in study.each_seed(run, given.seeds, given.jobs):
+    jobs = [(given.parts, seed) for seed in range(given.seeds)]
+    for found, false_ones in study.mapped(quiet_trial, jobs, given.jobs):
         for key in counts:
             counts[key] += found[key]
         false += false_ones
     text = markdown(given.parts, counts)
-    print(text)
     if set(given.parts) == set(CHECKERS):
         rows = [dict(checker=name, kind=kind, **count) for (name, kind), count in counts.items()]
         settings = dict(seeds=given.seeds, functions_per_seed=PER_SEED, false_answers=false)
-        save("checker", "benchmarks.checker", settings | dict(rows=rows), PACKAGES)
-        (RESULTS / "checker.md").write_text(f"{INTRODUCTION}\n{text}")
+        text = f"{INTRODUCTION}\n{text}"
+        study.publish("checker", settings | dict(rows=rows), text, packages=PACKAGES)
     sys.exit(bool(false))
 
 

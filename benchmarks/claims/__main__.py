@@ -10,33 +10,24 @@ tables of their own, repeated here; the last column links the pictures that show
 ...; step sizes were chosen on seeds from 100 up.
 
 Writes results/claims.json, .md and .png; of claims not named, what is recorded stays. --quick runs
-everything, a little of it, and records nothing.
+a little of everything.
 """
 
-from typing import NamedTuple
-
-from benchmarks import entropy, study, traces
+from benchmarks import entropy, record, study, traces
 from benchmarks.claims import exact, picture, recorded, sampled  # noqa: F401 (they claim)
 from benchmarks.claims.claim import CLAIMED
-from benchmarks.record import RESULTS, save
-
-
-class Options(NamedTuple):
-    seeds: int
-    jobs: int
-    quick: bool
-
 
 ORDER = """coarse dimensions errors_of_v ascent stochastic total_return to_go lucky collapse fire
 advantages baseline_cartpole baseline_corridor rare_action parallel correlation everybody_stops
 inside objective explores critic_variance overwrite staleness waiting scenarios every_worker
 sum_or_mean sinus sudden independent inertia noise noise_car no_noise annealing soft tau low_pass"""
 CLAIMS = {name: CLAIMED[name] for name in ORDER.split()}
+HEAD = "the notes", "say", "verdict", "measured", "by", "picture"
 
 
-def examine(names, options):
-    """Yields (name, row) of claims, printed as they come."""
-    for name in names:
+def examine(options):
+    """Yield (name, row) of claims, printed as they come."""
+    for name in options.parts:
         claim = CLAIMS[name]
         verdict, number, data = claim.run(options)
         print(f"{name}: {verdict}. {study.minus(number)}", flush=True)
@@ -46,7 +37,7 @@ def examine(names, options):
 
 
 def in_order(found):
-    """All rows, those of traces and entropy among them, by section."""
+    """Return all rows, those of traces and entropy among them, by section."""
     rows = {name: row | dict(pictures=pictures(name)) for name, row in found.items()}
     rows |= recorded.tabled(traces, "2.1.1", (1, 2, 4, 6, 7))
     rows |= recorded.tabled(entropy, "3.2.3", (1, 2, 4, 5, 6))
@@ -55,11 +46,12 @@ def in_order(found):
 
 
 def pictures(name):
-    """The pictures in results/ that show a claim."""
+    """Return the pictures in results/ that show a claim."""
     return [*CLAIMS[name].pictures, *["claims"] * (name in picture.PANELS)]
 
 
 def markdown(rows):
+    """Return the table of all claims, and how many have which verdict."""
     lines = []
     for row in rows.values():
         links = ", ".join(f"[{name}]({name}.png)" for name in row["pictures"])
@@ -69,27 +61,18 @@ def markdown(rows):
     verdicts = [row["verdict"] for row in rows.values()]
     kinds = dict.fromkeys(("right", "partly", "wrong", "unsupported", *verdicts))
     count = ", ".join(f"{verdicts.count(kind)} {kind}" for kind in kinds)
-    head = "the notes", "say", "verdict", "measured", "by", "picture"
-    return f"{study.table(head, lines)}\n{len(rows)} statements: {count}.\n"
+    return f"{study.table(HEAD, lines)}\n{len(rows)} statements: {count}.\n"
 
 
 def main():
     given = study.options(__doc__, CLAIMS, seeds=10, jobs=2, quick=False, draw=False)
-    options = Options(2 if given.quick else given.seeds, given.jobs, given.quick)
-    rows = () if given.draw else examine(given.parts, options)
-    if given.quick:
-        for _ in rows:
-            pass
-        return
-    found = (recorded.result("claims") or {"claims": {}})["claims"]
-    for name, row in rows:
+    given.seeds = 2 if given.quick else given.seeds
+    found = (record.load("claims") or {"claims": {}})["claims"]
+    for name, row in () if given.draw else examine(given):
         found[name] = row
         found = {name: found[name] for name in CLAIMS if name in found}
-        save("claims", "benchmarks.claims", dict(claims=found))
-    text = markdown(in_order(found))
-    (RESULTS / "claims.md").write_text(text)
-    print(text)
-    picture.draw(found)
+        study.publish("claims", dict(claims=found))
+    study.publish("claims", None, markdown(in_order(found)), picture.draw(found))
 
 
 if __name__ == "__main__":

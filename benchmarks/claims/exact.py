@@ -14,7 +14,7 @@ from algorithms.exact.lqr import optimal_gain, spring
 from algorithms.exact.mdp import FiniteMDPEnv, discounted_occupancy, expected_return, state_values
 from algorithms.exact.worlds import SHORT_CORRIDOR_OPTIMUM, chain, short_corridor_value
 from algorithms.referee.estimators import n_step, open_study, weigh
-from benchmarks.claims.claim import CLAIMED, Claim, claim
+from benchmarks.claims.claim import CLAIMED, Claim, claim, graded
 from benchmarks.entropy import bandit
 from benchmarks.laboratory import WORLDS
 from npgrad.optimizers import rmsprop, rmsprop_outside
@@ -23,13 +23,13 @@ LINEAR = Network(approximator="linear")
 
 
 def tabular(mdp, theta, horizon=None):
-    """The laboratory's Study of a tabular softmax."""
+    """Return the laboratory's Study of a tabular softmax."""
     return open_study(mdp, make_policy(FiniteMDPEnv(mdp), LINEAR), theta, horizon)
 
 
 @lru_cache
 def studies():
-    """{world: Study} of the laboratory's worlds, θ ~ N(0, 1) of seed 0."""
+    """Return {world: Study} of the laboratory's worlds, θ ~ N(0, 1) of seed 0."""
     found = {}
     for env_id, (horizon, _) in WORLDS.items():
         mdp = gymnasium.make(env_id).unwrapped.mdp
@@ -42,7 +42,7 @@ def studies():
 
 @lru_cache
 def variances():
-    """{world: {estimator: tr Cov ĝ of one episode}}, exactly."""
+    """Return {world: {estimator: tr Cov ĝ of one episode}}, exactly."""
     table = {}
     for world, x in studies().items():
         v, of = state_values(x.mdp, x.pi), partial(weigh, gamma=x.mdp.gamma)
@@ -57,7 +57,7 @@ def variances():
 
 
 def ratios(above, below):
-    """ "world ratio, ..." of two estimators' variances, and the ratios."""
+    """Return "world ratio, ..." of two estimators' variances, and the ratios."""
     found = {world: row[above] / row[below] for world, row in variances().items()}
     return ", ".join(f"{world} {x:.3g}" for world, x in found.items()), list(found.values())
 
@@ -109,8 +109,7 @@ def coarse(options):
         f"a mass on a spring (LQR), force within ± 4, {n:,} starts: cost with k forces, evenly "
         f"spaced and chosen by q*, beside that of K*: {text}. As fine in d dimensions takes k^d"
     )
-    dear = more > 0.05
-    return "right" if dear.all() else "partly" if dear.any() else "wrong", number, None
+    return graded(more > 0.05), number, None
 
 
 @claim("1.1", "a policy learned directly is spared the errors of value functions")
@@ -127,8 +126,7 @@ def errors_of_v(options):
         f"v̂ = v/2, exactly, five worlds: |E ĝ − ∇J|/|∇J| at most {baseline:.0e} where v̂ is "
         f"REINFORCE's baseline, {critic:.2f} where one-step actor–critic bootstraps from it"
     )
-    exact = [error < 1e-9 for error in (baseline, critic)]
-    return "right" if all(exact) else "partly" if any(exact) else "wrong", number, None
+    return graded([error < 1e-9 for error in (baseline, critic)]), number, None
 
 
 @claim("1.2.1", "∇J = E[Σ_t ∇ln π_t · Σ_t γ^t r_t]: product to T − 1, sums to T")
@@ -186,8 +184,7 @@ def objective(options):
         f"exactly, cosine of the entropy term's expected update with the gradient of E Σ_t γ^t H: "
         f"{text}. The term leaves out that actions lead to states of more or less entropy"
     )
-    right = [c > 1 - 1e-9 for c in cosines.values()]
-    return "right" if all(right) else "partly" if any(right) else "wrong", number, None
+    return graded([c > 1 - 1e-9 for c in cosines.values()]), number, None
 
 
 @claim("3.3", "A2C lessens the high variance of REINFORCE")

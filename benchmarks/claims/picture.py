@@ -5,7 +5,6 @@ import numpy as np
 from algorithms.exact.worlds import SHORT_CORRIDOR_OPTIMUM
 from algorithms.runner.plot import COLOURS
 from benchmarks import study
-from benchmarks.record import RESULTS
 
 
 def draw(found):
@@ -15,12 +14,11 @@ def draw(found):
     for ax, (name, panel) in zip(axes.flat, there.items()):
         panel(ax, found[name]["data"])
         title = f"{found[name]['notes']} {panel.__doc__.rstrip('.')}: {found[name]['verdict']}"
-        ax.set_title(title, loc="left", fontsize=10.5)
-        ax.legend(frameon=False, fontsize=9)
+        study.dress(ax, title, dict(fontsize=9))
     for ax in axes.flat[len(there) :]:
         ax.remove()
     fig.get_layout_engine().set(w_pad=0.08, h_pad=0.1)
-    fig.savefig(RESULTS / "claims.png", dpi=130)
+    return fig
 
 
 def draw_baseline(ax, data):
@@ -73,8 +71,8 @@ def draw_staleness(ax, data):
     ax.axhline(150_000, color="grey", ls=":", lw=1)
     ax.set_xscale("log", base=2)
     ax.set_xticks([2**k for k in range(7)], [2**k for k in range(7)])
-    ax.set(xlabel="A3C workers; beside: seeds that reach it", ylabel="steps: median, quartiles")
-    study.in_steps(ax.yaxis)
+    study.dress(ax, steps="y", xlabel="A3C workers; beside: seeds that reach it",
+                ylabel="steps: median, quartiles")  # fmt: skip
 
 
 def draw_factor(ax, data):
@@ -99,8 +97,7 @@ def draw_targets(ax, data):
     """DDPG's targets, Pendulum-v1."""
     for (name, (steps, returns)), colour in zip(data.items(), COLOURS):
         ax.plot(steps, returns, color=colour, lw=1.8, label=name)
-    ax.set(xlabel="environment steps", ylabel="return of μ, mean of the seeds")
-    study.in_steps(ax.xaxis)
+    study.dress(ax, steps="x", xlabel="environment steps", ylabel="return of μ, mean of the seeds")
 
 
 PANELS = {

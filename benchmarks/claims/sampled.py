@@ -16,9 +16,8 @@ from algorithms.exact.laboratory import moments
 from algorithms.exact.mdp import state_values
 from algorithms.referee.estimators import weigh
 from benchmarks import entropy, study
-from benchmarks.claims.claim import claim
+from benchmarks.claims.claim import claim, differ, graded, result
 from benchmarks.claims.exact import ratios, tabular
-from benchmarks.claims.recorded import differ, result
 from npgrad import OPTIMIZERS, at
 
 LEVELS = (100, 200, 300, 400, 475)
@@ -58,8 +57,13 @@ def lucky(options):
     return "right" if most >= 100 * usual else "partly", number, None
 
 
+def over_seeds(options, run, *given):
+    """Return [run(*given, seed)] of seeds 0, 1, ...."""
+    return list(study.mapped(run, [(*given, k) for k in range(options.seeds)], options.jobs))
+
+
 def fresh(env, policy, pi, rng, n):
-    """n episodes of the policy whose network is pi."""
+    """Return n episodes of the policy whose network is pi."""
     world, played = World(env, Position(int(rng.integers(2**31))), record=True), []
     head = policy.head
     while len(played) < n:
@@ -69,7 +73,8 @@ def fresh(env, policy, pi, rng, n):
 
 
 def advantage_run(stages, n, seed):
-    """G, G − v̂ of fresh episodes, and the ratio of tr Cov ĝ without and with v̂, at each stage."""
+    """Return G, G − v̂ of fresh episodes, and the ratio of tr Cov ĝ without and with v̂, at each
+    stage."""
     env, config = gymnasium.make("CartPole-v1"), reinforce.Config()
     state, rows = reinforce.init(env, config, seed), []
     policy, value = make_policy(env, config.network), make_value(env, config.network)
@@ -97,14 +102,14 @@ def advantage_run(stages, n, seed):
     return rows
 
 
-@claim(
-    "1.2.2.1",
-    "A = Q − V: the range shrinks, say from [0, 1000] to [−50, 50], and with it the variance",
-)
+SHRINKS = "A = Q − V: the range shrinks, say from [0, 1000] to [−50, 50], and with it the variance"
+
+
+@claim("1.2.2.1", SHRINKS)
 def advantages(options):
     """Right if advantages span a fifth of what returns do, and the gradient's variance falls."""
     stages = (5_000,) if options.quick else (5_000, 20_000, 60_000)
-    runs = list(study.each_seed(partial(advantage_run, stages, 60), options.seeds, options.jobs))
+    runs = over_seeds(options, advantage_run, stages, 60)
     parts = []
     for rows in zip(*runs):
         (a, b), (c, d) = (np.median([r[k] for r in rows], 0) for k in ("returns", "advantages"))
@@ -126,7 +131,7 @@ def advantages(options):
 
 
 def baseline_run(name, cap, seed):
-    """Training episodes until each level, within so many steps."""
+    """Return the training episodes until each level, within so many steps."""
     env, config = gymnasium.make("CartPole-v1"), reinforce.Config(**BASELINES[name])
     state, returns = reinforce.init(env, config, seed), []
     for metrics in reinforce.train(env, config, state):
@@ -140,10 +145,7 @@ def baseline_run(name, cap, seed):
 def baseline_cartpole(options):
     """Right if the interval of the ratio of medians at 475 is all above 10, wrong if below."""
     cap = 40_000 if options.quick else CAP
-    runs = {
-        name: list(study.each_seed(partial(baseline_run, name, cap), options.seeds, options.jobs))
-        for name in BASELINES
-    }
+    runs = {name: over_seeds(options, baseline_run, name, cap) for name in BASELINES}
     until = {
         name: np.array([[np.inf if x is None else x for x in row] for row in rows])
         for name, rows in runs.items()
@@ -172,8 +174,8 @@ def baseline_cartpole(options):
 
 
 def found_arm(rewards, runs, baseline=False, beta=0.0, alpha=0.3, episodes=1000):
-    """In how many runs REINFORCE, begun at π = 0.98, 0.01, 0.01, ends with π > ½ of the third arm:
-    h += α ((R − b) ∂ln π/∂h + β ∂H/∂h), b = v or 0."""
+    """Return in how many runs REINFORCE, begun at π = 0.98, 0.01, 0.01, ends with π > ½ of the
+    third arm: h += α ((R − b) ∂ln π/∂h + β ∂H/∂h), b = v or 0."""
     rng, r = np.random.default_rng(0), np.array(rewards)
     h = np.tile(np.log([0.98, 0.01, 0.01]), (runs, 1))
     for _ in range(episodes):
@@ -211,7 +213,7 @@ def rare_action(options):
         "noise of the rewards that usual arms pay, which drives π to them. What is never tried "
         f"(in 100 episodes with probability {0.99**100:.2f}) no baseline teaches"
     )
-    return "right" if all(more) else "partly" if any(more) else "wrong", number, None
+    return graded(more), number, None
 
 
 @claim("3.2.3", "the entropy term makes the policy explore")
@@ -227,7 +229,7 @@ def explores(options):
         "three arms that pay ½, 0 and 1, at first π = 0.98, 0.01, 0.01, α = 0.3, 1,000 episodes: "
         f"of {runs:,} runs that learn the best for β = 0 and 0.1: {'; '.join(text)}"
     )
-    return "right" if all(more) else "partly" if any(more) else "unsupported", number, None
+    return graded(more, "unsupported"), number, None
 
 
 class Seen(gymnasium.ObservationWrapper):
@@ -243,9 +245,9 @@ class Seen(gymnasium.ObservationWrapper):
 
 
 def correlation_run(n, seed):
-    """Correlation of one A3C update with the next, θ held after some learning: [one worker's, eight
-    workers' in turn] of the actor's gradient, the critic's, and the states; of h and v̂ the biases'.
-    """
+    """Return the correlation of one A3C update with the next, θ held after some learning: [one
+    worker's, eight workers' in turn] of the actor's gradient, the critic's, and the states; of h
+    and v̂ the biases'."""
     _, _, learned, _ = entropy.learned(0.01, entropy.T_MAX, seed, entropy.HALFWAY)
     found, states = [], []
     make = lambda: Seen(gymnasium.make("CartPole-v1"), states)
@@ -268,8 +270,7 @@ def correlation_run(n, seed):
 def correlation(options):
     """Right if one worker's successive updates are correlated, of eight in turn less."""
     n = 200 if options.quick else 800
-    found = study.each_seed(partial(correlation_run, n), options.seeds, options.jobs)
-    found = np.array(list(found))
+    found = np.array(over_seeds(options, correlation_run, n))
     (one, many), spread = found.mean(0), found.std(0, ddof=1).max()
     text = ", ".join(
         f"{what} {a:+.2f} and {b:+.2f}"
@@ -326,12 +327,11 @@ def overwrite(options):
     for worker in workers:
         worker.join()
     lost = 1 - np.frombuffer(shared).mean() / (N * pushes)
-    races = (result("asynchronous") or dict(results={}))["results"]
+    races = result("asynchronous") or {}
     solved = ", ".join(
-        f"{sum(r['score'] >= 475 for r in races[name]['runs'])} of {len(races[name]['runs'])} runs "
-        f"with {name[4:]}"
-        for name in ("a3c-1", "a3c-2", "a3c-4")
-        if name in races
+        f"{race.solved()} of {len(race.runs)} runs with {name[4:]}"
+        for name, race in races.items()
+        if name.startswith("a3c")
     )
     number = (
         f"{N} processes, {len(os.sched_getaffinity(0))} core(s), {pushes:,} pushes θ += Δθ each "
@@ -342,7 +342,7 @@ def overwrite(options):
 
 
 def gradients(updates):
-    """dθ of A2C on CartPole-v1, 16 environments, mean reduction (updates, n)."""
+    """Return dθ of A2C on CartPole-v1, 16 environments, mean reduction (updates, n)."""
     env, found, ascend = gymnasium.make("CartPole-v1"), [], a2c.ascend
     config = a2c.Config(environments=16, precision="double", vectorization="vector_entry_point")
 
@@ -383,12 +383,12 @@ def sum_or_mean(options):
         "same update (RMSProp's Σ with ε is its 1/N with ε/N²); else 1/N is a step N times smaller"
     )
     as_much = [np.isclose(row[k], 16) for row in growth.values()]
-    verdict = "right" if all(as_much) else "partly" if any(as_much) else "wrong"
-    return verdict, number, dict(factors=FACTORS, growth=growth)
+    return graded(as_much), number, dict(factors=FACTORS, growth=growth)
 
 
 def goals(noise, seed, episodes):
-    """Share of episodes of MountainCarContinuous-v0 in which noise about u = 0 alone gets there."""
+    """Return the share of episodes of MountainCarContinuous-v0 in which noise about u = 0 alone
+    gets there."""
     envs = gymnasium.make_vec("MountainCarContinuous-v0", episodes, vectorization_mode="sync")
     rng, N, u = np.random.default_rng(seed), np.zeros(episodes), np.zeros(episodes)
     reached, over, t = np.zeros(episodes, bool), np.zeros(episodes, bool), 0

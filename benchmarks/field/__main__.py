@@ -15,14 +15,12 @@ Writes results/field.json, with counterexamples, and field.md.
 """
 
 import importlib
-import json
 import time
 import warnings
 from importlib.metadata import PackageNotFoundError, version
 
 from algorithms.referee.guard import Unusable
 from benchmarks import study
-from benchmarks.record import RESULTS, save
 
 LIBRARIES = {  # package: its modules here
     "published": ("published",),
@@ -42,7 +40,7 @@ HEAD = ("source", "what", "what it computes, in the referee's words", "bias / \\
 
 
 def installed(package):
-    """The version of a package, or None."""
+    """Return the version of a package, or None."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -50,7 +48,7 @@ def installed(package):
 
 
 def judged(package):
-    """The rows of a package, as dicts; one row that says so, if it is not installed."""
+    """Yield the rows of a package, as dicts; one row that says so, if it is not installed."""
     number, skipped = installed(package), dict(source=package, what="", departure="", notes=[])
     if not number and package != "published":
         yield skipped | dict(computes="not installed")
@@ -73,7 +71,7 @@ def judged(package):
 
 
 def cells(row):
-    """The cells of a row of the table."""
+    """Return the cells of a row of the table."""
     extents = [
         "–" if row.get(name) is None else f"{_short(row[name][0])} to {_short(row[name][1])}"
         for name in ("bias", "cosine")
@@ -90,9 +88,8 @@ def _short(x):
 
 
 def recorded(package):
-    """The rows of a package that are on record."""
-    path = RESULTS / "field.json"
-    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    """Return the rows of a package that are on record."""
+    rows = (study.load("field") or dict(rows=[]))["rows"]
     return [row for row in rows if row["source"].split()[0] == package and "agrees" in row]
 
 
@@ -104,10 +101,8 @@ def main():
             warnings.simplefilter("ignore")  # the libraries'
             rows += (not here and recorded(package)) or judged(package)
     text = study.minus(study.table(HEAD, [cells(row) for row in rows]))
-    print(text)
     found = [x for x in ("numpy", "gymnasium", *LIBRARIES, "jax") if installed(x)]
-    save("field", "benchmarks.field", dict(rows=rows), found)
-    (RESULTS / "field.md").write_text(text)
+    study.publish("field", dict(rows=rows), text, packages=found)
 
 
 if __name__ == "__main__":
