@@ -10,7 +10,6 @@ systems in memory, for which this needs the right to mount; without it they are 
 table says so.
 """
 
-import argparse
 import json
 import os
 import resource
@@ -33,30 +32,35 @@ from algorithms.runner import training
 from algorithms.runner.checkpoint import read_arrays
 from algorithms.runner.environments import Environment
 from algorithms.runner.lookup import METHODS, load_method
-from benchmarks import record, strangers
+from benchmarks import strangers, study
 
 ROOT = Path(__file__).parent.parent
 MAIN = "import sys; from algorithms.runner.cli import main; sys.exit(main())"
-SETTINGS = "train reinforce --env CartPole-v1 --hidden 8 --checkpoint-every 0 --run run".split()
+SETTINGS = "train reinforce --env CartPole-v1 --hidden 8 --checkpoint-every 0 --run run"
+A3C = "train a3c --driver processes --workers 2 --hidden 8 --env CartPole-v1 --run run"
+A2C = "train a2c --vectorization async --environments 3 --hidden 8 --env CartPole-v1 --run run"
+RESUMED, EVALUATED = "train --resume run", "evaluate run --episodes 2"
 LONG, PATIENCE = 10**9, 120.0  # steps that no run reaches; seconds for a command to end
 
 
 class Command:
     """A command line in a session of its own, whose output goes to files."""
 
-    def __init__(self, *arguments, code=MAIN, redirect="", ignore=False, **options):
-        command = [sys.executable, "-c", code, *map(str, arguments)]
+    def __init__(self, line=SETTINGS, steps=LONG, code=MAIN, redirect="", env=None, **options):
+        words = [*line.split(), *(["--steps", str(steps)] if steps else [])]
+        command = [sys.executable, "-c", code, *words]
         if redirect:
             command = ["sh", "-c", f'"$@" {redirect}', "sh", *command]
         python = dict(PYTHONPATH=str(ROOT), PYTHONUNBUFFERED="1")
-        self.out, self.err = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        self.err = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
-            command, stdout=self.out, stderr=self.err, start_new_session=True,
-            env=os.environ | python | options.pop("env", {}), **options,
+            command, stdout=tempfile.TemporaryFile(), stderr=self.err, start_new_session=True,
+            env=os.environ | python | (env or {}), **options,
         )  # fmt: skip
+        self.pid = self.process.pid
 
     def end(self, patience=PATIENCE):
-        """(exit status, the lines of stderr that a user would call messages)."""
+        """Return (exit status, the lines of stderr that a user would call messages)."""
         try:
             status = self.process.wait(patience)
         except subprocess.TimeoutExpired as error:
@@ -67,22 +71,32 @@ class Command:
         assert not any("Traceback" in line for line in lines), lines
         return status, [line for line in lines if line.startswith("npgrad: ")]
 
+    def ends(self, status, count):
+        """Assert how it ends, and the number of its messages; return these."""
+        given = self.end()
+        assert given[0] == status and len(given[1]) == count, given
+        return given[1]
+
     def messages(self):
         self.err.seek(0)
         return self.err.read().decode(errors="replace")
 
     def kill(self, number, group=False):
         with suppress(ProcessLookupError):
-            (os.killpg if group else os.kill)(self.process.pid, number)
+            (os.killpg if group else os.kill)(self.pid, number)
 
     def children(self):
         found = []
         for place in Path("/proc").glob("[0-9]*/stat"):
             with suppress(OSError):
                 name, _, rest = place.read_text().rpartition(") ")
-                if int(rest.split()[1]) == self.process.pid:
+                if int(rest.split()[1]) == self.pid:
                     found.append(int(name.split()[0]))
         return sorted(found)
+
+    def workers(self):
+        spawned = lambda pid: b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return list(filter(spawned, self.children()))
 
     def wait_for(self, condition):
         deadline = time.monotonic() + PATIENCE
@@ -91,6 +105,23 @@ class Command:
             time.sleep(0.02)
         assert condition(), self.end()
 
+    def is_gone(self):
+        """Tell whether no process of its session is left, after at most some seconds."""
+        for _ in range(200):
+            try:
+                os.killpg(self.pid, 0)
+            except ProcessLookupError:
+                return True
+            time.sleep(0.1)
+        return False
+
+
+def learning(*given, **options):
+    """Return a Command that has begun to learn."""
+    command = Command(*given, **options)
+    command.wait_for(lambda: rows() > 1)
+    return command
+
 
 def rows(path="run"):
     with suppress(OSError):
@@ -98,49 +129,36 @@ def rows(path="run"):
     return 0
 
 
-def session_is_empty(pid):
-    """Whether no process of a session is left, after at most some seconds."""
-    for _ in range(200):
-        try:
-            os.killpg(pid, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.1)
-    return False
-
-
 def learned(path):
     arrays = read_arrays(Path(path) / "checkpoint.npz")
     return arrays["theta"].tobytes(), [row[:4] + row[5:] for row in folders._rows(Path(path))]
 
 
+def tally():
+    return json.loads(read_arrays(Path("run/checkpoint.npz"))["_json"].item())["tally"]
+
+
 def behind():
-    """Episodes in metrics.csv that the checkpoint does not have: they have to be played again."""
-    text = read_arrays(Path("run/checkpoint.npz"))["_json"].item()
-    return max(0, rows() - 1) - json.loads(text)["tally"]["episodes"]
+    """Return how many episodes in metrics.csv the checkpoint does not have: to be played again."""
+    return max(0, rows() - 1) - tally()["episodes"]
 
 
 def goes_on():
     """Resume the run, or begin it if it never had a config.json; compare it with a whole one.
-    Return how many episodes were played again."""
-    steps, again = 1, 0
-    if Path("run/config.json").exists():
-        again = behind()
-        text = read_arrays(Path("run/checkpoint.npz"))["_json"].item()
-        steps = json.loads(text)["tally"]["steps"] + 300
-        command = Command("train", "--resume", "run", "--steps", steps)
-    else:
-        command = Command(*SETTINGS, "--steps", steps)
-    assert command.end() == (0, []), command.end()
-    whole = [{"run": "whole"}.get(word, word) for word in SETTINGS]
+    Return in words how many episodes were played again."""
+    begun = Path("run/config.json").exists()
+    steps, again = (tally()["steps"] + 300, behind()) if begun else (1, 0)
+    Command(RESUMED if begun else SETTINGS, steps).ends(0, 0)
     patience = PATIENCE + steps / 500  # seconds: a long run takes as long again
-    assert Command(*whole, "--steps", steps).end(patience)[0] == 0
+    assert Command(SETTINGS.replace("--run run", "--run whole"), steps).end(patience)[0] == 0
     assert learned("run") == learned("whole"), "the resumed run is another one"
     return f"{again} episodes, played again; then the same to the bit"
 
 
-def said(given, status, count):
-    assert given[0] == status and len(given[1]) == count, given
+def only_recorded(command):
+    """Return in words what a run lost that is not resumed and compared."""
+    assert command.is_gone()
+    return f"{behind()} episodes of the record (not resumed and compared); no process is left"
 
 
 # faults: each makes one in the working directory, an empty one, and returns what was lost
@@ -148,17 +166,16 @@ def said(given, status, count):
 
 def killed(rng):
     """SIGKILL at a random moment from the start on, checkpoint at every update"""
-    command = Command(*SETTINGS, "--steps", LONG)
+    command = Command()
     time.sleep(rng.uniform(0, 5))
     command.kill(signal.SIGKILL)
-    said(command.end(), -signal.SIGKILL, 0)
+    command.ends(-signal.SIGKILL, 0)
     return goes_on()
 
 
 def stopped(number, times, rng):
     """{} at a random moment while it learns"""
-    command = Command(*SETTINGS, "--steps", LONG)
-    command.wait_for(lambda: rows() > 1)
+    command = learning()
     time.sleep(rng.uniform(0, 1))
     for _ in range(times):
         command.kill(number, group=True)
@@ -171,7 +188,7 @@ def stopped(number, times, rng):
 
 def stopped_early(rng):
     """Ctrl-C at a random moment of the start, while modules are imported too"""
-    command = Command(*SETTINGS, "--steps", LONG)
+    command = Command()
     time.sleep(rng.uniform(0.3, 2.5))
     command.kill(signal.SIGINT, group=True)
     status = command.process.wait(PATIENCE)
@@ -183,15 +200,15 @@ def stopped_early(rng):
 
 @contextmanager
 def small_disk(options="size=256k"):
-    """A file system in memory at ./run."""
+    """Make a file system in memory at ./run; yield what mounts it again with other options."""
     Path("run").mkdir()
-    done = subprocess.run(
+    mount = lambda options: subprocess.run(
         ["mount", "-t", "tmpfs", "-o", options, "tmpfs", "run"], capture_output=True
     )
-    if done.returncode:
+    if mount(options).returncode:
         raise PermissionError("no right to mount")
     try:
-        yield
+        yield lambda how: subprocess.run(["mount", "-o", f"remount,{how}", "run"], check=True)
     finally:
         subprocess.run(["umount", "-l", "run"], check=True)
 
@@ -199,14 +216,12 @@ def small_disk(options="size=256k"):
 def full_disk(rng):
     """The disk fills up while it learns (a file system of 256 kB)"""
     with small_disk():
-        command = Command(*SETTINGS, "--steps", LONG)
-        command.wait_for(lambda: rows() > 1)
+        command = learning()
         with suppress(OSError), open("run/filler", "wb", buffering=0) as file:
             while True:
                 file.write(bytes(512))
-        status, lines = command.end()
-        said((status, lines), 1, 1)
-        assert "No space left" in lines[0] and "saved up to step" in lines[0], lines
+        (line,) = command.ends(1, 1)
+        assert "No space left" in line and "saved up to step" in line, line
         os.unlink("run/filler")
         return goes_on()
 
@@ -215,43 +230,39 @@ def file_limit(rng):
     """A file may not grow (ulimit -f), so metrics.csv is full at a random row"""
     limit = int(rng.integers(8, 16)) * 1024
     shell = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit))
-    command = Command(*SETTINGS, "--steps", LONG, preexec_fn=shell)
-    status, lines = command.end()
-    said((status, lines), 2 if "--run" in lines[0] else 1, 1)
+    status, lines = Command(preexec_fn=shell).end()
+    assert len(lines) == 1 and status == (2 if "--run" in lines[0] else 1), (status, lines)
     return goes_on()
 
 
 def read_only(rng):
     """The file system is read-only when a run is to be resumed, after SIGTERM"""
-    with small_disk("size=8m"):
-        command = Command(*SETTINGS, "--steps", LONG)
-        command.wait_for(lambda: rows() > 1)
+    with small_disk("size=8m") as remount:
+        command = learning()
         command.kill(signal.SIGTERM)
         assert command.end()[0] == 143
-        subprocess.run(["mount", "-o", "remount,ro", "run"], check=True)
-        said(Command("train", "--resume", "run", "--steps", LONG).end(), 2, 1)
-        said(Command("evaluate", "run", "--episodes", "2").end(), 0, 0)
-        subprocess.run(["mount", "-o", "remount,rw", "run"], check=True)
+        remount("ro")
+        Command(RESUMED).ends(2, 1)
+        Command(EVALUATED, 0).ends(0, 0)
+        remount("rw")
         return goes_on()
 
 
 def deleted(rng):
     """The run folder is deleted while it learns"""
-    command = Command(*SETTINGS, "--steps", LONG)
-    command.wait_for(lambda: rows() > 1)
+    command = learning()
     while Path("run").exists():
         shutil.rmtree("run", ignore_errors=True)
-    said(command.end(), 1, 1)
+    command.ends(1, 1)
     return "the folder; one line says so"
 
 
 def second(rng):
     """A second process in the run folder, by --resume and by --run"""
-    command = Command(*SETTINGS, "--steps", LONG)
-    command.wait_for(lambda: rows() > 1)
-    said(Command("train", "--resume", "run", "--steps", LONG).end(), 2, 1)
-    said(Command(*SETTINGS, "--steps", LONG).end(), 2, 1)
-    said(Command("evaluate", "run", "--episodes", "2").end(), 0, 0)
+    command = learning()
+    Command(RESUMED).ends(2, 1)
+    Command().ends(2, 1)
+    Command(EVALUATED, 0).ends(0, 0)
     command.kill(signal.SIGTERM)
     assert command.end()[0] == 143
     return goes_on()
@@ -259,8 +270,16 @@ def second(rng):
 
 def streams(redirect, rng):
     """stdout or stderr is closed, full or has no reader:"""
-    command = Command(*SETTINGS, "--steps", 300, redirect=redirect)
-    status, lines = command.end()
+    return finishes(redirect=redirect)
+
+
+def patched(code, rng):
+    """In the process:"""
+    return finishes(code=f"{code}; {MAIN}")
+
+
+def finishes(**options):
+    status, lines = Command(steps=300, **options).end()
     assert status == 0 and len(lines) <= 1, (status, lines)
     return goes_on()
 
@@ -270,84 +289,51 @@ def letters(rng):
     commands = ["--help", "list", "list --json", "evaluate n\u00f6", "plot n\u00f6", "train --help"]
     commands += ["train reinforce --help", "laboratory --env npgrad/Chain-v0 --critic nan --json"]
     for line in commands:
-        command = Command(*line.split(), env=dict(LC_ALL="C", PYTHONIOENCODING="ascii"))
-        status, lines = command.end()
+        status, lines = Command(line, 0, env=dict(LC_ALL="C", PYTHONIOENCODING="ascii")).end()
         assert (status, len(lines)) in ((0, 0), (2, 1)), (line, status, lines)
     return "nothing"
 
 
-def patched(code, rng):
-    """In the process:"""
-    command = Command(*SETTINGS, "--steps", 300, code=f"{code}; {MAIN}")
-    status, lines = command.end()
-    assert status == 0 and len(lines) <= 1, (status, lines)
-    return goes_on()
-
-
-CLOCK = "import time, random; real = time.{0}; time.{0} = lambda: real() + random.gauss(0, 1e6)"
-PROGRESS = "from algorithms.runner.progress import Progress; Progress.{} = lambda *_: 1 / 0"
-PICTURE = "from algorithms.runner import plot; plot.learning_curve = lambda path: 1 / 0"
-
-A3C = "train a3c --driver processes --workers 2 --hidden 8 --env CartPole-v1 --run run".split()
-A2C = "train a2c --vectorization async --environments 3 --hidden 8 --env CartPole-v1 --run run"
-
-
 def environment_killed(rng):
     """kill -9 of one of 3 environment processes (a2c, async)"""
-    command = Command(*A2C.split(), "--steps", LONG)
-    command.wait_for(lambda: rows() > 1)
+    command = learning(A2C)
     os.kill(strangers.pick(rng, command.children()), signal.SIGKILL)
-    status, lines = command.end()
-    said((status, lines), 1, 1)
-    assert "environment " in lines[0] and session_is_empty(command.process.pid), lines
-    return f"{behind()} episodes of the record (not resumed and compared); no process is left"
+    (line,) = command.ends(1, 1)
+    assert "environment " in line, line
+    return only_recorded(command)
 
 
 def environments_stopped(number, rng):
     """{} to all processes of a2c, async"""
-    command = Command(*A2C.split(), "--steps", LONG)
-    command.wait_for(lambda: rows() > 1)
+    command = learning(A2C)
     command.kill(number, group=True)
     status, lines = command.end()
     assert status in (128 + number, -number) and len(lines) == (status > 0), (status, lines)
-    assert session_is_empty(command.process.pid)
-    return f"{behind()} episodes of the record (not resumed and compared); no process is left"
+    return only_recorded(command)
 
 
 def workers_killed(rng):
     """kill -9 of workers (a3c, processes), 6 times in one run"""
-    command = Command(*A3C, "--steps", LONG)
-    command.wait_for(lambda: rows() > 1)
-    counts = []
+    command, counts = learning(A3C), []
     for _ in range(6):
         time.sleep(0.5)
-        counts.append(handles(command.process.pid))
-        before, at = rows(), command.children()
-        worker = next(p for p in at if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes())
+        counts.append(handles(command.pid))
+        before, worker = rows(), command.workers()[0]
         os.kill(worker, signal.SIGKILL)
         command.wait_for(lambda b=before, w=worker: rows() > b and w not in command.children())
     command.kill(signal.SIGTERM)
-    status, _ = command.end()
-    assert status == 143 and session_is_empty(command.process.pid)
-    assert max(counts) - min(counts) <= 3, counts
-    assert behind() == 0, behind()
-    return (
-        f"0 episodes of the record; the workers' open segments; handles {counts[0]} to {counts[-1]}"
-    )
+    assert command.end()[0] == 143 and command.is_gone()
+    assert max(counts) - min(counts) <= 3 and behind() == 0, (counts, behind())
+    lost = "0 episodes of the record; the workers' open segments"
+    return f"{lost}; handles {counts[0]} to {counts[-1]}"
 
 
 def worker_hung(rng):
     """A worker (a3c, processes) is stopped (SIGSTOP); the other one finishes"""
-    command = Command(*A3C, "--steps", 20000)
-    command.wait_for(lambda: rows() > 1)
-    workers = [
-        p for p in command.children() if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()
-    ]
-    os.kill(workers[0], signal.SIGSTOP)
-    status, lines = command.end()
-    said((status, lines), 0, 1)
-    assert "does not end by itself" in lines[0] and session_is_empty(command.process.pid), lines
-    assert behind() == 0, behind()
+    command = learning(A3C, 20000)
+    os.kill(command.workers()[0], signal.SIGSTOP)
+    (line,) = command.ends(0, 1)
+    assert "does not end by itself" in line and command.is_gone() and behind() == 0, line
     return "0 episodes of the record; the worker's open segment; one line says so"
 
 
@@ -355,21 +341,23 @@ def handles(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+CLOCK = "import time, random; real = time.{0}; time.{0} = lambda: real() + random.gauss(0, 1e6)"
+PROGRESS = "from algorithms.runner.progress import Progress; Progress._draw = lambda *_: 1 / 0"
+PICTURE = "from algorithms.runner import plot; plot.learning_curve = lambda path: 1 / 0"
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 FAULTS = [
     (killed, ""),
     *((partial(stopped, number, times), f"{number.name}, {times} time{'s' * (times > 1)}")
       for number in SIGNALS for times in (1, 2)),
-    (stopped_early, ""),
-    (full_disk, ""), (file_limit, ""), (read_only, ""), (deleted, ""), (second, ""),
+    *((fault, "") for fault in (
+        stopped_early, full_disk, file_limit, read_only, deleted, second)),
     *((partial(streams, text), f"`{text}`") for text in (
         "| true", ">/dev/full", ">&-", "2>&-", "2>/dev/full", ">&- 2>&-", "2>&1 | head -1")),
     (letters, ""),
     *((partial(patched, code), what) for code, what in (
         (CLOCK.format("time"), "time.time jumps by days"),
         (CLOCK.format("monotonic"), "time.monotonic jumps by days"),
-        (PROGRESS.format("_draw"), "the progress display raises"),
-        (PICTURE, "the picture raises"))),
+        (PROGRESS, "the progress display raises"), (PICTURE, "the picture raises"))),
     (environment_killed, ""),
     *((partial(environments_stopped, each), each.name) for each in (*SIGNALS, signal.SIGKILL)),
     (workers_killed, ""), (worker_hung, ""),
@@ -378,9 +366,8 @@ FAULTS = [
 
 @contextmanager
 def scratch():
-    """A new working directory, in memory if there is such a place."""
-    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    before = os.getcwd()
+    """Make a new working directory, in memory if there is such a place."""
+    place, before = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None, os.getcwd()
     with tempfile.TemporaryDirectory(dir=place) as path:
         os.chdir(path)
         try:
@@ -389,58 +376,51 @@ def scratch():
             os.chdir(before)
 
 
-def made(fault, what):
-    """Return in words how the fault was made."""
-    text = (fault.func if isinstance(fault, partial) else fault).__doc__
-    return text.format(what) if "{}" in text else f"{text} {what}".strip()
+def tried(fault, rng):
+    """Return what one fault lost."""
+    with scratch():
+        try:
+            return fault(rng)
+        except PermissionError as error:
+            return f"not tried: {error}"
+        except (AssertionError, subprocess.TimeoutExpired) as error:
+            return f"**FAILED**: {' '.join(str(error).split())[:300]}"
 
 
 def try_all(times, rng):
-    """Rows of the table: how the fault was made, times tried, what was lost."""
-    table = []
+    """Yield the rows of the table: how a fault was made, times tried, what was lost."""
     for fault, what in FAULTS:
-        lost, tried = {}, 0
-        for _ in range(times):
-            with scratch():
-                try:
-                    result = fault(rng)
-                except PermissionError as error:
-                    result = f"not tried: {error}"
-                except (AssertionError, subprocess.TimeoutExpired) as error:
-                    result = f"**FAILED**: {' '.join(str(error).split())[:300]}"
-            tried += not result.startswith("not tried")
-            lost[result] = lost.get(result, 0) + 1
-        text = "; ".join(
-            f"{name} ({n} times)" if len(lost) > 1 else name for name, n in lost.items()
-        )
-        table.append((made(fault, what), tried, text))
-        print(*table[-1], sep=" | ", flush=True)
-    return table
+        text = (fault.func if isinstance(fault, partial) else fault).__doc__
+        made = text.format(what) if "{}" in text else f"{text} {what}".strip()
+        lost = Counter(tried(fault, rng) for _ in range(times))
+        count = sum(n for result, n in lost.items() if not result.startswith("not tried"))
+        several = lambda n, lost=lost: f" ({n} times)" * (len(lost) > 1)
+        row = made, count, "; ".join(f"{result}{several(n)}" for result, n in lost.items())
+        print(*row, sep=" | ", flush=True)
+        yield row
 
 
 def strange(count):
-    """A row of the table, for run folders from strangers, which this process opens itself."""
+    """Return a row of the table, for run folders from strangers, which this process opens."""
+    memory = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     said, wrong, start = Counter(), [], time.monotonic()
     with scratch(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         runs = [small_run(*given) for given in RUNS]
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak = memory()
         for seed in range(count):
             rng = np.random.default_rng(seed)
             try:
                 said[strangers.outcome(*strangers.trial(*runs[seed % len(runs)], rng))] += 1
             except AssertionError as error:
                 wrong.append(f"{seed}: {error}"[:300])
-        peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) / 1024
-    for line in wrong[:20]:
-        print(line)
-    judged = f"{len(wrong)} wrong{' (FAILED)' * bool(wrong)}"
-    text = (
+    print(*wrong[:20], sep="\n")
+    return "Files from strangers (benchmarks/strangers.py)", count, (
         f"{said['refused']} refused in one line; {said['not read']} taken by a command that reads "
-        f"none of what was changed; {said['taken']} read and taken, not judged further; {judged}; "
-        f"no code executed; memory grew by {peak:.0f} MB; {time.monotonic() - start:.0f} s"
-    )
-    return "Files from strangers (benchmarks/strangers.py)", count, text
+        f"none of what was changed; {said['taken']} read and taken, not judged further; "
+        f"{len(wrong)} wrong{' (FAILED)' * bool(wrong)}; no code executed; memory grew by "
+        f"{memory() - peak:.0f} MB; {time.monotonic() - start:.0f} s"
+    )  # fmt: skip
 
 
 RUNS = (
@@ -465,37 +445,33 @@ def small_run(name, env, network):
 
 
 def shared_memory():
-    """Names that Python gives to shared memory and semaphores, of the whole machine."""
+    """Return the names that Python gives to shared memory and semaphores, of the whole machine."""
     names = os.listdir("/dev/shm") if os.path.isdir("/dev/shm") else ()
     return {name for name in names if name.startswith(("pym", "psm_", "sem."))}
 
 
 def killed_again_and_again(seconds, rng):
-    """Lines on one run that is killed and resumed for so long."""
-    samples, shared, start = [], shared_memory(), time.monotonic()
+    """Return lines on one run that is killed and resumed for so long."""
+    samples, shared, start, line = [], shared_memory(), time.monotonic(), SETTINGS
     with scratch():
-        begun = [*SETTINGS, "--steps", LONG]
         while time.monotonic() - start < seconds:
-            command = Command(*begun)
-            before = rows()
+            command, before = Command(line), rows()
             command.wait_for(lambda b=before: rows() > b + 1)
             time.sleep(rng.uniform(0, 4))
-            pid = command.process.pid
-            pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+            pages = int(Path(f"/proc/{command.pid}/statm").read_text().split()[1])
             memory = pages * resource.getpagesize() / 1e6
-            samples.append((memory, handles(pid), len(command.children())))
+            samples.append((memory, handles(command.pid), len(command.children())))
             command.kill(signal.SIGKILL)
             command.end()
-            assert session_is_empty(pid)
-            begun = ["train", "--resume", "run", "--steps", LONG, "--checkpoint-every", 0]
-        lost = goes_on()
-        steps = rows()
+            assert command.is_gone()
+            line = f"{RESUMED} --checkpoint-every 0"
+        lost, episodes = goes_on(), rows() - 1
     left = shared_memory() - shared
     memory, files, children = np.array(samples).T
     half = len(samples) // 2
     return [
         f"One run, killed and resumed {len(samples)} times in {seconds / 60:.1f} minutes, of "
-        f"{steps - 1} episodes in the end. Lost: {lost}.",
+        f"{episodes} episodes in the end. Lost: {lost}.",
         f"Memory at the kills: {memory[:half].mean():.1f} MB on average in the first half, "
         f"{memory[half:].mean():.1f} MB in the second, {memory.max():.1f} MB at most. Open files: "
         f"{files.min():.0f} to {files.max():.0f}. Child processes: {children.max():.0f}. "
@@ -503,41 +479,30 @@ def killed_again_and_again(seconds, rng):
     ]
 
 
+INTRODUCTION = """# Faults
+
+`python -m benchmarks.faults`: every fault against real command lines. The command, the machine \
+and versions: [faults.json](faults.json).
+"""
+
+
+def markdown(record):
+    """Return the table, and what is to be said of the long run."""
+    cells = [[str(x).replace("|", "\\|") for x in row.values()] for row in record["faults"]]
+    table = study.table(("fault, and how it was made", "times tried", "what was lost"), cells)
+    return "\n".join((INTRODUCTION, table, *record["endurance"])) + "\n"
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--minutes", type=float, default=5.0, help="in all, at least")
-    parser.add_argument("--strangers", type=int, default=10000, help="damaged run folders")
-    parser.add_argument("--times", type=int, default=5, help="of every other fault")
-    options = parser.parse_args()
+    options = study.options(__doc__, minutes=5.0, strangers=10000, times=5)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # for the commands, too
     rng, start = np.random.default_rng(0), time.monotonic()
     table = [*try_all(options.times, rng), strange(options.strangers)]
     left = max(30.0, 60 * options.minutes - (time.monotonic() - start))
-    endurance = killed_again_and_again(left, rng)
-    keep(table, endurance)
+    faults = [dict(fault=fault, times=times, lost=lost) for fault, times, lost in table]
+    results = dict(faults=faults, endurance=killed_again_and_again(left, rng))
+    study.publish("faults", results, markdown(results))
     return any("FAILED" in lost for _, _, lost in table)
-
-
-def keep(table, endurance):
-    """Write results/faults.md and .json."""
-    rows = [dict(fault=fault, times=times, lost=lost) for fault, times, lost in table]
-    path = record.save("faults", "benchmarks.faults", dict(faults=rows, endurance=endurance))
-    lines = [
-        "# Faults",
-        "",
-        "`python -m benchmarks.faults`: every fault against real command lines. The command, the "
-        "machine and versions: [faults.json](faults.json).",
-        "",
-        "| fault, and how it was made | times tried | what was lost |",
-        "|---|---|---|",
-        *(
-            f"| {a.replace('|', chr(92) + '|')} | {n} | {b.replace('|', chr(92) + '|')} |"
-            for a, n, b in table
-        ),
-        "",
-        *endurance,
-    ]
-    path.with_suffix(".md").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

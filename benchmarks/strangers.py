@@ -60,46 +60,51 @@ def change(folder: Path, rng) -> str:
 
 
 def small(path):
-    """Whether it is a file that can be read here: no pipe, not enormous, and not empty."""
+    """Tell whether it is a file that can be read here: no pipe, not enormous, and not empty."""
     return path.is_file() and not path.is_symlink() and 0 < path.stat().st_size < 10**8
 
 
 # any file
 
 
+def flipped(data, rng):
+    data = bytearray(data)
+    for k in rng.integers(len(data), size=pick(rng, (1, 3, 30))):
+        data[k] ^= int(rng.integers(1, 256))
+    return data
+
+
+BYTES = {  # of the data, a place in it, and rng
+    "cut": lambda data, at, rng: data[:at],
+    "flip": lambda data, at, rng: flipped(data, rng),
+    "zero": lambda data, at, rng: data[:at] + bytes(64) + data[at + 64 :],
+    "random": lambda data, at, rng: rng.bytes(500),
+    "empty": lambda data, at, rng: b"",
+    "longer": lambda data, at, rng: data + rng.bytes(99),
+    "doubled": lambda data, at, rng: data * 2,
+    "spliced": lambda data, at, rng: data[:at] + rng.bytes(16) + data[at:],
+}
+
+
 def bytewise(path, rng):
-    data = bytearray(path.read_bytes())
-    how = pick(rng, ("cut", "flip", "zero", "random", "empty", "longer", "doubled", "spliced"))
-    at = int(rng.integers(len(data)))
-    if how == "cut":
-        del data[at:]
-    elif how == "flip":
-        for k in rng.integers(len(data), size=pick(rng, (1, 3, 30))):
-            data[k] ^= int(rng.integers(1, 256))
-    elif how == "zero":
-        data[at : at + 64] = bytes(64)
-    elif how == "spliced":
-        data[at:at] = rng.bytes(16)
-    else:
-        data = {"random": rng.bytes(500), "empty": b"", "longer": data + rng.bytes(99)}.get(
-            how, data * 2
-        )
-    path.write_bytes(data)
+    data, how = path.read_bytes(), pick(rng, list(BYTES))
+    path.write_bytes(BYTES[how](data, int(rng.integers(len(data))), rng))
     return how
 
 
+ODD = {
+    "missing": lambda path: None,
+    "folder": Path.mkdir,
+    "pipe": os.mkfifo,
+    "endless": lambda path: path.symlink_to("/dev/zero"),
+    "enormous": lambda path: (path.touch(), os.truncate(path, 2**40)),
+}
+
+
 def odd_file(path, rng):
-    how = pick(rng, ("missing", "folder", "pipe", "endless", "enormous"))
+    how = pick(rng, list(ODD))
     path.unlink()
-    if how == "folder":
-        path.mkdir()
-    elif how == "pipe":
-        os.mkfifo(path)
-    elif how == "endless":
-        path.symlink_to("/dev/zero")
-    elif how == "enormous":
-        with open(path, "wb") as file:
-            file.truncate(2**40)
+    ODD[how](path)
     return how
 
 
@@ -144,42 +149,30 @@ def edit(record, rng):
 # metrics.csv
 
 
+CELLS = b"nan", b"", b"-1", b"1e999", b"9" * 5000, b"\xff", b"=1+1", b"1_0", b"0x1", b"\r"
+HEADERS = b"\n", b"a,b\n", b",,,,\n", b"step\n"
+
+
 def in_rows(path, rng):
     lines = path.read_bytes().splitlines(keepends=True)
     at = int(rng.integers(1, len(lines)))
-    how = pick(
-        rng, ("row lost", "row twice", "swapped", "cell", "cell", "long", "column", "header")
-    )
-    cells = lines[at].rstrip(b"\n").split(b",")
-    if how == "row lost":
-        del lines[at]
-    elif how == "row twice":
-        lines.insert(at, lines[at])
-    elif how == "swapped":
-        lines[at], lines[-1] = lines[-1], lines[at]
-    elif how == "cell":
-        values = (
-            b"nan",
-            b"",
-            b"-1",
-            b"1e999",
-            b"9" * 5000,
-            b"\xff",
-            b"=1+1",
-            b"1_0",
-            b"0x1",
-            b"\r",
-        )
-        cells[rng.integers(len(cells))] = pick(rng, values)
-        lines[at] = b",".join(cells) + b"\n"
-    elif how == "long":
-        lines[at] = b"1" * 10**6 + b"\n"
-    elif how == "column":
-        lines[at] = b",".join(cells[:-1]) + b"\n"
+    how = pick(rng, ("lost", "twice", "swapped", "cell", "cell", "long", "column", "header"))
+    row, cells = lines[at], lines[at].rstrip(b"\n").split(b",")
+    if how == "swapped":
+        lines[at], lines[-1] = lines[-1], row
+    elif how == "header":
+        lines[0] = pick(rng, HEADERS)
     else:
-        lines[0] = pick(rng, (b"\n", b"a,b\n", b",,,,\n", b"step\n"))
+        cells[rng.integers(len(cells))] = pick(rng, CELLS)
+        lines[at : at + 1] = {
+            "lost": [],
+            "twice": [row, row],
+            "cell": [b",".join(cells) + b"\n"],
+            "long": [b"1" * 10**6 + b"\n"],
+            "column": [row.rpartition(b",")[0] + b"\n"],
+        }[how]
     path.write_bytes(b"".join(lines))
-    return how
+    return f"row {how}"
 
 
 # checkpoint.npz, parameters.npz
@@ -212,7 +205,7 @@ def in_npz(path, rng):
 
 
 def entries(path):
-    """{name: the bytes of that npy file}"""
+    """Return {name: the bytes of that npy file}."""
     with zipfile.ZipFile(path) as archive:
         return {name.removesuffix(".npy"): archive.read(name) for name in archive.namelist()}
 
@@ -232,14 +225,10 @@ def npy(value):
 
 
 def header(shape="(10,)", descr="'<f8'", order="False", body=b"", version=(1, 0)):
-    """The bytes of an npy file with any text in its header."""
+    """Return the bytes of an npy file with any text in its header."""
     text = f"{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}, }}\n".encode()
     size = struct.pack("<H", len(text)) if version == (1, 0) else struct.pack("<I", len(text))
     return b"\x93NUMPY" + bytes(version) + size + text + body
-
-
-def nans(value):
-    return npy(np.full(value.shape, np.nan))
 
 
 ARRAYS = {
@@ -248,7 +237,7 @@ ARRAYS = {
     "shape": lambda value: npy(np.resize(value, (*value.shape, 1))),
     "longer": lambda value: npy(np.resize(value, value.size + 1)),
     "none": lambda value: npy(value.reshape(-1)[:0]),
-    "nan": nans,
+    "nan": lambda value: npy(np.full(value.shape, np.nan)),
     "text": lambda value: npy(np.array("x" * 99)),
     "complex": lambda value: npy(np.zeros(value.shape, complex)),
     "single": lambda value: npy(np.zeros(value.shape, np.float32)),
