@@ -12,7 +12,7 @@ baseline   the same, beside Stable-Baselines3's A2C with the same hyper-paramete
 acrobot, pendulum, lunarlander
            Acrobot-v1 (threshold −100), Pendulum-v1 (−250; as in benchmarks/asynchronous.py) and
            LunarLander-v3 (156 is published for Stable-Baselines3 on -v2 at 200,000 steps; needs
-           box2d): 10 seeds each, then 100 episodes or more (study.judge) with the policy learned,
+           box2d): 10 seeds each, then 100 episodes or more (measure.judge) with the policy learned,
            and 100 with its mode
 
 Seconds are processor time of acting, environment and learning, on one thread. Each part writes
@@ -23,8 +23,9 @@ import time
 
 import numpy as np
 
-from benchmarks import study
-from benchmarks.study import OURS, SB3, Row, Study
+from benchmarks import figures, measure, study
+from benchmarks.measure import OURS, SB3, Row
+from benchmarks.study import Study
 
 CARTPOLE = Row("a2c", "CartPole-v1", 475.0)
 FORMS = "sync", "vector_entry_point"
@@ -44,7 +45,7 @@ def until_solved(row, seed):
     """Return a run that ends where the mean of 100 training episodes is at the goal; ours after a
     short one that warms up."""
     episodes, start, wall = [], time.process_time(), time.perf_counter()  # (step, return)
-    solved = lambda: study.episodes_until([G for _, G in episodes[-study.WINDOW :]], row.goal)
+    solved = lambda: measure.episodes_until([G for _, G in episodes[-measure.WINDOW :]], row.goal)
     if row.who == SB3:
         import torch
 
@@ -61,7 +62,7 @@ def until_solved(row, seed):
             episodes += [(metrics.steps, G) for G in metrics.returns]
             if metrics.returns and solved():
                 break
-    k = study.episodes_until([G for _, G in episodes], row.goal)
+    k = measure.episodes_until([G for _, G in episodes], row.goal)
     return dict(
         steps=k and episodes[k - 1][0],
         episodes=len(episodes),
@@ -113,7 +114,10 @@ def by_seed(rows):
 STUDIES = {
     "cartpole": Study({"page": CARTPOLE}, until_solved, table, seeds=20),
     "baseline": Study(BASELINE, until_solved, table),
-} | {name: Study({name: row}, study.learned, by_seed, study.picture) for name, row in TASKS.items()}
+} | {
+    name: Study({name: row}, measure.learned, by_seed, figures.picture)
+    for name, row in TASKS.items()
+}
 
 if __name__ == "__main__":
     study.main(__doc__, STUDIES, "a2c_")

@@ -28,9 +28,10 @@ from algorithms.exact.optimal import optimal_policy
 from algorithms.exact.queueing import ACCEPT, PRIORITIES, SERVERS, access_control
 from algorithms.exact.worlds import SHORT_CORRIDOR_OPTIMUM
 from algorithms.runner.plot import COLOURS
-from benchmarks import study
+from benchmarks import figures, measure, study
 from benchmarks.corridor import values
-from benchmarks.study import Row, Study, Whole
+from benchmarks.measure import Row
+from benchmarks.study import Study, Whole
 
 QUEUE = Row("actor-critic-continuing", "npgrad/AccessControl-v0")
 PENDULUM = Row("actor-critic-continuing", "npgrad/ContinuingPendulum-v0")
@@ -46,7 +47,7 @@ UPRIGHT = np.cos(np.radians(18))
 
 def reports(row, env, state):
     """Yield the reports with episodes of a row until it has made its steps."""
-    for metrics in study.episodes(row.page.train(env, row.config, state)):
+    for metrics in measure.episodes(row.page.train(env, row.config, state)):
         yield metrics
         if metrics.steps >= row.length:
             break
@@ -90,12 +91,12 @@ def draw_queue(record):
     left, right = fig.subfigures(1, 2, width_ratios=(1, 1.35))
     ax = left.subplots()
     draw_median(ax, record["steps"], curves, "median")
-    study.goal_line(ax, best, label=f"optimum, {best:.4f}")
-    study.goal_line(ax, 0.98 * best, color="grey", ls=":", label="2 % below")
+    figures.goal_line(ax, best, label=f"optimum, {best:.4f}")
+    figures.goal_line(ax, 0.98 * best, color="grey", ls=":", label="2 % below")
     ax.spines[["top", "right"]].set_visible(False)
-    study.dress(ax, "", "lower right", xlabel="steps", ylabel="exact average reward",
-                ylim=(0.93 * best, 1.005 * best), xticks=np.linspace(0, record["steps"], 4),
-                steps="x")  # fmt: skip
+    figures.dress(ax, "", "lower right", xlabel="steps", ylabel="exact average reward",
+                  ylim=(0.93 * best, 1.005 * best), xticks=np.linspace(0, record["steps"], 4),
+                  steps="x")  # fmt: skip
     learned, optimal = record["policy_of_median_seed"], record["optimal_policy"]
     pi = np.stack([1 - np.array(learned), learned], 1)
     share = stationary_distribution(access_control(), pi).reshape(SERVERS + 1, -1).sum(1)[1:]
@@ -124,7 +125,7 @@ def draw_policy(ax, policy, optimal, title):
     border = (best == 0).sum(1) - 0.5  # of a threshold policy: how many free servers it asks for
     edges = np.arange(len(PRIORITIES) + 1) - 0.5
     ax.stairs(border, edges, orientation="horizontal", baseline=None, color=COLOURS[1], lw=3)
-    study.dress(ax, title, ylabel="priority", xlim=(-0.5, SERVERS - 0.5))
+    figures.dress(ax, title, ylabel="priority", xlim=(-0.5, SERVERS - 0.5))
     ax.set_yticks(range(len(PRIORITIES)), PRIORITIES)
 
 
@@ -158,15 +159,15 @@ def corridor(seeds, jobs):
 def draw_corridor(record):
     """Draw how far the median value is below the best, on a logarithmic scale."""
     best = record["best_value"]
-    fig, ax = study.subplots()
+    fig, ax = figures.subplots()
     for colour, (name, method) in zip(COLOURS, record["methods"].items()):
         gap = best - np.array(method["median"], float)
         seeds, stuck = len(method["value_at_end"]), method["runs_stuck"]
         label = f"{name}: {stuck} of {seeds} runs stuck"
         ax.semilogy(np.arange(1, len(gap) + 1), gap, color=colour, label=label)
     ax.set_ylim(bottom=2e-4)
-    study.dress(ax, "", {}, xlabel="episode",
-                ylabel=f"−{-best:.3f} minus the exact value, median of {seeds}")  # fmt: skip
+    figures.dress(ax, "", {}, xlabel="episode",
+                  ylabel=f"−{-best:.3f} minus the exact value, median of {seeds}")  # fmt: skip
     return fig
 
 
@@ -174,7 +175,7 @@ def pendulum(seeds, jobs):
     """Return the share of steps within 18° of upright and the average reward, per report."""
     runs, config = [], PENDULUM.config
     for seed in range(seeds):
-        env, rewards = study.Watched(PENDULUM.make()), []
+        env, rewards = measure.Watched(PENDULUM.make()), []
         state = PENDULUM.page.init(env, config, seed)
         for metrics in reports(PENDULUM, env, state):
             rewards.append(metrics.scalars["average_reward"])
@@ -190,13 +191,13 @@ def pendulum(seeds, jobs):
 
 def draw_pendulum(record):
     runs, steps = record["runs"], record["steps"]
-    fig, axes = study.subplots(1, 2, (10, 3.8))
+    fig, axes = figures.subplots(1, 2, (10, 3.8))
     labels = dict(uprights="share within 18° of upright", rewards="average reward")
     for ax, (key, label) in zip(axes, labels.items()):
         curves = np.array([run[key] for run in runs])
         draw_median(ax, steps, curves, f"median of {len(runs)} seeds")
         label = f"{label}, per {steps // curves.shape[1]:,} steps"
-        study.dress(ax, steps="x", xlabel="steps, never reset", ylabel=label)
+        figures.dress(ax, steps="x", xlabel="steps, never reset", ylabel=label)
     axes[0].legend(frameon=False, loc="lower right")
     return fig
 
@@ -204,7 +205,7 @@ def draw_pendulum(record):
 STUDIES = {
     "queue": Whole(queue, None, draw_queue),
     "corridor": Whole(corridor, None, draw_corridor),
-    "cartpole": Study({"cartpole": CARTPOLE}, study.learned, study.by_seed, study.picture),
+    "cartpole": Study({"cartpole": CARTPOLE}, measure.learned, study.by_seed, figures.picture),
     "pendulum": Whole(pendulum, None, draw_pendulum),
 }
 

@@ -11,7 +11,7 @@ pendulum              A3C on Pendulum-v1 (continuous), 8 workers in turn. It lea
                       would stay there, and end near −800. Training returns include that cost,
                       scores do not
 
-The score of a run is the mean return of 100 episodes or more (study.judge) with the last θ (A3C
+The score of a run is the mean return of 100 episodes or more (measure.judge) with the last θ (A3C
 draws from π, Q is greedy). The table also tells at which step and second the mean of the last 100
 training episodes first reached the threshold. Seconds are of training alone: processor time where
 workers run in turn, wall time where they are processes. --jobs seeds run at a time, unless the
@@ -21,8 +21,9 @@ workers are processes.
 import numpy as np
 
 from algorithms.runner.plot import COLOURS
-from benchmarks import study
-from benchmarks.study import Row, Study
+from benchmarks import figures, measure, study
+from benchmarks.measure import Row
+from benchmarks.study import Study
 
 CAR = "CartPole-v1"
 ROWS = {
@@ -58,20 +59,20 @@ COLUMNS = {
 def picture(rows):
     """Draw the mean of the last 100 training episodes over steps, every run a line."""
     n = -(-len(rows) // 4)
-    figure, axes = study.subplots(n, 4, (12, 2.8 * n), squeeze=False)
+    figure, axes = figures.subplots(n, 4, (12, 2.8 * n), squeeze=False)
     for ax in axes.ravel()[len(rows) :]:
         ax.remove()
     for ax, row in zip(axes.ravel(), rows):
         for curve in row.of("curve"):
             ax.plot(curve["steps"], curve["means"], color=COLOURS[0], alpha=0.5, linewidth=1)
-        study.goal_line(ax, row.goal)
-        study.dress(ax, f"{row.label}, {row.env}", steps="x", xlabel="steps of all workers")
+        figures.goal_line(ax, row.goal)
+        figures.dress(ax, f"{row.label}, {row.env}", steps="x", xlabel="steps of all workers")
     figure.supylabel("mean of the last 100 training episodes")
     return figure
 
 
 text = lambda rows: study.columns(COLUMNS, rows)
-STUDIES = {"asynchronous": Study(ROWS, study.learned, text, picture)}
+STUDIES = {"asynchronous": Study(ROWS, measure.learned, text, picture)}
 
 if __name__ == "__main__":
     study.main(__doc__, STUDIES)

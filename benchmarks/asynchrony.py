@@ -31,8 +31,9 @@ from algorithms import a3c
 from algorithms.common import drivers
 from algorithms.common.asynchronous import LAST, Turns, total
 from algorithms.runner.plot import COLOURS
-from benchmarks import study
-from benchmarks.study import Whole, dress
+from benchmarks import figures, study
+from benchmarks.figures import dress
+from benchmarks.study import Whole
 from npgrad import ActorCritic
 
 SECONDS = {5: (34e-6, 170e-6, 60e-6), 20: (25e-6, 210e-6, 53e-6)}  # t_max: step, gradient, push
@@ -284,7 +285,7 @@ def measured(runs):
 
 def picture(record):
     runs, found = record["runs"], record["summary"]
-    fig, axes = study.subplots(2, 2, (12.5, 9))
+    fig, axes = figures.subplots(2, 2, (12.5, 9))
     draw_speed_up(axes[0, 0], runs, found)
     draw_steps(axes[0, 1], runs)
     draw_simulated(axes[1, 0], runs)

@@ -19,8 +19,9 @@ import numpy as np
 from algorithms.common.policy import make_policy
 from algorithms.exact.worlds import SHORT_CORRIDOR_OPTIMUM, short_corridor_value
 from algorithms.runner.plot import COLOURS
-from benchmarks import study
-from benchmarks.study import Row, Whole
+from benchmarks import figures, measure, study
+from benchmarks.measure import Row
+from benchmarks.study import Whole
 
 WITHOUT, WITH = "α = 2⁻¹³", "with baseline, α^θ = 2⁻⁹, α^w = 2⁻⁶"
 PLAIN = partial(Row, "reinforce", "npgrad/ShortCorridor-v0", None)
@@ -40,7 +41,7 @@ def values(row, seed, n, stuck, env=None):
     env, config = env or row.make(), row.config
     state, policy = row.page.init(env, config, seed), make_policy(env, config.network)
     state.theta[:] = 1.47, -1.47  # left, right
-    for metrics in islice(study.episodes(row.page.train(env, config, state)), n):
+    for metrics in islice(measure.episodes(row.page.train(env, config, state)), n):
         p = policy.at(state.theta, 0).probs()[1]
         value = short_corridor_value(p) if 0 < p < 1 else -np.inf
         yield metrics, value
@@ -77,7 +78,7 @@ def summary(returns, values):
     return dict(
         runs_stuck=float(stuck.mean()),
         return_last_100=float(last.mean()),
-        standard_error=study.standard_error(last),
+        standard_error=measure.standard_error(last),
         exact_value_at_end=float(values[:, -1].mean()),
         episodes_until_value_reaches=episodes_until(values.mean(0)),
         episodes_until_smoothed_return_reaches=episodes_until(smooth(returns.mean(0))),
@@ -92,7 +93,7 @@ def picture(record):
 
 
 def drawn(record, figure):
-    fig, ax = study.subplots()
+    fig, ax = figures.subplots()
     colours, best = dict(zip(ROWS, COLOURS)), record["best_value"]
     for label in FIGURES[figure]:
         curve, name = record["curves"][label], "REINFORCE" + ", "[label == WITH :] + label
@@ -101,11 +102,12 @@ def drawn(record, figure):
         if curve["runs_stuck"]:
             name += f" (without the {curve['runs_stuck']:.0%} of runs that stuck)"
         ax.plot(episode, curve["mean_value"], color=colours[label], lw=1.8, label=name)
-    study.goal_line(ax, best, label=f"best policy, v = −{-best:.3f}", zorder=3)
+    figures.goal_line(ax, best, label=f"best policy, v = −{-best:.3f}", zorder=3)
     title = f"Short corridor: Sutton & Barto's figure {figure.replace('_', '.')}\n"
     title += "thin: returns as they came    thick: exact value of the policies"
-    study.dress(ax, title, "lower right", xlim=(0, len(episode)), ylim=(-92, -8), xlabel="episode",
-                ylabel=f"return of an episode, mean of {record['runs']} runs")  # fmt: skip
+    ax.set(xlim=(0, len(episode)), ylim=(-92, -8), xlabel="episode")
+    what = f"return of an episode, mean of {record['runs']} runs"
+    figures.dress(ax, title, "lower right", ylabel=what)
     return fig
 
 

@@ -4,7 +4,7 @@
                               [noise_car] [targets] [tau] [annealing] [halfcheetah]
                               [--seeds 10] [--jobs 1] [--draw]
 
-pendulum, mountain_car, inverted_pendulum   100 episodes or more (study.judge) played with μ after
+pendulum, mountain_car, inverted_pendulum   100 episodes or more (measure.judge) played with μ after
                the preset's steps, against a threshold; inverted_pendulum and halfcheetah need
                Gymnasium's MuJoCo worlds
 regulator      the cost of μ over that of the exact optimum K*, both met with the same noise
@@ -33,8 +33,9 @@ import numpy as np
 from algorithms.ddpg_noise import Noise
 from algorithms.exact.lqr import LQREnv, optimal_gain, spring
 from algorithms.runner.plot import COLOURS
-from benchmarks import study
-from benchmarks.study import Row, Study
+from benchmarks import figures, measure, study
+from benchmarks.measure import Row
+from benchmarks.study import Study
 
 PUBLISHED = {  # HalfCheetah at 1M steps, in earlier versions of the world
     "Tianshou": 11719,  # its examples/mujoco/README.md: v3, best evaluation, 10 seeds
@@ -88,7 +89,7 @@ COMPARISONS = {  # part: (row, {variant: changes}, what the notes say)
 
 def run(row, seed):
     """Return one run: the curve of evaluations, and the last one."""
-    state, watch = study.watched(row, seed, study.episodes)
+    state, watch = measure.watched(row, seed, measure.episodes)
     regulator = regulator_ratio(row, state) if row.env == "npgrad/LQR-v0" else {}
     return watch.measured() | regulator
 
@@ -98,9 +99,9 @@ def regulator_ratio(row, state):
     their ratio."""
     lqr, K = spring(), optimal_gain(spring())
     env = LQREnv(lqr, 4.0, horizon=300)
-    mu = study.player(row.page, env, row.config, state, True)
+    mu = measure.player(row.page, env, row.config, state, True)
     both = mu, lambda S: np.clip(-S @ K.T, -4.0, 4.0)
-    cost, optimal = (-float(study.play(env, act, gamma=lqr.gamma).mean()) for act in both)
+    cost, optimal = (-float(measure.play(env, act, gamma=lqr.gamma).mean()) for act in both)
     return dict(evaluation=-cost, cost=cost, optimal=optimal, ratio=cost / optimal)
 
 
@@ -152,21 +153,21 @@ def differs(row, first):
 
 def picture(rows):
     """Draw the mean and band of each row's evaluations; of one row every run, and its goal."""
-    (first, *others), (fig, ax) = rows, study.subplots()
+    (first, *others), (fig, ax) = rows, figures.subplots()
     for colour, row in zip(COLOURS, rows):
         least = min(map(len, row.of("curve", "steps")))
         at = np.median([steps[:least] for steps in row.of("curve", "steps")], 0)
         values = np.array([scores[:least] for scores in row.of("curve", "scores")])
         label = f"mean of {len(row.runs)} seeds, 95 % band; thin: each seed"
-        study.band(ax, at, values, colour, row.label if others else label, thin=not others)
+        figures.band(ax, at, values, colour, row.label if others else label, thin=not others)
     if not others and first.goal is not None:
-        study.goal_line(ax, first.goal)
+        figures.goal_line(ax, first.goal)
     for colour, (name, score) in zip(COLOURS[1:], PUBLISHED.items()):
         if "HalfCheetah" in first.env:
-            study.goal_line(ax, score, color=colour, label=f"{name}, at 1M steps: {score}")
+            figures.goal_line(ax, score, color=colour, label=f"{name}, at 1M steps: {score}")
     ax.margins(x=0.01)
-    study.dress(ax, f"DDPG on {first.env}", "upper left" if others else "lower right", "x",
-                xlabel="environment steps", ylabel="return of μ")  # fmt: skip
+    figures.dress(ax, f"DDPG on {first.env}", "upper left" if others else "lower right", "x",
+                  xlabel="environment steps", ylabel="return of μ")  # fmt: skip
     return fig
 
 

@@ -31,8 +31,9 @@ from algorithms.exact.mdp import FiniteMDP, FiniteMDPEnv, discounted_occupancy, 
 from algorithms.exact.worlds import chain, garnet
 from algorithms.referee.estimators import open_study, weigh
 from algorithms.runner.plot import COLOURS, at_steps, running_mean
-from benchmarks import study
-from benchmarks.study import Whole, dress
+from benchmarks import figures, measure, study
+from benchmarks.figures import dress
+from benchmarks.study import Whole
 from npgrad import Softmax
 
 START, PASSED = np.array([0.9, 0.05, 0.05]), np.array([0.4, 0.3, 0.3])
@@ -183,12 +184,12 @@ def cartpole(beta, seed, T_max=T_MAX):
     env, config, state, episodes = learned(beta, T_max, seed, T_max, watch)
     at, returns = np.array(episodes).T
     mean = running_mean(returns)
-    k = study.episodes_until(returns, 475)
-    mode = study.player(a3c, env, config, state, greedy=True)
+    k = measure.episodes_until(returns, 475)
+    mode = measure.player(a3c, env, config, state, greedy=True)
     return dict(
         score=float(mean[-1]),
         best_score=float(mean.max()),
-        greedy=float(study.play(env, mode, 20).mean()),
+        greedy=float(measure.play(env, mode, 20).mean()),
         final_entropy=float(np.mean(entropies[-5:])),
         steps_until_475=k and int(at[k - 1]),
         scores=at_steps(np.array(steps), at, mean).round(1).tolist(),
@@ -355,7 +356,7 @@ def markdown(record):
 
 
 def picture(record):
-    fig, axes = study.subplots(2, 3, (15, 8.6))
+    fig, axes = figures.subplots(2, 3, (15, 8.6))
     draw_simplex(axes[0, 0], record["path"])
     draw_stationary(axes[0, 1], record["path"])
     draw_variance(axes[0, 2], axes[1, 0], record)
@@ -445,7 +446,7 @@ def draw_bands(ax, runs, name):
     steps = np.arange(GRID, T_MAX + 1, GRID)
     for beta, colour in zip(BETAS, COLOURS):
         curves = np.array([run[name] for run in over_runs(runs, beta)])
-        study.band(ax, steps, curves, colour, f"β = {beta:g}")
+        figures.band(ax, steps, curves, colour, f"β = {beta:g}")
     ax.set_xlabel("environment steps")
 
 

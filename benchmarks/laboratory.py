@@ -19,7 +19,7 @@ from algorithms.exact.worlds import garnet
 from algorithms.policy_gradient_theorem import exact_gradient, gibbs
 from algorithms.referee.estimators import laboratory_table, open_study, sweeps
 from algorithms.runner.laboratory import draw_curve, text_table
-from benchmarks import study
+from benchmarks import figures, study
 from npgrad import linear
 
 WORLDS = {
@@ -59,7 +59,7 @@ def gradient_milliseconds(states=200, actions=10, repeats=20):
 
 def picture(found):
     """Draw bias² and variance along n and λ, one column per world."""
-    figure, grid = study.subplots(2, len(found), (15, 6.5))
+    figure, grid = figures.subplots(2, len(found), (15, 6.5))
     for column, (env_id, (opened, _, curves)) in zip(grid.T, found.items()):
         floor = 1e-24 * max(1.0, float(np.sum(expectation(opened) ** 2)))
         for axes, (name, curve) in zip(column, curves.items()):

@@ -8,8 +8,8 @@ the same hyper-parameters, networks, distribution of first weights and noise
 (torch_twins/baselines.py); for that ddpg's critic has the action at its first layer.
 
 Score: the mean return of the policy's mode, no exploration: of 20 episodes at each of 15 points of
-a run, of 100 or more (study.judge) at its end, on seeds of their own. Seconds are processor time of
-training alone, one thread: acting, environment, learning. Runs are aggregated as rliable does it
+a run, of 100 or more (measure.judge) at its end, on seeds of their own. Seconds are processor time
+of training alone, one thread: acting, environment, learning. Runs are aggregated as rliable does it
 (Agarwal et al. 2021): interquartile mean, the mean of the middle half of all runs; its 95 %
 interval by stratified bootstrap, which draws whole runs anew within each task
 (algorithms.runner.scores). Of methods not named, the runs recorded stay.
@@ -22,8 +22,9 @@ import numpy as np
 
 from algorithms.runner.plot import COLOURS, at_steps
 from algorithms.runner.scores import interval, iqm
-from benchmarks import study
-from benchmarks.study import OURS, SB3, Row, Study
+from benchmarks import figures, measure, study
+from benchmarks.measure import OURS, SB3, Row
+from benchmarks.study import Study
 
 POINTS, CAR = 15, "CartPole-v1"
 ZOO = "[RL Baselines3 Zoo](https://github.com/DLR-RM/rl-baselines3-zoo/blob/master/benchmark.md)"
@@ -49,7 +50,7 @@ ROWS = {
 
 def run(row, seed):
     """Return one run."""
-    return (study.watched(row, seed)[1] if row.who == OURS else sb3(row, seed)).measured()
+    return (measure.watched(row, seed)[1] if row.who == OURS else sb3(row, seed)).measured()
 
 
 def sb3(row, seed):
@@ -62,7 +63,7 @@ def sb3(row, seed):
     torch.set_flush_denormal(True)  # what decays in its moments; the pages see to that themselves
     model = baselines.baseline(row.env, row.config, seed)
     steps = lambda: model.env.steps if row.method == "a2c" else model.num_timesteps
-    watch = study.Watch(row, lambda S: model.predict(S, deterministic=True)[0])
+    watch = measure.Watch(row, lambda S: model.predict(S, deterministic=True)[0])
     baselines.train(model, 2 * row.length, lambda: watch(steps()))
     torch.set_flush_denormal(False)  # the next run in this process may be a page's
     return watch
@@ -128,7 +129,7 @@ def together(rows):
     shared, text = [row for row in rows if row.who == SB3], []
     if not shared:
         return ""
-    zero = {row.env: study.random_score(row.env) for row in shared}
+    zero = {row.env: measure.random_score(row.env) for row in shared}
     for who in (OURS, SB3):
         these = (next(x for x in rows if name(x) == name(row) and x.who == who) for row in shared)
         normal = [(scores(x) - zero[x.env]) / (x.goal - zero[x.env]) for x in these]
@@ -140,7 +141,7 @@ def together(rows):
 
 def picture(rows):
     envs, methods = (list(dict.fromkeys(x)) for x in zip(*((r.env, name(r, 1)) for r in rows)))
-    fig, axes = study.subplots(len(envs), 2, (13, 4.6 * len(envs)), squeeze=False)
+    fig, axes = figures.subplots(len(envs), 2, (13, 4.6 * len(envs)), squeeze=False)
     for row in rows:
         ours, colour = row.who == OURS, COLOURS[methods.index(name(row, 1))]
         label = name(row, 1) + ("" if ours else f", {row.who}")
@@ -151,9 +152,9 @@ def picture(rows):
     for (left, right), env in zip(axes, envs):
         row = next(row for row in rows if row.env == env)
         for ax in (left, right):
-            study.goal_line(ax, row.goal, ls=":", label=None)
+            figures.goal_line(ax, row.goal, ls=":", label=None)
             ax.set(xscale="log")
-        study.dress(
+        figures.dress(
             left,
             f"{env}: IQM of {len(row.runs)} runs, 95 % bands",
             "lower right",
@@ -162,7 +163,7 @@ def picture(rows):
             ylabel="score: return of the policy's mode",
         )
         left.xaxis.set_minor_formatter("")
-        study.dress(right, xlabel="seconds of processor time, training alone")
+        figures.dress(right, xlabel="seconds of processor time, training alone")
         right.xaxis.set_major_formatter(lambda x, _: f"{x:g}")  # fmt: skip
     return fig
 

@@ -30,7 +30,7 @@ from algorithms import td_lambda
 from algorithms.exact.laboratory import lambda_returns
 from algorithms.exact.worlds import RANDOM_WALK_19_VALUES
 from algorithms.runner.presets import configured
-from benchmarks import study
+from benchmarks import figures, measure, study
 from benchmarks.study import Whole
 
 LAMBDAS = np.array([0.0, 0.4, 0.8, 0.9, 0.95, 0.975, 0.99, 1.0])
@@ -50,13 +50,13 @@ def train(env, seed, **options):
     """Return w after each episode (EPISODES, STATES), by the page."""
     config = replace(configured("td-lambda", "npgrad/RandomWalk19-v0"), **options)
     state = td_lambda.init(env, config, seed)
-    training = study.episodes(td_lambda.train(env, config, state))
+    training = measure.episodes(td_lambda.train(env, config, state))
     return np.array([state.w.copy() for _ in islice(training, EPISODES)])
 
 
 def walks(seed):
     """Return the first episodes' states (T + 1) and rewards (T)."""
-    env = study.Watched(gymnasium.make("npgrad/RandomWalk19-v0"))
+    env = measure.Watched(gymnasium.make("npgrad/RandomWalk19-v0"))
     train(env, seed, step_size=0.0)
     return [episode[:2] for episode in env.episodes[:EPISODES]]  # the next one has begun
 
@@ -186,14 +186,14 @@ def statements(errors):
 
 
 def picture(record):
-    fig, axes = study.subplots(2, 2, (10, 7.6), sharex=True, sharey=True)
+    fig, axes = figures.subplots(2, 2, (10, 7.6), sharex=True, sharey=True)
     colors = plt.get_cmap("turbo")(np.linspace(0.05, 0.95, len(LAMBDAS)))
     for ax, (kind, title) in zip(axes.flat, TITLES.items()):
         for (lam, row), color in zip(record["curves"][kind].items(), colors):
             error = np.array(row["curve"], float)
             ax.plot(ALPHAS, error, color=color, linewidth=1.6, label=f"λ = {lam}")
             ax.plot(row["best_step_size"], row["rms_error"], "o", color=color, markersize=3.5)
-        study.dress(ax, title, xlim=(0, 1), ylim=(0.24, record["error_at_the_start"]))
+        figures.dress(ax, title, xlim=(0, 1), ylim=(0.24, record["error_at_the_start"]))
     lines = axes[0, 0].get_legend_handles_labels()
     fig.legend(*lines, frameon=False, ncols=len(LAMBDAS), loc="outside upper center", fontsize=9)
     fig.supxlabel("α", fontsize=11)

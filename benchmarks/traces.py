@@ -35,8 +35,9 @@ from algorithms.exact.mdp import FiniteMDP, FiniteMDPEnv, expected_return, state
 from algorithms.exact.worlds import chain, random_walk_19
 from algorithms.policy_gradient_theorem import exact_gradient, score, world
 from algorithms.runner.plot import COLOURS
-from benchmarks import study
-from benchmarks.study import Whole, dress
+from benchmarks import figures, measure, study
+from benchmarks.figures import dress
+from benchmarks.study import Whole
 from benchmarks.td_lambda import EPISODES, ONLINE, STATES, learn, rms_error, walks
 
 GAMMA, LAM, SEEDS, TUNING = 0.9, 0.8, range(10), range(100, 120)
@@ -76,9 +77,9 @@ class Replay(gymnasium.Env):
 def watch(env, page, config, trace, reports):
     """Return states (n,) and traces (n, d) of a run of a page, both as a step begins: z has not
     seen S."""
-    env = study.Watched(env, lambda: getattr(state, trace).copy())
+    env = measure.Watched(env, lambda: getattr(state, trace).copy())
     state = page.init(env, config, 0)
-    for _ in islice(study.episodes(page.train(env, config, state)), reports):
+    for _ in islice(measure.episodes(page.train(env, config, state)), reports):
         pass
     states = [s for episode in env.episodes for s in episode[0][: len(episode[1])]]
     return np.array(states), np.array([z for episode in env.episodes for z in episode[2]])
@@ -174,7 +175,7 @@ def check_learn(decays, chosen, path):
             config = td_lambda.Config(gamma=GAMMA, lam=decay / GAMMA, step_size=ALPHAS[j])
             env = Replay(walks(0))
             state = td_lambda.init(env, config, 0)
-            training = study.episodes(td_lambda.train(env, config, state))
+            training = measure.episodes(td_lambda.train(env, config, state))
             for w, _ in zip(path[:, i, j], training):
                 np.testing.assert_allclose(w, state.w, rtol=0, atol=1e-12)
 
@@ -321,7 +322,7 @@ def table(found):
 
 
 def picture(found):
-    fig, axes = study.subplots(2, 2, (11, 8))
+    fig, axes = figures.subplots(2, 2, (11, 8))
     draw_visits(axes[0, 0], found["revisited"])
     draw_kinds(axes[0, 1], found["kinds"])
     draw_discount(axes[1, 0], found["discount"])
@@ -360,7 +361,7 @@ def draw_discount(ax, discount):
             ax.plot(np.full(len(errors), at), errors, "o", color=colour, alpha=0.35, mew=0)
             label = f"z ← {decay}z + ∇v̂" if i == 0 else None
             ax.plot([at - 0.09, at + 0.09], [row[decay]["mean"]] * 2, color=colour, label=label)
-    study.goal_line(ax, discount["error_of_zero"], label="v̂ = 0")
+    figures.goal_line(ax, discount["error_of_zero"], label="v̂ = 0")
     ax.set_xticks(range(len(LAMBDAS)), [f"λ = {lam}" for lam in discount["by_lambda"]])
     dress(ax, f"19-state walk, γ = {GAMMA}, each at its best α",
           dict(loc="lower right", ncols=3), ylabel="RMS error of 19 values, 10 seeds",

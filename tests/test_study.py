@@ -12,7 +12,7 @@ from worlds import UNIT, Scripted
 
 from algorithms.common.metrics import Metrics
 from algorithms.runner.scores import interval, iqm
-from benchmarks import record, study, traces
+from benchmarks import measure, record, study, traces
 from benchmarks.claims import claim, recorded
 from benchmarks.claims.__main__ import CLAIMS, markdown
 
@@ -147,7 +147,7 @@ BLOCKS = st.lists(st.tuples(st.integers(1, 500), st.integers(1, 150)), min_size=
 
 
 def until(returns, level):
-    """study.episodes_until by its definition, of whole numbers."""
+    """measure.episodes_until by its definition, of whole numbers."""
     sums = [sum(returns[k - 100 : k]) for k in range(100, len(returns) + 1)]
     return next((k for k, x in enumerate(sums, 100) if x / 100 >= level), None)
 
@@ -156,7 +156,7 @@ def until(returns, level):
 def test_episodes_until__needs_a_hundred_at_the_level(blocks, at, apart):
     returns = [G for G, n in blocks for _ in range(n)]
     last = sum(returns[at : at + 100]) / 100 + apart
-    assert study.episodes_until(returns, last) == until(returns, last)
+    assert measure.episodes_until(returns, last) == until(returns, last)
 
 
 @given(BLOCKS, st.integers(1, 500), st.integers(1, 3), st.sampled_from([1.0, 0.5]))
@@ -169,7 +169,7 @@ def test_learn__measures_what_the_page_reports(blocks, goal, reports, scale):
     env, page = SimpleNamespace(scale=scale), SimpleNamespace(train=lambda *_: iter(told))
     begun = dict(begin=lambda seed: (env, f"state of {seed}"), config=None, length=np.inf)
     row = SimpleNamespace(page=page, goal=goal, **begun)
-    state, found = study.learn(row, 7, count(0.0, 2.0).__next__)
+    state, found = measure.learn(row, 7, count(0.0, 2.0).__next__)
     k = until(returns, goal)
     assert (state, found["episodes_until_reached"]) == ("state of 7", k)
     assert found["steps_until_reached"] == (k and 10 * ((k - 1) // reports + 2))
@@ -180,7 +180,7 @@ def test_learn__measures_what_the_page_reports(blocks, goal, reports, scale):
 @given(st.integers(1, 5), st.integers(1, 4), UNIT, st.booleans())
 def test_play__is_the_discounted_return_of_each_environment(T, n, gamma, truncate):
     env = Scripted(T, truncate=truncate)
-    found = study.play(env, lambda S: np.zeros(len(S), int), n, gamma)
+    found = measure.play(env, lambda S: np.zeros(len(S), int), n, gamma)
     for k, G in enumerate(found):
         env.reset(seed=10**6 + k)
         assert G == pytest.approx(env.R @ gamma ** np.arange(T), rel=1e-12, abs=1e-12)
@@ -191,10 +191,10 @@ def test_judge__plays_on_until_the_goal_is_far(n, goal, scale):
     """Of 3 standard errors, or up to 1,000 episodes; every n on starts of their own."""
     seeds, stream = [], np.random.default_rng(0)
     with pytest.MonkeyPatch.context() as patch:
-        rule = lambda env, act, n, seed=study.UNUSED: seeds.append(seed) or stream.normal(size=n)
-        patch.setattr(study, "play", lambda *given, **how: scale * rule(*given, **how))
-        mean, error, k = study.judge(None, None, goal, n)
-    assert k == n * len(seeds) and seeds == [study.UNUSED + n * i for i in range(len(seeds))]
+        rule = lambda env, act, n, seed=measure.UNUSED: seeds.append(seed) or stream.normal(size=n)
+        patch.setattr(measure, "play", lambda *given, **how: scale * rule(*given, **how))
+        mean, error, k = measure.judge(None, None, goal, n)
+    assert k == n * len(seeds) and seeds == [measure.UNUSED + n * i for i in range(len(seeds))]
     assert abs(mean - goal) >= 3 * error or k >= 1000
     x = scale * np.random.default_rng(0).normal(size=k)
     assert (mean, error) == pytest.approx((x.mean(), x.std(ddof=1) / np.sqrt(k)), abs=1e-12)
@@ -217,7 +217,7 @@ def test_gather__runs_what_is_not_recorded(monkeypatch, tmp_path):
 def test_perform__records_rows_in_order_and_keeps_what_is_not_run_again(monkeypatch, tmp_path):
     monkeypatch.setattr(record, "RESULTS", tmp_path)
     rows = {
-        name: study.Row("reinforce", "CartPole-v1", goal) for name, goal in (("a", 1), ("b", 2))
+        name: measure.Row("reinforce", "CartPole-v1", goal) for name, goal in (("a", 1), ("b", 2))
     }
     log = []
     run = lambda row, seed: log.append((row.goal, seed)) or dict(evaluation=row.goal + seed)
@@ -231,10 +231,10 @@ def test_perform__records_rows_in_order_and_keeps_what_is_not_run_again(monkeypa
 
 
 def test_row__is_judged_without_what_helps_to_learn():
-    row = study.Row("a3c", "Pendulum-v1", changes=dict(workers=1))
+    row = measure.Row("a3c", "Pendulum-v1", changes=dict(workers=1))
     assert row.make(learned=True).scale == 0.1 and not hasattr(row.make(), "scale")
     assert row.config.workers == 1 and row.length == row.config.T_max
-    assert study.Row("a3c", "Pendulum-v1", variant=None, steps=7).config.T_max == 7
+    assert measure.Row("a3c", "Pendulum-v1", variant=None, steps=7).config.T_max == 7
 
 
 @given(

@@ -4,17 +4,17 @@ import numpy as np
 
 from algorithms.exact.worlds import SHORT_CORRIDOR_OPTIMUM
 from algorithms.runner.plot import COLOURS
-from benchmarks import study
+from benchmarks import figures
 
 
 def draw(found):
     """Draw what the claims in PANELS recorded for the picture."""
     there = {name: f for name, f in PANELS.items() if found.get(name, {}).get("data")}
-    fig, axes = study.subplots(2, 4, (19, 8.6))
+    fig, axes = figures.subplots(2, 4, (19, 8.6))
     for ax, (name, panel) in zip(axes.flat, there.items()):
         panel(ax, found[name]["data"])
         title = f"{found[name]['notes']} {panel.__doc__.rstrip('.')}: {found[name]['verdict']}"
-        study.dress(ax, title, dict(fontsize=9))
+        figures.dress(ax, title, dict(fontsize=9))
     for ax in axes.flat[len(there) :]:
         ax.remove()
     fig.get_layout_engine().set(w_pad=0.08, h_pad=0.1)
@@ -71,8 +71,8 @@ def draw_staleness(ax, data):
     ax.axhline(150_000, color="grey", ls=":", lw=1)
     ax.set_xscale("log", base=2)
     ax.set_xticks([2**k for k in range(7)], [2**k for k in range(7)])
-    study.dress(ax, steps="y", xlabel="A3C workers; beside: seeds that reach it",
-                ylabel="steps: median, quartiles")  # fmt: skip
+    figures.dress(ax, steps="y", xlabel="A3C workers; beside: seeds that reach it",
+                  ylabel="steps: median, quartiles")  # fmt: skip
 
 
 def draw_factor(ax, data):
@@ -97,7 +97,9 @@ def draw_targets(ax, data):
     """DDPG's targets, Pendulum-v1."""
     for (name, (steps, returns)), colour in zip(data.items(), COLOURS):
         ax.plot(steps, returns, color=colour, lw=1.8, label=name)
-    study.dress(ax, steps="x", xlabel="environment steps", ylabel="return of μ, mean of the seeds")
+    figures.dress(
+        ax, steps="x", xlabel="environment steps", ylabel="return of μ, mean of the seeds"
+    )
 
 
 PANELS = {

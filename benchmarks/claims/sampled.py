@@ -15,7 +15,7 @@ from algorithms.ddpg_noise import Noise
 from algorithms.exact.laboratory import moments
 from algorithms.exact.mdp import state_values
 from algorithms.referee.estimators import weigh
-from benchmarks import entropy, study
+from benchmarks import entropy, measure, study
 from benchmarks.claims.claim import claim, differ, graded, result
 from benchmarks.claims.exact import ratios, tabular
 from npgrad import OPTIMIZERS, at
@@ -138,7 +138,7 @@ def baseline_run(name, cap, seed):
         returns += metrics.returns
         solved = len(returns) >= 100 and sum(returns[-100:]) >= 100 * LEVELS[-1]
         if solved or metrics.steps >= cap:
-            return [study.episodes_until(returns, level) for level in LEVELS]
+            return [measure.episodes_until(returns, level) for level in LEVELS]
 
 
 @claim("1.2.2.1", "without baseline REINFORCE needs 10 times the episodes on CartPole")
