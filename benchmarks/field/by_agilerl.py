@@ -1,7 +1,6 @@
 """AgileRL: the advantages that its collect_rollouts leaves in the RolloutBuffer; an observation is
 the value that the agent has of it."""
 
-from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -47,6 +46,6 @@ def rollout(rewards, values, last_value, dones, gamma, lam):
 
 
 ENTRIES = (
-    Entry("collect_rollouts and RolloutBuffer", partial(returned, rollout, framework="numpy"),
+    Entry("collect_rollouts and RolloutBuffer", returned, rollout, framework="numpy",
           remark="dones[t] is stored as the end of step t, and read as that of step t−1"),
 )  # fmt: skip

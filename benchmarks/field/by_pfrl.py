@@ -1,6 +1,5 @@
 """PFRL: the returns of A2C, the advantages of PPO, and REINFORCE."""
 
-from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -77,14 +76,14 @@ def reinforce(episode):
 
 
 ENTRIES = (
-    Entry("A2C, returns with GAE", partial(returned, a2c, "returns", "numpy"),
+    Entry("A2C, returns with GAE", returned, a2c, "returns", "numpy",
           remark="it warns that a reset without termination counts as done"),
-    Entry("A2C, returns without GAE", partial(returned, a2c_without_gae, "returns", "numpy")),
-    Entry("PPO, advantages", partial(returned, ppo, framework="numpy")),
+    Entry("A2C, returns without GAE", returned, a2c_without_gae, "returns", "numpy"),
+    Entry("PPO, advantages", returned, ppo, framework="numpy"),
     Entry("RMSpropEpsInsideSqrt.step",
-          partial(differentiated, rmsprop(RMSpropEpsInsideSqrt), "rmsprop")),
+          differentiated, rmsprop(RMSpropEpsInsideSqrt), "rmsprop"),
     Entry("REINFORCE, γ = 1 (it has none)",
-          lambda: estimated(Asked(reinforce, framework="numpy"), gamma=1.0, most=FEWER),
+          estimated, Asked(reinforce, framework="numpy"), gamma=1.0, most=FEWER,
           remark="step t is paid the rewards after its own, and the last reward once more; "
           "the same where all rewards are equal"),
 )  # fmt: skip

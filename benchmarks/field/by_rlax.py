@@ -52,14 +52,14 @@ def policy_gradient(episode, policy):
 
 
 ENTRIES = (
-    Entry("truncated_generalized_advantage_estimation", partial(returned, gae)),
+    Entry("truncated_generalized_advantage_estimation", returned, gae),
     Entry("lambda_returns, discount_t = 0 at ends",
-          partial(returned, lambda_returns, "returns"),
+          returned, lambda_returns, "returns",
           remark="where truncated, λ_t = 0 bootstraps: the next row"),
     Entry("lambda_returns, λ_t = 0 where truncated",
-          partial(returned, truncated_lambda_returns, "returns")),
-    Entry("discounted_returns", partial(returned, discounted_returns, "returns")),
+          returned, truncated_lambda_returns, "returns"),
+    Entry("discounted_returns", returned, discounted_returns, "returns"),
     Entry("policy_gradient_loss of discounted_returns",
-          partial(estimated, policy_gradient, most=FEWER),
+          estimated, policy_gradient, most=FEWER,
           remark="a mean over the sequence; w_t can undo it"),
 )  # fmt: skip

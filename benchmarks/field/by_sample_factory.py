@@ -1,8 +1,6 @@
 """Sample Factory: its advantages; environments come first in its arrays. It works in single
 precision: so are its answers judged."""
 
-from functools import partial
-
 import torch
 from sample_factory.algo.utils.rl_utils import gae_advantages
 
@@ -15,7 +13,7 @@ def gae(rewards, values, last_value, dones, gamma, lam):
 
 
 ENTRIES = (
-    Entry("gae_advantages", partial(returned, gae),
+    Entry("gae_advantages", returned, gae,
           remark="with value_bootstrap (off by default) a comment says that it takes v(t) at a "
           "truncation, for want of v(t+1); not run"),
 )  # fmt: skip

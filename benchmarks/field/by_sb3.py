@@ -4,8 +4,6 @@ They are made by A2C in Gymnasium environments that follow a script, through Dum
 observation is the value that the critic has of it.
 """
 
-from functools import partial
-
 import gymnasium
 import numpy as np
 import torch
@@ -85,8 +83,8 @@ def rollout(rewards, values, next_values, last_value, terminated, truncated, gam
 
 ENTRIES = (
     Entry("RolloutBuffer.compute_returns_and_advantage",
-          partial(returned, buffer, framework="numpy"),
+          returned, buffer, framework="numpy",
           remark="truncations are bootstrapped before, in collect_rollouts: the next row"),
     Entry("A2C.collect_rollouts, through DummyVecEnv",
-          partial(returned, rollout, framework="numpy")),
+          returned, rollout, framework="numpy"),
 )  # fmt: skip

@@ -149,13 +149,13 @@ def ddpg_actor(theta, made):
 
 
 ENTRIES = (
-    Entry("A2C.train", partial(differentiated, a2c, "a2c"),
+    Entry("A2C.train", differentiated, a2c, "a2c",
           remark="vf_coef times the mean squared error; on our page c times half of it"),
     Entry("A2C.train, normalize_advantage",
-          partial(differentiated, partial(a2c, normalised=True), "a2c"),
+          differentiated, partial(a2c, normalised=True), "a2c",
           remark="off by default; its comment: not in the original implementation"),
-    Entry("RMSpropTFLike.step", partial(differentiated, rmsprop(RMSpropTFLike), "rmsprop")),
-    Entry("DDPG.train, critic", partial(differentiated, ddpg_critic, "ddpg-critic", descent=False),
+    Entry("RMSpropTFLike.step", differentiated, rmsprop(RMSpropTFLike), "rmsprop"),
+    Entry("DDPG.train, critic", differentiated, ddpg_critic, "ddpg-critic", descent=False,
           remark="weight decay is left to the optimiser (optimizer_kwargs)"),
-    Entry("DDPG.train, actor", partial(differentiated, ddpg_actor, "ddpg-actor")),
+    Entry("DDPG.train, actor", differentiated, ddpg_actor, "ddpg-actor"),
 )  # fmt: skip

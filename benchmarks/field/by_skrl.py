@@ -1,8 +1,6 @@
 """skrl: the returns that A2C makes of the transitions that it records; an observation is the value
 that its critic has of it."""
 
-from functools import partial
-
 import torch
 from gymnasium.spaces import Box
 from skrl.agents.torch.a2c import A2C
@@ -64,8 +62,8 @@ def a2c(bootstrap):
 
 ENTRIES = (
     Entry("A2C, time_limit_bootstrap=False (its default)",
-          partial(returned, a2c(False), "returns", "numpy"),
+          returned, a2c(False), "returns", "numpy",
           since="November 2024, July 2026"),
-    Entry("A2C, time_limit_bootstrap=True", partial(returned, a2c(True), "returns", "numpy"),
+    Entry("A2C, time_limit_bootstrap=True", returned, a2c(True), "returns", "numpy",
           remark="documented: bootstraps at timeouts"),
 )  # fmt: skip

@@ -1,6 +1,5 @@
 """Tianshou: its episodic returns, and the loss of its Reinforce."""
 
-from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -52,7 +51,7 @@ def reinforce(log_probs, episode):
 
 
 ENTRIES = (
-    Entry("compute_episodic_return", partial(returned, gae, framework="numpy")),
-    Entry("Reinforce, one update on one episode", partial(estimated, reinforce, most=FEWER),
+    Entry("compute_episodic_return", returned, gae, framework="numpy"),
+    Entry("Reinforce, one update on one episode", estimated, reinforce, most=FEWER,
           remark="a mean over the steps of an update; of many episodes: without it, over E T"),
 )  # fmt: skip

@@ -1,7 +1,5 @@
 """PyTorch: steps of its optimisers, from statistics as given."""
 
-from functools import partial
-
 import torch
 
 from benchmarks.field.judged import Entry, differentiated
@@ -36,7 +34,7 @@ def adam(theta, made):
 
 
 ENTRIES = (
-    Entry("optim.RMSprop", partial(differentiated, rmsprop(torch.optim.RMSprop), "rmsprop"),
+    Entry("optim.RMSprop", differentiated, rmsprop(torch.optim.RMSprop), "rmsprop",
           remark="its documentation: the root is taken before ε is added"),
-    Entry("optim.Adam", partial(differentiated, adam, "adam")),
+    Entry("optim.Adam", differentiated, adam, "adam"),
 )  # fmt: skip

@@ -4,8 +4,6 @@ Answers are judged in single precision: even for tensors of double precision, γ
 where it is multiplied by the masks, which are integers.
 """
 
-from functools import partial
-
 import torch  # noqa: F401  (in whose arrays the referee asks)
 from torchrl.objectives.value import functional
 
@@ -41,20 +39,15 @@ def to_go(rewards, dones, gamma):
 
 
 ENTRIES = (
-    *(Entry(name, partial(returned, gae(name)), remark)
-      for name, remark in (
-          ("generalized_advantage_estimate", ""),
-          ("vec_generalized_advantage_estimate", "what GAE uses with vectorized=True"),
-      )),
-    *(Entry(name, partial(returned, td_lambda(name), "returns"), remark)
-      for name, remark in (
-          ("td_lambda_return_estimate", ""),
-          ("vec_td_lambda_return_estimate", "what TDLambdaEstimator uses by default"),
-      )),
-    *(Entry(name, partial(returned, td1(name), "returns"), remark)
-      for name, remark in (
-          ("td1_return_estimate", ""),
-          ("vec_td1_return_estimate", "what TD1Estimator uses by default"),
-      )),
-    Entry("reward2go", partial(returned, to_go, "returns")),
+    *(Entry(name, returned, ask(name), what, remark=remark) for name, ask, what, remark in (
+        ("generalized_advantage_estimate", gae, "advantages", ""),
+        ("vec_generalized_advantage_estimate", gae, "advantages",
+         "what GAE uses with vectorized=True"),
+        ("td_lambda_return_estimate", td_lambda, "returns", ""),
+        ("vec_td_lambda_return_estimate", td_lambda, "returns",
+         "what TDLambdaEstimator uses by default"),
+        ("td1_return_estimate", td1, "returns", ""),
+        ("vec_td1_return_estimate", td1, "returns", "what TD1Estimator uses by default"),
+    )),
+    Entry("reward2go", returned, to_go, "returns"),
 )  # fmt: skip

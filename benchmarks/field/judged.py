@@ -7,8 +7,7 @@ bias, cosine   of an estimator: [least, largest] over the worlds
 notes       what else a reader should know; of returns, a counterexample
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
 
 import numpy as np
 
@@ -27,14 +26,13 @@ EXCEPTIONS = {
 }
 
 
-class Entry(NamedTuple):
-    """One function of a library, or one published formula. `remark`: what is to be said for it,
-    or of it; `since`: when a departure was reported, if a report was found."""
+class Entry:
+    """One function of a library, or one published formula, and how it is judged. `remark`: what is
+    to be said for it, or of it; `since`: when a departure was reported, if a report was found."""
 
-    name: str
-    judge: Callable[[], dict]
-    remark: str = ""
-    since: str = ""
+    def __init__(self, name, judge, *given, remark="", since="", **how):
+        self.name, self.remark, self.since = name, remark, since
+        self.judge = partial(judge, *given, **how)
 
 
 def estimated(f, gamma=None, most=np.inf) -> dict:
@@ -54,7 +52,7 @@ def estimated(f, gamma=None, most=np.inf) -> dict:
 
 
 def _range(values):
-    """[least, largest] of those that are numbers."""
+    """Return [least, largest] of those that are numbers."""
     return [float(np.nanmin(values)), float(np.nanmax(values))]
 
 

@@ -4,8 +4,6 @@ weights(episode) are the factors of ∇ln π(A_t|S_t); a loss is descended. ENTR
 each is from; a hexadecimal number is the commit of its repository at which it was read.
 """
 
-from functools import partial
-
 import numpy as np
 
 from benchmarks.field.judged import PAIRS, Entry, estimated, returned
@@ -84,29 +82,29 @@ def but_last(rewards, values, terminated, gamma, lam):
 
 LARGE = "here of two; of many episodes it tends to ∇J / E T"
 ENTRIES = (
-    Entry("Sutton & Barto, REINFORCE: γ^t G_t", partial(estimated, box)),
+    Entry("Sutton & Barto, REINFORCE: γ^t G_t", estimated, box),
     Entry("G_t without γ^t: most code; Gymnasium's REINFORCE tutorial (3173a850)",
-          partial(estimated, without_discount),
+          estimated, without_discount,
           remark="a common choice; exact where γ = 1"),
     Entry("G_0 at every t: a unit of Hugging Face's course, as it was reported",
-          partial(estimated, whole_return), remark="it is unbiased",
+          estimated, whole_return, remark="it is unbiased",
           since="July 2022"),
-    Entry("the mean over an episode's steps of ln π G_t", partial(estimated, mean_loss)),
+    Entry("the mean over an episode's steps of ln π G_t", estimated, mean_loss),
     Entry("the mean of ln π, times ΣG_t: Gymnasium's REINFORCE tutorial, as it was reported",
-          partial(estimated, product_of_means), remark="corrected at 3173a850: the second row",
+          estimated, product_of_means, remark="corrected at 3173a850: the second row",
           since="March 2025"),
-    Entry("G_t less its mean over the episode", partial(estimated, less_mean)),
+    Entry("G_t less its mean over the episode", estimated, less_mean),
     Entry("G_t normalised over the episode: PyTorch's REINFORCE example (2f5815e1)",
-          partial(estimated, normalised)),
+          estimated, normalised),
     Entry("ΣR at every t, mean over all steps of a batch: Spinning Up, simplest policy gradient "
-          "(20921137), γ = 1", partial(estimated, simplest, gamma=1.0, most=PAIRS),
+          "(20921137), γ = 1", estimated, simplest, gamma=1.0, most=PAIRS,
           remark=f"its text has a mean over episodes; {LARGE}", since="November 2018"),
     Entry("reward-to-go, mean over all steps of a batch: Spinning Up (20921137), γ = 1",
-          partial(estimated, simplest_to_go, gamma=1.0, most=PAIRS),
+          estimated, simplest_to_go, gamma=1.0, most=PAIRS,
           remark=f"the same; {LARGE}", since="November 2018"),
     Entry("the TD error with the exact v: one-step actor-critic without γ^t",
-          partial(estimated, td_error), remark="a common choice; exact where γ = 1"),
-    Entry("the same with γ^t: Sutton & Barto", partial(estimated, discounted_td_error)),
-    Entry("the GAE of Gymnasium's vector A2C tutorial (d522888d)", partial(returned, but_last),
+          estimated, td_error, remark="a common choice; exact where γ = 1"),
+    Entry("the same with γ^t: Sutton & Barto", estimated, discounted_td_error),
+    Entry("the GAE of Gymnasium's vector A2C tutorial (d522888d)", returned, but_last,
           remark="the last step of each rollout has an advantage of 0"),
 )  # fmt: skip
