@@ -214,7 +214,8 @@ def summary(runs):
 
 
 def speed_up(found, kind, N):
-    """[least, median, most] of the quartiles: median seconds of one worker over those of N."""
+    """Return [least, median, most] of the quartiles: median seconds of one worker over those of
+    N."""
     (_, one, _), times = found["clock"]["1"]["seconds"], found[kind][str(N)]["seconds"]
     return [None if None in (one, x) else one / x for x in times[::-1]]
 

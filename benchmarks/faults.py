@@ -165,7 +165,6 @@ def only_recorded(command):
 
 
 def killed(rng):
-    """SIGKILL at a random moment from the start on, checkpoint at every update"""
     command = Command()
     time.sleep(rng.uniform(0, 5))
     command.kill(signal.SIGKILL)
@@ -174,7 +173,6 @@ def killed(rng):
 
 
 def stopped(number, times, rng):
-    """{} at a random moment while it learns"""
     command = learning()
     time.sleep(rng.uniform(0, 1))
     for _ in range(times):
@@ -187,7 +185,6 @@ def stopped(number, times, rng):
 
 
 def stopped_early(rng):
-    """Ctrl-C at a random moment of the start, while modules are imported too"""
     command = Command()
     time.sleep(rng.uniform(0.3, 2.5))
     command.kill(signal.SIGINT, group=True)
@@ -214,7 +211,6 @@ def small_disk(options="size=256k"):
 
 
 def full_disk(rng):
-    """The disk fills up while it learns (a file system of 256 kB)"""
     with small_disk():
         command = learning()
         with suppress(OSError), open("run/filler", "wb", buffering=0) as file:
@@ -227,7 +223,6 @@ def full_disk(rng):
 
 
 def file_limit(rng):
-    """A file may not grow (ulimit -f), so metrics.csv is full at a random row"""
     limit = int(rng.integers(8, 16)) * 1024
     shell = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit))
     status, lines = Command(preexec_fn=shell).end()
@@ -236,7 +231,6 @@ def file_limit(rng):
 
 
 def read_only(rng):
-    """The file system is read-only when a run is to be resumed, after SIGTERM"""
     with small_disk("size=8m") as remount:
         command = learning()
         command.kill(signal.SIGTERM)
@@ -249,7 +243,6 @@ def read_only(rng):
 
 
 def deleted(rng):
-    """The run folder is deleted while it learns"""
     command = learning()
     while Path("run").exists():
         shutil.rmtree("run", ignore_errors=True)
@@ -258,7 +251,6 @@ def deleted(rng):
 
 
 def second(rng):
-    """A second process in the run folder, by --resume and by --run"""
     command = learning()
     Command(RESUMED).ends(2, 1)
     Command().ends(2, 1)
@@ -268,24 +260,14 @@ def second(rng):
     return goes_on()
 
 
-def streams(redirect, rng):
-    """stdout or stderr is closed, full or has no reader:"""
-    return finishes(redirect=redirect)
-
-
-def patched(code, rng):
-    """In the process:"""
-    return finishes(code=f"{code}; {MAIN}")
-
-
-def finishes(**options):
+def finishes(rng, **options):
+    """Run a command that ends well, with one message at most."""
     status, lines = Command(steps=300, **options).end()
     assert status == 0 and len(lines) <= 1, (status, lines)
     return goes_on()
 
 
 def letters(rng):
-    """A terminal that is not UTF-8 (PYTHONIOENCODING=ascii, LC_ALL=C), every command"""
     commands = ["--help", "list", "list --json", "evaluate n\u00f6", "plot n\u00f6", "train --help"]
     commands += ["train reinforce --help", "laboratory --env npgrad/Chain-v0 --critic nan --json"]
     for line in commands:
@@ -295,7 +277,6 @@ def letters(rng):
 
 
 def environment_killed(rng):
-    """kill -9 of one of 3 environment processes (a2c, async)"""
     command = learning(A2C)
     os.kill(strangers.pick(rng, command.children()), signal.SIGKILL)
     (line,) = command.ends(1, 1)
@@ -304,7 +285,6 @@ def environment_killed(rng):
 
 
 def environments_stopped(number, rng):
-    """{} to all processes of a2c, async"""
     command = learning(A2C)
     command.kill(number, group=True)
     status, lines = command.end()
@@ -313,7 +293,6 @@ def environments_stopped(number, rng):
 
 
 def workers_killed(rng):
-    """kill -9 of workers (a3c, processes), 6 times in one run"""
     command, counts = learning(A3C), []
     for _ in range(6):
         time.sleep(0.5)
@@ -329,7 +308,6 @@ def workers_killed(rng):
 
 
 def worker_hung(rng):
-    """A worker (a3c, processes) is stopped (SIGSTOP); the other one finishes"""
     command = learning(A3C, 20000)
     os.kill(command.workers()[0], signal.SIGSTOP)
     (line,) = command.ends(0, 1)
@@ -345,22 +323,29 @@ CLOCK = "import time, random; real = time.{0}; time.{0} = lambda: real() + rando
 PROGRESS = "from algorithms.runner.progress import Progress; Progress._draw = lambda *_: 1 / 0"
 PICTURE = "from algorithms.runner import plot; plot.learning_curve = lambda path: 1 / 0"
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-FAULTS = [
-    (killed, ""),
-    *((partial(stopped, number, times), f"{number.name}, {times} time{'s' * (times > 1)}")
-      for number in SIGNALS for times in (1, 2)),
-    *((fault, "") for fault in (
-        stopped_early, full_disk, file_limit, read_only, deleted, second)),
-    *((partial(streams, text), f"`{text}`") for text in (
-        "| true", ">/dev/full", ">&-", "2>&-", "2>/dev/full", ">&- 2>&-", "2>&1 | head -1")),
-    (letters, ""),
-    *((partial(patched, code), what) for code, what in (
-        (CLOCK.format("time"), "time.time jumps by days"),
-        (CLOCK.format("monotonic"), "time.monotonic jumps by days"),
-        (PROGRESS, "the progress display raises"), (PICTURE, "the picture raises"))),
-    (environment_killed, ""),
-    *((partial(environments_stopped, each), each.name) for each in (*SIGNALS, signal.SIGKILL)),
-    (workers_killed, ""), (worker_hung, ""),
+STREAMS = "| true", ">/dev/full", ">&-", "2>&-", "2>/dev/full", ">&- 2>&-", "2>&1 | head -1"
+FAULTS = [  # how it was made, and the function that makes it and returns what was lost
+    ("SIGKILL at a random moment from the start on, checkpoint at every update", killed),
+    *((f"{number.name}, {times} time{'s' * (times > 1)} at a random moment while it learns",
+       partial(stopped, number, times)) for number in SIGNALS for times in (1, 2)),
+    ("Ctrl-C at a random moment of the start, while modules are imported too", stopped_early),
+    ("The disk fills up while it learns (a file system of 256 kB)", full_disk),
+    ("A file may not grow (ulimit -f), so metrics.csv is full at a random row", file_limit),
+    ("The file system is read-only when a run is to be resumed, after SIGTERM", read_only),
+    ("The run folder is deleted while it learns", deleted),
+    ("A second process in the run folder, by --resume and by --run", second),
+    *((f"stdout or stderr is closed, full or has no reader: `{text}`",
+       partial(finishes, redirect=text)) for text in STREAMS),
+    ("A terminal that is not UTF-8 (PYTHONIOENCODING=ascii, LC_ALL=C), every command", letters),
+    *((f"In the process: {what}", partial(finishes, code=f"{code}; {MAIN}")) for what, code in (
+        ("time.time jumps by days", CLOCK.format("time")),
+        ("time.monotonic jumps by days", CLOCK.format("monotonic")),
+        ("the progress display raises", PROGRESS), ("the picture raises", PICTURE))),
+    ("kill -9 of one of 3 environment processes (a2c, async)", environment_killed),
+    *((f"{each.name} to all processes of a2c, async", partial(environments_stopped, each))
+      for each in (*SIGNALS, signal.SIGKILL)),
+    ("kill -9 of workers (a3c, processes), 6 times in one run", workers_killed),
+    ("A worker (a3c, processes) is stopped (SIGSTOP); the other one finishes", worker_hung),
 ]  # fmt: skip
 
 
@@ -389,9 +374,7 @@ def tried(fault, rng):
 
 def try_all(times, rng):
     """Yield the rows of the table: how a fault was made, times tried, what was lost."""
-    for fault, what in FAULTS:
-        text = (fault.func if isinstance(fault, partial) else fault).__doc__
-        made = text.format(what) if "{}" in text else f"{text} {what}".strip()
+    for made, fault in FAULTS:
         lost = Counter(tried(fault, rng) for _ in range(times))
         count = sum(n for result, n in lost.items() if not result.startswith("not tried"))
         several = lambda n, lost=lost: f" ({n} times)" * (len(lost) > 1)

@@ -62,7 +62,7 @@ class Row:
 
     @property
     def parallel(self):
-        """Whether its workers are processes."""
+        """Tell whether its workers are processes."""
         return getattr(self.config, "driver", "") == "processes"
 
     def described(self):

@@ -48,8 +48,8 @@ LINEAR = Network(approximator="linear")
 
 
 def lure() -> FiniteMDP:
-    """Two steps that look alike, γ = 1/2: right pays 1 in the first and −1.5 in the second, left 0.
-    J(p) = p − 0.75 p with p = π(right); undiscounted it would be p − 1.5 p."""
+    """Return a world of two steps that look alike, γ = 1/2: right pays 1 in the first and −1.5 in
+    the second, left 0. J(p) = p − 0.75 p with p = π(right); undiscounted it would be p − 1.5 p."""
     P = np.repeat(np.eye(3)[[1, 2, 2]][:, None], 2, axis=1)
     r = np.array([[0.0, 1.0], [0.0, -1.5], [0.0, 0.0]])
     return FiniteMDP(P, r, np.eye(3)[0], 0.5, np.arange(3) == 2, np.zeros(3, int))
@@ -107,7 +107,7 @@ def same():
 
 
 def mark(kind, z, x, decay):
-    """z decays and marks x, by td_lambda (α = 1/2 for dutch); or as the notes word it: 1 is added
+    """Let z decay and mark x, by td_lambda (α = 1/2 for dutch); or as the notes word it: 1 is added
     where visited, the rest decays."""
     if kind == UNVISITED:
         z[:] = np.where(x == 1, z + 1, decay * z)

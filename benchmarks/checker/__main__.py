@@ -126,7 +126,7 @@ def quiet_trial(checkers, seed):
 
 
 def markdown(checkers, counts):
-    """A table of all checkers, then one of each by kinds."""
+    """Return a table of all checkers, then one of each by kinds."""
     cells = lambda count: [
         *(f"{count[column]:,}" for column in COLUMNS),
         f"{count['ms'] / count['questions']:.2f}",

@@ -39,7 +39,7 @@ DISGUISES = (
 
 
 def complex_step(f, x):
-    """∂f/∂x with a step relative to each entry of x; nan where f raises."""
+    """Return ∂f/∂x, by a step relative to each entry of x; nan where f raises."""
     columns = []
     for j in np.ndindex(x.shape):
         z, h = x.astype(complex), 1e-170 * (abs(x[j]) or 1.0)
@@ -52,7 +52,7 @@ def complex_step(f, x):
 
 
 def changed(g, entry, how):
-    """The gradient g with one entry changed."""
+    """Return the gradient g with one entry changed."""
 
     def claim(x):
         d = g(x)
@@ -63,7 +63,8 @@ def changed(g, entry, how):
 
 
 def wrong_claims(rng, g, x, tempting):
-    """One entry off by a relative 1e-6; and what tempts, or sometimes the largest entry far off."""
+    """Return claims with one entry off by a relative 1e-6; and what tempts, or sometimes the
+    largest entry far off."""
     right = g(x)
     entry = rng.choice(np.flatnonzero(right if right.any() else np.ones(right.shape)))
     off, far = rng.choice([-1e-6, 1e-6]), rng.choice([-1.0, 2.0, 0.0, np.nan])
@@ -77,7 +78,8 @@ def wrong_claims(rng, g, x, tempting):
 
 
 def accurate(layers, x):
-    """Whether F(x) and its derivative are finite, the latter to a relative 1e-9 in every entry."""
+    """Tell whether F(x) and its derivative are finite, the latter to a relative 1e-9 in every
+    entry."""
     y, J = run(layers, x, np.eye(x.size))
     exact = run(layers, x.astype(np.longdouble), np.eye(x.size, dtype=np.longdouble))[1]
     finite = np.isfinite(y).all() and np.isfinite(exact.astype(float)).all()
@@ -85,7 +87,7 @@ def accurate(layers, x):
 
 
 def case(kind, drawn, rng):
-    """The Case of what was drawn: x a number or a vector, f too, as it is or in disguise."""
+    """Return the Case of what was drawn: x a number or a vector, f too, as it is or in disguise."""
     layers, x, n = drawn.layers, drawn.x, drawn.x.size
     F, right = lambda x: run(layers, x)[0], lambda x: run(layers, x, np.eye(n))[1]
     y = F(x)

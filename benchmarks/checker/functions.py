@@ -46,7 +46,7 @@ def scaled(c, shift=0.0):
 
 
 def of_each(functions, weights):
-    """Σ_j weights_j φ_j(y_j), as a vector of one entry."""
+    """Return Σ_j weights_j φ_j(y_j), as a vector of one entry."""
     terms = list(zip(weights, functions))
     return whole(
         lambda y: np.reshape(sum(w * phi(t) for (w, (phi, _)), t in zip(terms, y)), 1),
@@ -99,7 +99,7 @@ KINKS = {  # φ, its slope where there is one, and its slopes to the left and to
 
 
 def bent(u):
-    """The slope of t sin(1/t) at t = 1/u."""
+    """Return the slope of t sin(1/t) at t = 1/u."""
     return np.sin(u) - u * np.cos(u)
 
 
@@ -180,7 +180,7 @@ def wave_on(pair, c, omega, phase, x):
 
 @family("aliases")
 def waves_on_dyadic_grids(rng):
-    """A line and a wave that is 0 at all multiples of a power of two."""
+    """Draw a line and a wave that is 0 at all multiples of a power of two."""
     k, c = 2.0 ** rng.integers(0, 20), rng.choice([1.0, power(rng, -3, 0)])
     x = np.round(rng.uniform(-2, 2) * 2.0 ** rng.integers(0, 12)) / 2.0**11
     return wave_on(PHI["line"], c / k, k * np.pi, 0.0, x)
@@ -188,14 +188,14 @@ def waves_on_dyadic_grids(rng):
 
 @family("aliases")
 def ripples(rng):
-    """A smooth function and a wave of small amplitude, of any period."""
+    """Draw a smooth function and a wave of small amplitude, of any period."""
     omega, phase, x = power(rng, 0, 6), rng.uniform(0, 6), rng.uniform(-2, 2)
     return wave_on(PHI[rng.choice(TAME)], power(rng, -5, 0) / omega, omega, phase, x)
 
 
 @family("aliases")
 def stairs(rng):
-    """The slope is 0; that between distant points is 1."""
+    """Draw steps: the slope is 0; that between distant points is 1."""
     k = rng.choice([2.0 ** rng.integers(3, 20), power(rng, 1, 5)])
     x = (np.round(rng.uniform(-2, 2) * k) + rng.uniform(-0.4, 0.4)) / k
     steps = each(lambda y: np.round(k * y) / k, lambda y: 0 * y)
@@ -211,7 +211,7 @@ def bumps(rng):
 
 
 def bits(x):
-    """A number within ±1 that looks random, but is a function of x."""
+    """Return a number within ±1 that looks random, but is a function of x."""
     return zlib.crc32(np.asarray(x).tobytes()) / 2.0**31 - 1
 
 
@@ -234,7 +234,7 @@ def noisy(rng):
 
 @family("noise")
 def single_precision(rng):
-    """Single precision inside f, which may convert its result to double."""
+    """Draw single precision inside f, which may convert its result to double."""
     x = rng.normal(size=rng.integers(1, 4)).astype(np.float32).astype(float)
     double = 1.0 if rng.random() < 0.5 else np.ones(1)
     convert = lambda x: x.astype(np.complex64 if x.dtype.kind == "c" else np.float32)
@@ -269,7 +269,7 @@ def ties(rng):
 
 
 def kinked(rng, name, t, weight):
-    """Σ_j φ_j(x_j − c_j); the first is weight times KINKS[name] at about t x_0."""
+    """Return Σ_j φ_j(x_j − c_j); the first is weight times KINKS[name] at about t x_0."""
     n = rng.integers(1, 4)
     first, x = np.arange(n) == 0, signed(rng, -3, 3, n)
     functions = [KINKS[name][:2], *chosen(rng, TAME, n - 1)]
@@ -279,21 +279,21 @@ def kinked(rng, name, t, weight):
 
 @family("small beside large")
 def large_constants(rng):
-    """With a part that moves their last digits, at least where x is another."""
+    """Draw one with a part that moves its last digits, at least where x is another."""
     b, (phi, slope) = power(rng, 3, 12), PHI[rng.choice(TAME)]
     c = max(power(rng, -9, 0), 4 * np.spacing(b))
     return Drawn([each(lambda y: b + c * phi(y), lambda y: c * slope(y))], rng.normal(size=1))
 
 
 def cosine_slope(t):
-    """The slope of (1 − cos t)/t² = 1/2! − t²/4! + t⁴/6! − ..., where t is small."""
+    """Return the slope of (1 − cos t)/t² = 1/2! − t²/4! + t⁴/6! − ..., where t is small."""
     return sum(
         -((-1) ** k) * (2 * k - 2) / math.factorial(2 * k) * t ** (2 * k - 3) for k in range(2, 9)
     )
 
 
 def root_slope(t):
-    """The slope of √(t² + 1) − t."""
+    """Return the slope of √(t² + 1) − t."""
     root = np.sqrt(t * t + 1)
     return -1 / (root * (root + t))
 
@@ -344,14 +344,14 @@ for kind, *row in SINGLE:
 
 @family("domain")
 def edges_of_domains(rng):
-    """Beside x F is nan; f raises, or is complex, there."""
+    """Draw an x beside which F is nan; f raises, or is complex, there."""
     way = rng.choice(["nan", "raise", "complex"])
     change = None if way == "nan" else lambda F, size: guarded(F, way)
     return single(BOUNDED[rng.integers(len(BOUNDED))], rng)._replace(change=change)
 
 
 def guarded(F, way):
-    """F that raises, or is complex, instead of nan."""
+    """Return an F that raises, or is complex, instead of nan."""
 
     def f(x):
         y = F(x)
@@ -366,7 +366,8 @@ def guarded(F, way):
 
 @family("domain")
 def determinants(rng):
-    """ln det M of M = [[a, b], [b, c]], which may be nearly singular: by Cholesky, or by LU."""
+    """Draw ln det M of M = [[a, b], [b, c]], which may be nearly singular: by Cholesky, or by
+    LU."""
     v, cholesky = rng.normal(size=(2, 1)), rng.random() < 0.5
     M = power(rng, -6, 3) * (v @ v.T + power(rng, -6, 0) * np.eye(2))
     matrix = lambda x: x[[0, 1, 1, 2]].reshape(2, 2)
@@ -384,7 +385,7 @@ def large_products(rng):
 
 
 def softmax(h):
-    """(π, 1 − π, ln π), without cancellation."""
+    """Return (π, 1 − π, ln π), without cancellation."""
     z = h - h.max()
     weights = np.exp(z)
     others = np.sort(weights)[:-1].sum()
@@ -410,7 +411,7 @@ def entropies(rng):
 
 @family("the library's own")
 def gaussian_log_densities(rng):
-    """−½ ((a − μ)/σ)² − ω of x = (μ, ω), σ = exp ω."""
+    """Draw −½ ((a − μ)/σ)² − ω of x = (μ, ω), σ = exp ω."""
     n = rng.integers(1, 3)
     a = rng.normal(size=n)
     z = lambda x: (a - x[:n]) / np.exp(x[n:])
@@ -421,7 +422,7 @@ def gaussian_log_densities(rng):
 
 @family("the library's own")
 def network_losses(rng):
-    """½ (v·φ(W s) − t)² of x = (W, v): tanh, or a rectifier."""
+    """Draw ½ (v·φ(W s) − t)² of x = (W, v): tanh, or a rectifier."""
     s, t = rng.normal(size=2), rng.normal()
     phi, slope = PHI["tanh"] if rng.random() < 0.5 else KINKS["relu"][:2]
     u = lambda x: x[:6].reshape(3, 2) @ s
@@ -433,7 +434,7 @@ def network_losses(rng):
 
 @family("the library's own")
 def discounted_returns(rng):
-    """Σ γ^t r_t of x = (γ, r)."""
+    """Draw Σ γ^t r_t of x = (γ, r)."""
     t = np.arange(rng.integers(2, 20))
     G = lambda x: np.reshape(x[0] ** t @ x[1:], 1)
     jacobian = lambda x: np.append((t * x[0] ** np.maximum(t - 1, 0)) @ x[1:], x[0] ** t)[None]

@@ -11,9 +11,9 @@ def draw(found):
     """Draw what the claims in PANELS recorded for the picture."""
     there = {name: f for name, f in PANELS.items() if found.get(name, {}).get("data")}
     fig, axes = figures.subplots(2, 4, (19, 8.6))
-    for ax, (name, panel) in zip(axes.flat, there.items()):
+    for ax, (name, (panel, title)) in zip(axes.flat, there.items()):
         panel(ax, found[name]["data"])
-        title = f"{found[name]['notes']} {panel.__doc__.rstrip('.')}: {found[name]['verdict']}"
+        title = f"{found[name]['notes']} {title}: {found[name]['verdict']}"
         figures.dress(ax, title, dict(fontsize=9))
     for ax in axes.flat[len(there) :]:
         ax.remove()
@@ -22,7 +22,6 @@ def draw(found):
 
 
 def draw_baseline(ax, data):
-    """Episodes to each level on CartPole."""
     for (name, rows), colour in zip(data["runs"].items(), COLOURS):
         late = np.array([[np.inf if x is None else x for x in row] for row in rows])
         low, middle, high = np.quantile(late, [0.25, 0.5, 0.75], axis=0, method="nearest")
@@ -33,7 +32,6 @@ def draw_baseline(ax, data):
 
 
 def draw_corridor(ax, data):
-    """Baseline, short corridor."""
     for (name, values), colour in zip(data.items(), (COLOURS[0], COLOURS[2])):
         ax.plot(5 * np.arange(len(values)), values, color=colour, label=f"{name} baseline")
     ax.axhline(SHORT_CORRIDOR_OPTIMUM[1], color="black", ls=":", lw=1)
@@ -41,14 +39,12 @@ def draw_corridor(ax, data):
 
 
 def draw_advantages(ax, data):
-    """Returns and advantages, CartPole."""
     for row, colour, label in zip(data["histogram"], COLOURS, ("G", "G − v̂")):
         ax.stairs(row, np.arange(-70, 110, 5), fill=True, color=colour, alpha=0.5, label=label)
     ax.set(xlabel=f"discounted, after {data['stage']:,} steps", ylabel="density, mean of the seeds")
 
 
 def draw_variance(ax, data):
-    """Variance of the gradient, exactly."""
     for k, name in enumerate(next(iter(data.values()))):
         heights = [row[name] for row in data.values()]
         ax.bar(np.arange(len(data)) + 0.2 * (k - 1.5), heights, 0.2, color=COLOURS[k], label=name)
@@ -57,7 +53,6 @@ def draw_variance(ax, data):
 
 
 def draw_staleness(ax, data):
-    """Steps until 475, workers."""
     for (kind, rows), colour, label in zip(data.items(), COLOURS, ("stale", "one at a time")):
         N = [int(n) for n in rows]
         for n, ((low, middle, high), reached, seeds) in zip(N, rows.values()):
@@ -76,7 +71,6 @@ def draw_staleness(ax, data):
 
 
 def draw_factor(ax, data):
-    """Draw how a step changes with Σ in place of 1/N."""
     for (name, row), colour in zip(data["growth"].items(), COLOURS):
         style = "--" if name in ("momentum", "Adam") else "-"
         ax.loglog(data["factors"], row, style, color=colour, base=2, label=name)
@@ -86,7 +80,6 @@ def draw_factor(ax, data):
 
 
 def draw_noise(ax, data):
-    """OU noise is no sine."""
     t = np.arange(len(data["path"]))
     ax.plot(t, data["path"], color=COLOURS[0], lw=1, label="OU, ou_theta = 0.15, σ = 0.2")
     ax.plot(t, 0.05 * np.sin(0.1 * t), color=COLOURS[1], lw=2, label="0.05 sin(0.1 t)")
@@ -94,7 +87,6 @@ def draw_noise(ax, data):
 
 
 def draw_targets(ax, data):
-    """DDPG's targets, Pendulum-v1."""
     for (name, (steps, returns)), colour in zip(data.items(), COLOURS):
         ax.plot(steps, returns, color=colour, lw=1.8, label=name)
     figures.dress(
@@ -103,12 +95,12 @@ def draw_targets(ax, data):
 
 
 PANELS = {
-    "baseline_cartpole": draw_baseline,
-    "baseline_corridor": draw_corridor,
-    "advantages": draw_advantages,
-    "critic_variance": draw_variance,
-    "staleness": draw_staleness,
-    "sum_or_mean": draw_factor,
-    "sinus": draw_noise,
-    "soft": draw_targets,
+    "baseline_cartpole": (draw_baseline, "Episodes to each level on CartPole"),
+    "baseline_corridor": (draw_corridor, "Baseline, short corridor"),
+    "advantages": (draw_advantages, "Returns and advantages, CartPole"),
+    "critic_variance": (draw_variance, "Variance of the gradient, exactly"),
+    "staleness": (draw_staleness, "Steps until 475, workers"),
+    "sum_or_mean": (draw_factor, "How a step changes with Σ in place of 1/N"),
+    "sinus": (draw_noise, "OU noise is no sine"),
+    "soft": (draw_targets, "DDPG's targets, Pendulum-v1"),
 }

@@ -23,7 +23,7 @@ def a2c_without_gae(rewards, last_value, dones, gamma):
 
 
 def computed(rewards, last_value, dones, gamma, **fields):
-    """The returns of an A2C with these fields."""
+    """Return the returns of an A2C with these fields."""
     n, N = rewards.shape
     agent = SimpleNamespace(update_steps=n, rewards=rewards, masks=1.0 - dones, gamma=gamma,
                             returns=np.zeros((n + 1, N)), **fields)  # fmt: skip
@@ -32,7 +32,7 @@ def computed(rewards, last_value, dones, gamma, **fields):
 
 
 def ppo(rewards, values, next_values, terminated, truncated, gamma, lam):
-    """It is given one episode at a time, as PPO gives it: cut at ends, and after the last step."""
+    """Give PPO one episode at a time, as it does itself: cut at ends, and after the last step."""
     A = np.zeros_like(rewards)
     ends = terminated | truncated
     for i in range(rewards.shape[1]):
@@ -66,7 +66,7 @@ class Given(torch.nn.Module):
 
 
 def reinforce(episode):
-    """What REINFORCE ascends, in ln π(A_t|S_t), after an episode of its act and observe."""
+    """Return what REINFORCE ascends, in ln π(A_t|S_t), after an episode of its act and observe."""
     T, model = len(episode.R), Given(len(episode.R))
     agent = REINFORCE(model, torch.optim.SGD(model.parameters(), lr=0.0), beta=0.0, batchsize=1)
     for t in range(T):

@@ -39,14 +39,14 @@ def discounted_returns(rewards, last_value, dones, gamma):
 
 @partial(jax.jit, static_argnames="gamma")
 def direction(logits, scores, A, R, gamma):
-    """The descent direction of policy_gradient_loss, through ∂ logits/∂θ = scores."""
+    """Return the descent direction of policy_gradient_loss, through ∂ logits/∂θ = scores."""
     G = rlax.discounted_returns(R, gamma * jnp.ones_like(R), 0.0)
     loss = lambda logits: rlax.policy_gradient_loss(logits, A, G, jnp.ones_like(G))
     return -jnp.einsum("ta,tad->d", jax.grad(loss)(logits), scores)
 
 
 def policy_gradient(episode, policy):
-    """ln π stands for the logits: those of the same softmax."""
+    """Give ln π for the logits: those of the same softmax."""
     S, A = episode.S, episode.A
     return direction(jnp.log(policy.probs[S]), policy.scores[S], A, episode.R, episode.gamma)
 

@@ -19,7 +19,7 @@ NUMBER = Box(-np.inf, np.inf, (1,))
 
 
 def buffer(rewards, values, episode_starts, last_value, dones, gamma, lam):
-    """RolloutBuffer.compute_returns_and_advantage."""
+    """Call RolloutBuffer.compute_returns_and_advantage."""
     n, N = rewards.shape
     made = RolloutBuffer(n, NUMBER, Discrete(2), gae_lambda=lam, gamma=gamma, n_envs=N)
     made.rewards, made.values, made.episode_starts = rewards, values, episode_starts
@@ -61,7 +61,7 @@ class OwnValue(nn.Module):
 
 
 def rollout(rewards, values, next_values, last_value, terminated, truncated, gamma, lam):
-    """A2C.collect_rollouts."""
+    """Call A2C.collect_rollouts."""
     n, N = rewards.shape
     observed = np.append(values[1:], last_value[None], axis=0)
     columns = [

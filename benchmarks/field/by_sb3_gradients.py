@@ -32,7 +32,7 @@ def single(x):
 
 
 def pieces(theta, layout):
-    """{name: array} of a flat θ."""
+    """Return {name: array} of a flat θ."""
     return {
         name: theta[where["offset"] :][: int(np.prod(where["shape"]))].reshape(where["shape"])
         for name, where in layout.items()
@@ -59,7 +59,7 @@ STEPS = namedtuple("Steps", "observations actions old_values old_log_prob advant
 
 
 def a2c(theta, made, normalised=False):
-    """A2C.train, on the steps that are real, with advantages and returns as given."""
+    """Call A2C.train, on the steps that are real, with advantages and returns as given."""
     agent = A2C("MlpPolicy", Spaces(Discrete(3)), ent_coef=made.beta, vf_coef=made.value_coef,
                 max_grad_norm=np.inf, normalize_advantage=normalised,
                 policy_kwargs=dict(net_arch=[4]))  # fmt: skip
@@ -112,7 +112,7 @@ class Critic(Net):
 
 
 def ddpg(made, actors, critics):
-    """DDPG.train, with (actor, target) and (critic, target); returns their optimisers."""
+    """Call DDPG.train, with (actor, target) and (critic, target); return their optimisers."""
     agent = DDPG("MlpPolicy", Spaces(Box(-1.0, 1.0, (2,))), gamma=getattr(made, "gamma", 0.9),
                  buffer_size=1, _init_setup_model=False)  # fmt: skip
     agent.set_logger(Logger(None, []))

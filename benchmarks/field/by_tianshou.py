@@ -13,7 +13,7 @@ from benchmarks.field.judged import FEWER, Entry, estimated, returned
 
 
 def filled(rewards, terminated, truncated):
-    """A buffer of (T,) steps; observations count them."""
+    """Return a buffer of (T,) steps; observations count them."""
     buffer = ReplayBuffer(len(rewards))
     for t in range(len(rewards)):
         buffer.add(Batch(obs=t, act=0, rew=rewards[t], terminated=terminated[t],
@@ -33,7 +33,7 @@ def gae(rewards, values, next_values, terminated, truncated, gamma, lam):
 
 
 def reinforce(log_probs, episode):
-    """The loss of one update on one episode, its policy being the log_probs given."""
+    """Return the loss of one update on one episode, its policy being the log_probs given."""
     last = np.arange(len(episode.R)) == len(episode.R) - 1
     buffer, losses = filled(episode.R.numpy(), last, 0 * last), []
     batch, indices = buffer.sample(0)

@@ -6,7 +6,7 @@ from benchmarks.field.judged import Entry, differentiated
 
 
 def stepped(optimizer, x, theta, made, **state):
-    """θ's step by an optimiser of x, a parameter, in this state."""
+    """Return θ's step by an optimiser of x, a parameter, in this state."""
     optimizer.state[x] = state
     x.grad = torch.tensor(made.gradient)
     optimizer.step()
@@ -14,7 +14,7 @@ def stepped(optimizer, x, theta, made, **state):
 
 
 def rmsprop(kind):
-    """The step of a class like torch.optim.RMSprop."""
+    """Return what asks for the step of a class like torch.optim.RMSprop."""
 
     def asked(theta, made):
         x = torch.nn.Parameter(torch.tensor(theta))

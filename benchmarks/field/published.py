@@ -10,7 +10,7 @@ from benchmarks.field.judged import PAIRS, Entry, estimated, returned
 
 
 def to_go(R, gamma):
-    """G_t = Σ_{k≥t} γ^{k−t} R[k], (T,)."""
+    """Return G_t = Σ_{k≥t} γ^{k−t} R[k], (T,)."""
     return np.array([sum(gamma**k * r for k, r in enumerate(R[t:])) for t in range(len(R))])
 
 
@@ -57,8 +57,8 @@ def discounted_td_error(episode):
 
 
 def over_all_steps(pay, episodes):
-    """Weights of a batch: the mean over all its steps. The referee divides by the number of
-    episodes."""
+    """Return the weights of a batch: the mean over all its steps. The referee divides by the number
+    of episodes."""
     steps = sum(len(episode.R) for episode in episodes)
     return [pay(episode) * len(episodes) / steps for episode in episodes]
 
@@ -72,7 +72,8 @@ def simplest_to_go(episodes):
 
 
 def but_last(rewards, values, terminated, gamma, lam):
-    """GAE by a loop that begins at the last step but one, and stops where an episode terminated."""
+    """Return GAE by a loop that begins at the last step but one, and stops where an episode
+    terminated."""
     A = np.zeros_like(rewards)
     for t in range(len(rewards) - 2, -1, -1):
         go_on = gamma * (1.0 - terminated[t])
