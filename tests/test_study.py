@@ -12,9 +12,21 @@ from worlds import UNIT, Scripted
 
 from algorithms.common.metrics import Metrics
 from algorithms.runner.scores import interval, iqm
-from benchmarks import measure, record, study, traces
+from benchmarks import (
+    a2c,
+    actor_critic,
+    asynchronous,
+    asynchrony,
+    ddpg,
+    entropy,
+    laboratory,
+    measure,
+    record,
+    study,
+    traces,
+)
 from benchmarks.claims import claim, recorded
-from benchmarks.claims.__main__ import CLAIMS, markdown
+from benchmarks.claims.__main__ import CLAIMS, in_order, markdown
 
 RUNS = st.lists(st.floats(-1e3, 1e3), min_size=4, max_size=16).map(np.array)
 
@@ -235,6 +247,29 @@ def test_row__is_judged_without_what_helps_to_learn():
     assert row.make(learned=True).scale == 0.1 and not hasattr(row.make(), "scale")
     assert row.config.workers == 1 and row.length == row.config.T_max
     assert measure.Row("a3c", "Pendulum-v1", variant=None, steps=7).config.T_max == 7
+
+
+STUDIES = {
+    f"{prefix}{word}": made
+    for module, prefix in (
+        (a2c, "a2c_"), (actor_critic, "actor_critic_"), (asynchronous, ""), (asynchrony, ""),
+        (ddpg, "ddpg_"), (entropy, ""), (laboratory, ""), (traces, ""),
+    )
+    for word, made in module.STUDIES.items()
+    if made.text
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_results__are_what_their_record_gives(name):
+    whole = isinstance(STUDIES[name], study.Whole)
+    text = STUDIES[name].text(record.load(name) if whole else study.recorded(name))
+    assert text == (record.RESULTS / f"{name}.md").read_text()
+
+
+def test_results__of_the_claims_are_what_their_record_gives():
+    found = in_order(record.load("claims")["claims"])
+    assert markdown(found) == (record.RESULTS / "claims.md").read_text()
 
 
 @given(

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 from functools import partial
+from itertools import count
 from unittest import mock
 
 import gymnasium
@@ -33,19 +34,15 @@ FACTORS = (1, 2, 4, 8, 16, 32, 64)
 @claim("1.2.2.1", "on CartPole, by luck R(τ) = 1000 where most have 10")
 def lucky(options):
     """Right if random play on CartPole now and then had 100 times its usual return."""
-    envs = gymnasium.make_vec("CartPole-v1", 1000, vectorization_mode="vector_entry_point")
-    rng, R, squares = np.random.default_rng(0), [], []
+    env, rng, R, squares = gymnasium.make("CartPole-v1"), np.random.default_rng(0), [], []
     for k in range(2 if options.quick else 20):
-        envs.reset(seed=k)
-        total, drift, going = np.zeros(1000), np.zeros(1000), np.ones(1000, bool)
-        while going.any():
-            A = rng.integers(2, size=1000)
-            drift += going * (A - 0.5)  # Σ_t ∂ln π/∂h of the second action
-            _, r, terminated, truncated, _ = envs.step(A)
-            total += going * r
-            going &= ~(terminated | truncated)
-        R += total.tolist()
-        squares += ((total * drift) ** 2).tolist()
+        A = []
+        T = measure.play(
+            env, lambda S, A=A: A.append(rng.integers(2, size=1000)) or A[-1], 1000, seed=k
+        )
+        drift = np.cumsum(np.array(A) - 0.5, 0)[T.astype(int) - 1, np.arange(1000)]
+        R += T.tolist()
+        squares += ((T * drift) ** 2).tolist()  # drift: Σ_t ∂ln π/∂h of the second action
     R, share = np.array(R), np.sort(squares)[::-1]
     top = share[: len(R) // 100].sum() / share.sum()
     usual, most = np.median(R), R.max()
@@ -386,23 +383,20 @@ def sum_or_mean(options):
     return graded(as_much), number, dict(factors=FACTORS, growth=growth)
 
 
-def goals(noise, seed, episodes):
+def goals(noise, seed, n):
     """Return the share of episodes of MountainCarContinuous-v0 in which noise about u = 0 alone
-    gets there."""
-    envs = gymnasium.make_vec("MountainCarContinuous-v0", episodes, vectorization_mode="sync")
-    rng, N, u = np.random.default_rng(seed), np.zeros(episodes), np.zeros(episodes)
-    reached, over, t = np.zeros(episodes, bool), np.zeros(episodes, bool), 0
-    envs.reset(seed=seed)
-    while not over.all():
+    gets there: it pays 100 there, and all actions of an episode cost less."""
+    rng, N, u, t = np.random.default_rng(seed), np.zeros(n), np.zeros(n), count()
+
+    def act(S):
         if noise.noise == "epsilon":  # each environment draws for itself
-            a = np.where(rng.random(episodes) < noise.epsilon, rng.uniform(-1, 1, episodes), 0.0)
+            a = np.where(rng.random(n) < noise.epsilon, rng.uniform(-1, 1, n), 0.0)
         else:
-            a = noise.explore(u, N, t, rng)
-        _, _, terminated, truncated, _ = envs.step(a[:, None].astype(np.float32))
-        reached |= terminated & ~over
-        over |= terminated | truncated
-        t += 1
-    return float(reached.mean())
+            a = noise.explore(u, N, next(t), rng)
+        return a[:, None].astype(np.float32)
+
+    env = gymnasium.make("MountainCarContinuous-v0")
+    return float(np.mean(measure.play(env, act, n, seed=seed) > 0))
 
 
 @claim("4.2.1", "correlated noise suits systems with inertia")
