@@ -25,7 +25,6 @@ from benchmarks import study
 
 RECORDED = Path(__file__).parent / "results"
 THREADS = dict(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
-RESUMED = "asynchrony.json", "entropy.json"  # whose parts go on from what is recorded
 # (command, command of --quick), "" for not at all
 LEARNING = (
     ("asynchronous --seeds 3", "asynchronous a3c-1 async-n-step-q --seeds 1 --steps 20000"),
@@ -71,8 +70,6 @@ def main():
     if folder.resolve() != RECORDED.resolve():
         shutil.copytree(RECORDED, folder, dirs_exist_ok=True)
     (folder / "logs").mkdir(exist_ok=True)
-    for name in () if quick else RESUMED:
-        (folder / name).unlink(missing_ok=True)
     rows, start = [], time.perf_counter()
     for parts, at_once in ((LEARNING, 2), (ALONE, 1), (READING, 1)):
         with ThreadPoolExecutor(2 if quick else at_once) as pool:

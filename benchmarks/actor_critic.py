@@ -19,11 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from algorithms.common.policy import make_policy
-from algorithms.exact.average_reward import (
-    average_reward,
-    differential_action_values,
-    stationary_distribution,
-)
+from algorithms.exact import average_reward as exact
 from algorithms.exact.optimal import optimal_policy
 from algorithms.exact.queueing import ACCEPT, PRIORITIES, SERVERS, access_control
 from algorithms.exact.worlds import SHORT_CORRIDOR_OPTIMUM
@@ -56,14 +52,14 @@ def reports(row, env, state):
 def queue(seeds, jobs):
     """Return the exact average reward of the learned policy as it goes; the policies at the end."""
     mdp = access_control()
-    optimal = optimal_policy(mdp, differential_action_values)
-    best, curves, tables, R_bars = average_reward(mdp, optimal), [], [], []
+    optimal = optimal_policy(mdp, exact.differential_action_values)
+    best, curves, tables, R_bars = exact.average_reward(mdp, optimal), [], [], []
     for seed in range(seeds):
         (env, state), curve = QUEUE.begin(seed), []
         policy = make_policy(env, QUEUE.config.network)
         for _ in reports(QUEUE, env, state):
             pi = policy.at(state.theta, np.arange(len(mdp.p0))).probs()
-            curve.append(average_reward(mdp, pi))
+            curve.append(exact.average_reward(mdp, pi))
         print(f"queue, seed {seed}: {curve[-1]:.4f}, {curve[-1] / best:.4f} of the optimum")
         curves.append(curve)
         tables.append(pi[:, ACCEPT])
@@ -99,7 +95,7 @@ def draw_queue(record):
                   steps="x")  # fmt: skip
     learned, optimal = record["policy_of_median_seed"], record["optimal_policy"]
     pi = np.stack([1 - np.array(learned), learned], 1)
-    share = stationary_distribution(access_control(), pi).reshape(SERVERS + 1, -1).sum(1)[1:]
+    share = exact.stationary_distribution(access_control(), pi).reshape(SERVERS + 1, -1).sum(1)[1:]
     above, below = right.subplots(2, sharex=True)
     draw_policy(above, learned, optimal, "learned policy: π(accept) in %, median seed")
     draw_policy(below, optimal, optimal, "optimal policy, and its border in both")

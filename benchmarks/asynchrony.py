@@ -15,8 +15,7 @@ processes staleness in real runs of 2 and 4 processes, after all of them have be
 The staleness of an update is the number of other updates between its pull and its push. Table 2 of
 Mnih et al. 2016: A3C's time to a reference score, 1 thread over N, mean of seven Atari games.
 
-Writes results/asynchrony.json after each run, .md and .png. A run that is recorded there with the
-same settings is not run again.
+Writes results/asynchrony.json, .md and .png.
 """
 
 import os
@@ -152,9 +151,9 @@ def processes(N, t_max, T_max=30_000):
     processes the machine had to run meanwhile, these among them."""
     env = gymnasium.make("CartPole-v1")
     config = a3c.Config(**CARTPOLE | dict(T_max=T_max), workers=N, t_max=t_max, driver="processes")
-    state, before = a3c.init(env, config, 0), None
+    state, before = a3c.init(env, config, 0), 0
     for _ in a3c.train(env, config, state):
-        if before is None and state.updates.min() > 0:
+        if np.isscalar(before) and state.updates.min() > 0:
             before = state.staleness.copy()
     found = trimmed((state.staleness - before).sum(0))
     return dict(load=os.getloadavg()[0], staleness=found)
@@ -245,7 +244,9 @@ def markdown(record):
                 f"{row['mean_staleness']:.1f}",
             ]
         )
-    return f"{study.table(HEAD, rows)}\n{DIFFERENCE}\n\n{others(found)}\n{measured(runs)}"
+    return (
+        f"{study.table(HEAD, rows)}\n{DIFFERENCE}\n\n{others(found)}\n{costs_and_staleness(runs)}"
+    )
 
 
 def others(found):
@@ -262,7 +263,7 @@ def others(found):
     return study.table(head, rows)
 
 
-def measured(runs):
+def costs_and_staleness(runs):
     """Return costs, and the staleness of processes beside the simulated."""
     lines = []
     for t_max, seconds in SECONDS.items():
@@ -374,14 +375,12 @@ def draw_measured(ax, runs):
     dress(ax, "Measured, on 2 cores, t_max 20", {})
 
 
-def recorded(seeds, _):
-    """Return the record; what of the runs is on record is not run again."""
-    do = lambda part, *job: PARTS[part](*job)
-    runs = study.gather("asynchrony", SETTINGS, jobs(seeds), do)
+def measured(seeds, _):
+    runs = study.gather(jobs(seeds), lambda part, *job: PARTS[part](*job))
     return dict(settings=SETTINGS, summary=summary(runs), runs=runs)
 
 
-STUDIES = {"asynchrony": Whole(recorded, markdown, picture)}
+STUDIES = {"asynchrony": Whole(measured, markdown, picture)}
 
 if __name__ == "__main__":
     study.main(__doc__, STUDIES)

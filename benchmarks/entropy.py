@@ -15,8 +15,7 @@ segments  tr Cov of A3C's segment gradients on CartPole-v1 (β = 0) with respect
 cartpole  A3C with two workers, five β: the mean of the last 100 training episodes, the entropy of
           the policy in the states that the workers visit, and 20 greedy episodes at the end
 
-Writes results/entropy.json after each run, .md and .png. A run on CartPole that is recorded there
-with the same settings is not run again.
+Writes results/entropy.json, .md and .png.
 """
 
 from functools import partial
@@ -451,11 +450,10 @@ def draw_bands(ax, runs, name):
 
 
 def measured(seeds, jobs):
-    """Return the record; what of the runs is on record is not run again."""
     todo = [("segments", k) for k in range(seeds)]
     todo += [("cartpole", beta, k) for k in range(seeds) for beta in BETAS]
     run = lambda part, *job: dict(segments=segments, cartpole=cartpole)[part](*job)
-    runs = study.gather("entropy", SETTINGS, todo, run)
+    runs = study.gather(todo, run)
     return dict(settings=SETTINGS, path=path(), variance=variance(), gaussian=gaussian(), runs=runs)
 
 

@@ -27,22 +27,10 @@ from algorithms.runner.environments import Environment
 from algorithms.runner.lookup import METHODS, load_method
 from benchmarks import study
 
-DISCRETE = "CartPole-v1", "Acrobot-v1", "FrozenLake-v1", "LunarLander-v3", "npgrad/Garnet0-v0"
-CONTINUOUS = (
-    "Pendulum-v1",
-    "MountainCarContinuous-v0",
-    "BipedalWalker-v3",
-    "InvertedPendulum-v5",
-    "npgrad/LQR-v0",
-)
-FINITE = (
-    "npgrad/Chain-v0",
-    "npgrad/ShortCorridor-v0",
-    "npgrad/Garnet0-v0",
-    "npgrad/Garnet1-v0",
-    "npgrad/Garnet2-v0",
-)
-ENVIRONMENTS = {"theorem": FINITE, "ddpg": CONTINUOUS}
+DISCRETE = "CartPole-v1 Acrobot-v1 FrozenLake-v1 LunarLander-v3 npgrad/Garnet0-v0".split()
+CONTINUOUS = "Pendulum-v1 MountainCarContinuous-v0 BipedalWalker-v3 InvertedPendulum-v5".split()
+FINITE = [f"npgrad/{x}-v0" for x in ("Chain", "ShortCorridor", "Garnet0", "Garnet1", "Garnet2")]
+ENVIRONMENTS = {"theorem": FINITE, "ddpg": [*CONTINUOUS, "npgrad/LQR-v0"]}
 SETTINGS = {
     "theorem": dict(step_size=1e-3),
     "reinforce": dict(gamma=0.9),

@@ -9,7 +9,6 @@ seeds 0, 1, ....
 """
 
 import argparse
-import json
 import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -165,18 +164,10 @@ def mapped(run, jobs, n):
         yield from pool.map(run, *zip(*jobs))
 
 
-def gather(name, settings, jobs, run):
-    """Return {words of a job: run(*job)} for all jobs, and record each in results/NAME.json as it
-    ends. A job that is recorded there with the same settings is not run again."""
-    found, runs = load(name), {}
-    if found and found["settings"] == json.loads(json.dumps(settings)):
-        runs = found["runs"]
-    for job in jobs:
-        key = " ".join(map(str, job))
-        if key not in runs:
-            runs[key] = show(key, run(*job))
-            publish(name, dict(settings=settings, runs=runs))
-    return runs
+def gather(jobs, run):
+    """Return {words of a job: run(*job)} for all jobs, printed as they end."""
+    words = lambda job: " ".join(map(str, job))
+    return {words(job): show(words(job), run(*job)) for job in jobs}
 
 
 def kept(name, key, order, made, **more):

@@ -33,7 +33,6 @@ from benchmarks import study
 
 DELAYS = 0.0, 1.0, 10.0  # milliseconds
 DRIVERS = "round-robin", "processes", "ray"
-PARTS = "jobs", "killed", "node", "workers", "pushes"
 
 
 def sweep(out, seeds, steps, jobs, *more):
@@ -181,20 +180,17 @@ def pushes(driver, milliseconds, seconds=5.0):
     }
 
 
-def rows(part, given, folder):
-    """Yield (words, row) of a part of the table."""
-    size = given.seeds, given.steps
-    if part == "jobs":
-        yield f"{given.seeds} seeds", jobs(*size, given.jobs, folder)
-    elif part == "killed":
-        yield f"{given.seeds} seeds, processes killed", killed(*size, given.jobs, folder)
-    elif part == "node":
-        yield f"{given.seeds} seeds on two nodes, one lost", lost_node(*size, folder)
-    elif part == "workers":
-        yield "a3c on two nodes, one lost", lost_workers(given.steps // 2)
-    else:
-        for delay, driver in product(DELAYS, DRIVERS):
-            yield f"a3c, {driver}, {delay:g} ms more a step", pushes(driver, delay)
+PARTS = {  # {words: row of the table}, of the options and an empty folder
+    "jobs": lambda o, at: {f"{o.seeds} seeds": jobs(o.seeds, o.steps, o.jobs, at)},
+    "killed": lambda o, at: {
+        f"{o.seeds} seeds, processes killed": killed(o.seeds, o.steps, o.jobs, at)},
+    "node": lambda o, at: {
+        f"{o.seeds} seeds on two nodes, one lost": lost_node(o.seeds, o.steps, at)},
+    "workers": lambda o, at: {"a3c on two nodes, one lost": lost_workers(o.steps // 2)},
+    "pushes": lambda o, at: {
+        f"a3c, {driver}, {delay:g} ms more a step": pushes(driver, delay)
+        for delay, driver in product(DELAYS, DRIVERS)},
+}  # fmt: skip
 
 
 def table(found):
@@ -211,7 +207,7 @@ def made(given):
     """Yield (part, its rows)."""
     for part in given.parts:
         with tempfile.TemporaryDirectory() as folder:
-            yield part, dict(rows(part, given, Path(folder)))
+            yield part, PARTS[part](given, Path(folder))
 
 
 def main():

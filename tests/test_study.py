@@ -214,18 +214,6 @@ def test_judge__plays_on_until_the_goal_is_far(n, goal, scale):
         assert abs(x[:j].mean() - goal) < 3 * x[:j].std(ddof=1) / np.sqrt(j) + 1e-12
 
 
-def test_gather__runs_what_is_not_recorded(monkeypatch, tmp_path):
-    monkeypatch.setattr(record, "RESULTS", tmp_path)
-    log = []
-    run = lambda *job: log.append(job) or dict(x=1)
-    study.gather("any", dict(a=(1,)), [("b", 0), ("c", 1)], run)
-    found = study.gather("any", dict(a=(1,)), [("b", 0), ("c", 1), ("c", 10)], run)
-    assert log == [("b", 0), ("c", 1), ("c", 10)]
-    assert found == {"b 0": dict(x=1), "c 1": dict(x=1), "c 10": dict(x=1)}
-    study.gather("any", dict(a=2), [("b", 0)], run)
-    assert log[3:] == [("b", 0)]
-
-
 def test_perform__records_rows_in_order_and_keeps_what_is_not_run_again(monkeypatch, tmp_path):
     monkeypatch.setattr(record, "RESULTS", tmp_path)
     rows = {

@@ -13,7 +13,7 @@ Writes results/claims.json, .md and .png; of claims not named, what is recorded 
 a little of everything.
 """
 
-from benchmarks import entropy, record, study, traces
+from benchmarks import entropy, study, traces
 from benchmarks.claims import exact, picture, recorded, sampled  # noqa: F401 (they claim)
 from benchmarks.claims.claim import CLAIMED
 
@@ -67,11 +67,7 @@ def markdown(rows):
 def main():
     given = study.options(__doc__, CLAIMS, seeds=10, jobs=2, quick=False, draw=False)
     given.seeds = 2 if given.quick else given.seeds
-    found = (record.load("claims") or {"claims": {}})["claims"]
-    for name, row in () if given.draw else examine(given):
-        found[name] = row
-        found = {name: found[name] for name in CLAIMS if name in found}
-        study.publish("claims", dict(claims=found))
+    found = study.kept("claims", "claims", CLAIMS, () if given.draw else examine(given))
     study.publish("claims", None, markdown(in_order(found)), picture.draw(found))
 
 
