@@ -44,7 +44,7 @@ ALONE = (
     ("a2c cartpole", "a2c cartpole --seeds 1"),
     ("a2c baseline --seeds 3", ""),
     ("laboratory", "laboratory"),
-    ("updates --seeds 300", "updates --quick"),
+    ("updates --seeds 300", "updates --seeds 200"),
     ("checker --seeds 3", "checker --seeds 1"),
     ("speed --rounds 7", "speed --quick"),
 )

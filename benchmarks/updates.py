@@ -1,6 +1,6 @@
 """What A3C and A2C expect of their updates, exactly, in six finite worlds; and staleness.
 
-    python -m benchmarks.updates [--seeds 3000] [--quick]
+    python -m benchmarks.updates [--seeds 3000] [--draw]
 
 parts      as npgrad laboratory has them: θ ~ N(0, 1) of seed 0, a tabular softmax, β = 0.01 and
            v̂ = v/2; for segments of n = 1, ..., 8 steps. Worlds that need not end are cut after 6
@@ -26,8 +26,8 @@ from algorithms.exact.mdp import FiniteMDPEnv
 from algorithms.exact.worlds import chain
 from algorithms.referee.updates import expected_update, staleness, updates_table
 from algorithms.runner.plot import COLOURS
-from benchmarks import laboratory, study
-from benchmarks.record import RESULTS, save
+from benchmarks import figures, laboratory, study
+from benchmarks.study import Whole
 
 LINEAR = Network(approximator="linear")
 WORLDS = {env_id: horizon for env_id, (horizon, _) in laboratory.WORLDS.items()}
@@ -38,7 +38,7 @@ SHOWN = ("unseen", "undiscounted", "bootstrap", "cut", "entropy")
 
 
 def parts(env_id, horizon):
-    """{end of episodes: {n: [Term as a dict]}} of one world."""
+    """Return {end of episodes: {n: [Term as a dict]}} of one world."""
     mdp = gymnasium.make(env_id).unwrapped.mdp
     policy = make_policy(FiniteMDPEnv(mdp), LINEAR)
     theta = np.random.default_rng(0).standard_normal(policy.model.layout.size)
@@ -51,12 +51,12 @@ def parts(env_id, horizon):
         pi = policy.at(theta, x).probs()
         scores = score_table(reinforce.gradient, theta, policy, x, pi.shape[1])
         of = partial(updates_table, world, pi, scores, theta, CRITIC)
-        found[end] = {n: [row._asdict() for row in of(n, BETA, limit)] for n in N}
+        found[end] = {f"{n}": [row._asdict() for row in of(n, BETA, limit)] for n in N}
     return found
 
 
 def last_update(theta, eta, k, seed, late):
-    """dθ of the last of k + 1 workers in the chain; late: it pulls after the others' pushes."""
+    """Return dθ of the last of k + 1 workers in the chain; late: it pulls after the others."""
     config = a3c.Config(workers=k + 1, beta=0.1, gamma=0.9, step_size=eta, optimizer="sgd",
                         annealed=False, network=LINEAR)  # fmt: skip
     state = a3c.init(FiniteMDPEnv(chain()), config, seed)
@@ -69,8 +69,8 @@ def last_update(theta, eta, k, seed, late):
     return state.learners[k].d
 
 
-def measured(eta, k, seeds):
-    """The gap along the first-order bias, over its length: (mean, standard error)."""
+def gap(eta, k, seeds):
+    """Return the gap along the first-order bias, over its length: (mean, standard error)."""
     rng = np.random.default_rng(0)
     theta = np.append(rng.standard_normal(10), np.zeros(5))
     update = partial(expected_update, mdp=chain(), n=5, beta=0.1)
@@ -84,7 +84,8 @@ def measured(eta, k, seeds):
                 first=float(np.linalg.norm(first)))  # fmt: skip
 
 
-def markdown(worlds, stale):
+def markdown(record):
+    worlds, stale = record["worlds"], record["staleness"]
     text = ["# What A3C and A2C expect of their updates, exactly\n"]
     text.append(f"Segments of n = 5 steps, β = {BETA}, v̂ = v/2, θ ~ N(0, 1) of seed 0. Lengths of")
     text.append(
@@ -97,7 +98,7 @@ def markdown(worlds, stale):
         for end, by_n in ends.items():
             horizon = WORLDS[env_id]
             how = "its own" if horizon is None else f"{end}, {horizon} steps"
-            of = {row["term"]: both(row) for row in by_n[5]}
+            of = {row["term"]: both(row) for row in by_n["5"]}
             cells = [of[name] for name in (*SHOWN, *list(of)[6:8])]
             rows.append([f"{env_id.removeprefix('npgrad/')}: {how}", *cells])
     text.append(study.table(head, rows))
@@ -113,26 +114,26 @@ def markdown(worlds, stale):
 
 
 def both(row):
-    """ "A3C" or "A3C, A2C" of a row."""
+    """Return "A3C" or "A3C, A2C" of a row."""
     texts = ["-" if row[page] is None else f"{row[page]:.3f}" for page in ("a3c", "a2c")]
     texts = [study.minus(text).replace("−0.000", "0.000") for text in texts]
     return texts[0] if texts[0] == texts[1] else ", ".join(texts)
 
 
-def draw(worlds):
-    """Parts against n: A3C solid, A2C dashed; a column per world, a row per end."""
-    fig, axes = study.subplots(2, len(worlds), (18, 6.5))
+def picture(record):
+    """Draw parts against n: A3C solid, A2C dashed; a column per world, a row per end."""
+    worlds = record["worlds"]
+    fig, axes = figures.subplots(2, len(worlds), (18, 6.5))
     for column, (env_id, ends) in zip(axes.T, worlds.items()):
         for ax, (end, by_n) in zip(column, ends.items()):
             for name, colour in zip(SHOWN, COLOURS):
                 for page, style in (("a3c", "-"), ("a2c", "--")):
-                    y = [next(row[page] for row in by_n[n] if row["term"] == name) for n in N]
+                    y = [next(row[page] for row in by_n[str(n)] if row["term"] == name) for n in N]
                     label = name if page == "a3c" else None
                     y = np.where(np.array(y) > 1e-12, y, np.nan)  # rounding is left out
                     if np.isfinite(y).any():
                         ax.semilogy(N, y, style, marker="o", ms=3, color=colour, label=label)
-            ax.set(ylim=(1e-4, 20), xlabel="n")
-            ax.set_title(f"{env_id[7:-3]}: {end}", loc="left", fontsize=10)
+            figures.dress(ax, f"{env_id[7:-3]}: {end}", ylim=(1e-4, 20), xlabel="n")
         for ax in column[len(ends) :]:
             ax.axis("off")
     axes[0, 0].set_ylabel("part of an episode's updates / |∇J|")
@@ -144,22 +145,16 @@ def draw(worlds):
         "What the updates of A3C (solid) and A2C (dashed) have besides ∇J: n steps, β = 0.01, "
         "v̂ = v/2; 0 where nothing is drawn", x=0.01, ha="left"
     )  # fmt: skip
-    fig.savefig(RESULTS / "updates.png", dpi=110)
+    return fig
 
 
-def main():
-    given = study.options(__doc__, seeds=3000, quick=False)
-    seeds = 200 if given.quick else given.seeds
+def measured(seeds, jobs):
     worlds = {env_id: parts(env_id, horizon) for env_id, horizon in WORLDS.items()}
-    stale = [measured(eta, k, seeds) for eta in ETAS for k in OTHERS]
-    text = markdown(worlds, stale)
-    print(text)
-    if given.quick:
-        return
-    save("updates", "benchmarks.updates", dict(seeds=seeds, worlds=worlds, staleness=stale))
-    (RESULTS / "updates.md").write_text(text)
-    draw(worlds)
+    stale = [gap(eta, k, seeds) for eta in ETAS for k in OTHERS]
+    return dict(seeds=seeds, worlds=worlds, staleness=stale)
 
+
+STUDIES = {"updates": Whole(measured, markdown, picture, 3000)}
 
 if __name__ == "__main__":
-    main()
+    study.main(__doc__, STUDIES)

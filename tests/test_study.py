@@ -24,6 +24,7 @@ from benchmarks import (
     record,
     study,
     traces,
+    updates,
 )
 from benchmarks.claims import claim, recorded
 from benchmarks.claims.__main__ import CLAIMS, in_order, markdown
@@ -241,7 +242,7 @@ STUDIES = {
     f"{prefix}{word}": made
     for module, prefix in (
         (a2c, "a2c_"), (actor_critic, "actor_critic_"), (asynchronous, ""), (asynchrony, ""),
-        (ddpg, "ddpg_"), (entropy, ""), (laboratory, ""), (traces, ""),
+        (ddpg, "ddpg_"), (entropy, ""), (laboratory, ""), (traces, ""), (updates, ""),
     )
     for word, made in module.STUDIES.items()
     if made.text
