@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch", reason="the torch twins need pip install 'n
 
 from algorithms import a2c as a2c_page
 from algorithms import a3c, actor_critic, async_q, ddpg, reinforce
+from algorithms.referee.segments import drawn
 from benchmarks.parity import runs
 from benchmarks.parity.cases import CASES
 from benchmarks.parity.displayed import EPS, displayed, relative
@@ -139,6 +140,20 @@ def test_apart__finds_a_difference_in_any_array(lengths, data):
     assert apart(lengths, ours, theirs) == 2.0**-20
     theirs[i] = np.nan
     assert np.isnan(apart(lengths, ours, theirs))
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.5, 0.95, 1.0])
+def test_gae__is_that_of_stable_baselines3(lam):
+    """A2C's R − V, at Stable-Baselines3's gae_lambda, in segments whose episodes end both ways.
+    In single precision: 6 steps, each of at most |r| + 2|v| < 9, are 60 roundings of at most 54."""
+    sb3 = pytest.importorskip("benchmarks.field.by_sb3", exc_type=ImportError)
+    names = "rewards", "values", "next_values", "last_value", "terminated", "truncated"
+    for s in [s for s in drawn() if s.autoreset == "SAME_STEP"][::9]:
+        theirs = sb3.rollout(*(getattr(s, name) for name in names), s.gamma, lam)
+        stops, v_next = s.ends.copy(), np.where(s.terminated, 0.0, s.next_values)
+        stops[-1] = True
+        ours = a2c_page.returns(s.rewards, s.gamma, stops, v_next, lam) - s.values
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=60 * 54 * 2.0**-24)
 
 
 def judged():
