@@ -21,19 +21,19 @@ a mean is not the mean of an inverse. With λ > 0 it goes to another direction i
 Truncated episodes make ĝ biased.
 
 Why natural: let θ = Mϑ, M invertible. For the parameters ϑ, ψ becomes Mᵀψ and ω M⁻¹ω, the same
-step of θ; a plain step along ĝ becomes one along MMᵀĝ. Under a smooth θ(ϑ) the step is the same to
-first order in α. So the policy's path does not depend on how it is parameterised. With λ > 0 this
-is true of M = c I alone.
+step of θ; a plain step along ĝ becomes one along MMᵀĝ. Under a smooth θ(ϑ) with an inverse the step
+is the same to first order in α. So the policy's path does not depend on how it is parameterised.
+With λ > 0 this is true of M = c I alone.
 
 Damping: F̂ is singular if a step of θ can leave π as it is, or with fewer steps than parameters; λ
 counts in its mean eigenvalue. λ = 0 is allowed, and takes the shortest solution.
 
-Departures: Peters & Schaal's episodic algorithm has one equation for each episode, Σ_t γ^t R_{t+1}
-= ωᵀ Σ_t γ^t ψ_t + J. In expectation that weighs steps by γ^{2t}, and for γ < 1 its ω is not F⁻¹∇J
-unless f_ω fits the advantages exactly. Their v̂ is linear, and Δw exact; of a network, Δw is one
-Gauss–Newton step. They update θ when ω's direction has settled, here after so many episodes. λ is
-not theirs. If an episode is truncated, γ^{T−t} v̂(S_T, w) is added to G_t. F̂ has n² numbers, and an
-update takes of the order of n³ operations: this is for small networks.
+Departures: Peters & Schaal's episodic algorithm (cited from memory) has an equation for an episode,
+Σ_t γ^t R_{t+1} = ωᵀ Σ_t γ^t ψ_t + J. In expectation that weighs steps by γ^{2t}, and for γ < 1 its
+ω is not F⁻¹∇J unless f_ω fits the advantages exactly. It has the constant J where v̂ is here; of a
+network v̂, Δw is one Gauss–Newton step. They update θ when ω's direction has settled, here after so
+many episodes. λ is not theirs. If an episode is truncated, γ^{T−t} v̂(S_T, w) is added to G_t. F̂
+has n² numbers, and an update takes of the order of n³ operations: this is for small networks.
 """
 
 from dataclasses import dataclass, field

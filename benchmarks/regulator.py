@@ -95,7 +95,8 @@ def draw(found):
     right.axhline(found["squared_mean"], color="black", ls="--", lw=1, label=label)
     right.set_title("variance of ∇ln π (q − b), one action in one state", loc="left")
     right.set(xlabel="σ", ylabel="tr Cov")
-    right.legend(frameon=False, fontsize=9, loc="upper right", bbox_to_anchor=(1.0, 0.9))
+    right.set(ylim=(None, 1e10))
+    right.legend(frameon=False, loc="upper right")
     fig.savefig(RESULTS / "regulator.png", dpi=120)
 
 

@@ -24,7 +24,6 @@ from algorithms.exact.deterministic import (
 )
 from algorithms.exact.lqr import (
     action_value,
-    closed_loop,
     cost_matrix,
     occupancy,
     performance,
@@ -231,4 +230,3 @@ def test_theorem_1__needs_a_finite_cost():
     for ask in (action_gradient, exploration, lambda lqr, K: stochastic_gradient(lqr, K, 0.1)):
         with pytest.raises(ValueError, match=r"√γ ρ\(A − BK\) = .*must be < 1"):
             ask(lqr, K)
-    assert closed_loop(lqr, np.zeros((1, 2))) is not None

@@ -40,13 +40,13 @@ def studies(draw):
     return mdp, pi, psi, study.episodes
 
 
-def expected_sums(mdp, psi, episodes, phi, v_hat, gamma=None):
+def expected_sums(mdp, psi, episodes, phi, v_hat):
     """Σ_τ Pr(τ) sums(τ), with the features φ (S, m) of a v̂ (S,)."""
-    gamma, total = mdp.gamma if gamma is None else gamma, None
+    total = None
     for tau in episodes:
         S = tau.states[:-1]
         G = np.array([mdp.gamma ** np.arange(len(S) - t) @ tau.rewards[t:] for t in range(len(S))])
-        part = sums(psi[S, tau.actions], phi[S], G - v_hat[S], gamma)
+        part = sums(psi[S, tau.actions], phi[S], G - v_hat[S], mdp.gamma)
         part = [tau.probability * x for x in part]
         total = part if total is None else [a + b for a, b in zip(total, part)]
     return total

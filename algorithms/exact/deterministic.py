@@ -20,8 +20,9 @@ q − b has in a state s, with g = H s and u = v(s) − b (v is that of μ),
     tr Cov = |s|² [d u²/σ² + (d+1) |g|² − 2 (d+2) u tr N + σ² (d+4) ((tr N)² + 2 tr N²)]
 
 since q(s, −K s + σ ξ) = v(s) + σ gᵀξ − σ² ξᵀNξ, and E |ξ|² f(ξ) = (d+k) E f(ξ) if f is homogeneous
-of degree k. It grows as 1/σ² but for the baseline b = v(s) and those that tend to it. A sampled
-return in place of q has a variance of its own, and then it grows as 1/σ² with every b.
+of degree k. It grows as 1/σ², unless b is v(s) or differs from it by O(σ). A sampled return G in
+place of q adds E |ξ|² Var(G|s, a) |s|²/σ²: then it grows so with every b where the noise W costs
+something.
 
 Theorem 3, compatible features: gains K = Σ_i θ_i K_i have ∇_θi μ = −K_i s, and the critic
 
