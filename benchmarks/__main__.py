@@ -37,6 +37,8 @@ LEARNING = (
     ("entropy --seeds 3", "entropy --quick"),
     ("corridor", "corridor --runs 4 --episodes 200"),
     ("td_lambda", "td_lambda --repetitions 2"),
+    ("natural --seeds 3", "natural path corridor --seeds 1"),
+    ("regulator", "regulator"),
     ("parity", "parity --updates 20"),
 )  # fmt: skip
 ALONE = (
