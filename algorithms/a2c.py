@@ -5,7 +5,7 @@ Repeat until T > T_max:
     for t = 0 ... n−1, in all N environments:  a_t ~ π(·|s_t; θ); take it, observe r_t and s'_t
     for t = n−1 ... 0:  R_t = r_t                 if the episode terminated in step t
                               r_t + γ V(s'_t; θ)  if the data stop there: truncated, or t = n−1
-                              r_t + γ R_{t+1}     otherwise
+                              r_t + γ [(1−λ) V(s'_t; θ) + λ R_{t+1}]   otherwise
     dθ = Σ w [ (R − V) ∇ln π(a|s; θ) + β ∇H(π(·|s; θ)) + c (R − V) ∇V(s; θ) ]            (ascent)
     θ ← θ + step(dθ);   T ← T + number of steps
 
@@ -16,7 +16,9 @@ The sum runs over all steps of all environments. R, and V in the first term, are
     w = 1/number of steps       reduction "mean": averaged over both, as common code has it
     w = 0                       where `real` is False: the environment only reset itself
 
-α is `decay` here, ε `eps`, η `step_size`. Optimisers are sgd, and momentum and RMSProp of A3C §4.5.
+λ = 1 gives A3C's n-step return. Else R − V is GAE's Σ_k (γλ)^k δ_{t+k}, δ_t = r_t + γ V(s'_t) −
+V(s_t), up to where the data stop (Schulman et al. 2016, eqs 11–16, numbers from memory). λ is `lam`
+here, α `decay`, ε `eps`, η `step_size`; optimisers are sgd, momentum and RMSProp of A3C §4.5.
 
 What it ascends: the expected dθ is not ∇J, J = E[Σ_t γ^t r_t], for three of A3C's reasons. For
 γ < 1, a step's weight lacks γ^t. The bootstrap is biased as far as V is wrong. The entropy term is
@@ -34,9 +36,8 @@ from types import MappingProxyType
 from typing import ClassVar, Literal
 
 import numpy as np
-from gymnasium.spaces import Box
 
-from algorithms.a2c_scaling import Scaled, acting
+from algorithms.a2c_scaling import Scaled, acting, seen_spaces
 from algorithms.common.config import (
     PRECISIONS,
     BelowOne,
@@ -71,6 +72,8 @@ class Config:
     """Environment steps in all, after which learning ends."""
     gamma: Unit = 0.99
     """Discount γ (A3C's)."""
+    lam: Unit = 1.0
+    """λ of the returns (A3C's is 1). Below 1, they lean more on V: less variance, more bias."""
     beta: NonNegative = 0.01
     """β, weight of the entropy (A3C's; 1e-4 for continuous actions)."""
     entropy: Literal["step", "return"] = "step"
@@ -125,11 +128,11 @@ def gradient(h, v, head, A, R, advantage, w, beta, c):
     return w[:, None] * d_h, w * c * (R - v)
 
 
-def returns(r, gamma, stops, v_next):
-    """R_t = r_t + γ (v_next_t where the data stop in step t, else R_{t+1}). All (n, N); the data
-    stop in every environment's last step. v_next is V(s'), or 0 where the episode terminated."""
-    stops = stops.astype(r.dtype)
-    R, goes_on = r + gamma * stops * v_next, gamma * (1 - stops)
+def returns(r, gamma, stops, v_next, lam=1.0):
+    """R_t = r_t + γ [(1−λ) v_next_t + λ R_{t+1}], with 0 for λ where the data stop in step t. They
+    stop in every environment's last. All (n, N). v_next is V(s'), 0 if the episode terminated."""
+    lam = lam * (1 - stops.astype(r.dtype))
+    R, goes_on = r + gamma * (1 - lam) * v_next, gamma * lam
     for t in reversed(range(len(r) - 1)):
         R[t] += goes_on[t] * R[t + 1]
     return R
@@ -167,12 +170,8 @@ def init(env, config, seed):
 
 
 def policy_of(env, config):
-    """π and v̂. Normalised features are numbers, whatever the observations are."""
-    found = spaces(env)
-    if config.normalize_observations:
-        n, _ = encoder(found.observation)
-        found = found._replace(observation=Box(-np.inf, np.inf, (n,), float))
-    return make_actor_critic(found, config.network, config.trunk)
+    """π and v̂."""
+    return make_actor_critic(seen_spaces(env, config), config.network, config.trunk)
 
 
 def actor(env, config):
@@ -218,10 +217,11 @@ def learn(envs, config, state, gradient):
         bootstraps = stops & ~terminated
         seen = np.concatenate([S.reshape(n * N, *S.shape[2:]), S2[bootstraps]])
         h, v = net.evaluate(seen, n * N)
-        v_next[:] = 0.0
-        v, v_next[bootstraps] = v[: n * N], v[n * N :]
+        v, last = v[: n * N], v[n * N :]
+        v_next[:-1] = v.reshape(n, N)[1:]  # s'_t is s_{t+1} where the data go on
+        v_next[terminated], v_next[bootstraps] = 0.0, last
         counted = soft_rewards(r, head(h), config.beta, config.entropy)
-        R = returns(counted, config.gamma, stops, v_next).ravel()
+        R = returns(counted, config.gamma, stops, v_next, config.lam).ravel()
         steps = int(np.count_nonzero(real))
         w = real.ravel() / dtype.type(N if config.reduction == "sum" else max(1, steps))
         advantage, A = R - v, np.concatenate(A)  # numbers: nothing is differentiated through them

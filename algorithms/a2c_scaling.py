@@ -7,6 +7,7 @@ Moments of n numbers are an array (3, n): their count, mean, and Σ (x − mean)
 """
 
 import numpy as np
+from gymnasium.spaces import Box
 
 from algorithms.common.world import encoder, one_hot, spaces
 from algorithms.common.worlds import Step
@@ -47,6 +48,15 @@ def acting(policy, env):
         return policy.decode(pi.mode() if greedy else pi.sample(policy.head.noise(rng, 1)[0]))
 
     return act
+
+
+def seen_spaces(env, config):
+    """Return env's spaces. Normalised features are numbers, whatever the observations are."""
+    found = spaces(env)
+    if config.normalize_observations:
+        n, _ = encoder(found.observation)
+        found = found._replace(observation=Box(-np.inf, np.inf, (n,), float))
+    return found
 
 
 class Scaled:

@@ -15,14 +15,14 @@ computed before anything moves. Both θ and w ascend: θ the performance, w −�
 fixed target. Episodic: I = 1 and z = 0 at the start of every episode; v̂(S') = 0 if S' is terminal,
 but not if the step is truncated. Continuing: no γ, no I; R̄ starts at 0 and is never reset.
 
-For a continuing method, the restart of an episodic environment is part of its dynamics: the S' of a
-step that terminates is the first state of the next episode. A truncated step uses v̂ of its own S';
-then z is set to 0, since later δ come from a new start and say nothing about earlier states.
+For a continuing method, an environment's restart is part of its dynamics: S' of a step that
+terminates is the next episode's first state. A truncated step uses v̂ of its own S'; then z is set
+to 0, since later δ come from a new start and say nothing about earlier states.
 
 What they ascend: for v̂ = v^π and a fixed θ, sgd's updates of an episode over α^θ sum to ∇J on
-average, J = E[Σ_t γ^t R_{t+1}]; a continuing one is ∇ρ, ρ the average reward. A learned v̂ biases
-them, and so do θ and w that move within an episode. Departures: optimisers other than sgd take δ∇v̂,
-Iδ∇ln π, δz^w, δz^θ for gradients; R̄ always moves by α^R̄ δ; the smallest traces are set to 0.
+average, J = E[Σ_t γ^t R_{t+1}]; a continuing one is ∇ρ, ρ the average reward. A wrong v̂ biases
+both unless λ^θ = 1 (exact.average_reward); so do θ and w that move. Departures: other optimisers
+take δ∇v̂, Iδ∇ln π, δz^w, δz^θ for gradients; R̄ always moves by α^R̄ δ; tiny traces are set to 0.
 """
 
 from dataclasses import dataclass, field

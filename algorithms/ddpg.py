@@ -19,7 +19,10 @@ What it ascends: by the deterministic policy-gradient theorem (Silver et al. 201
     ∇J(θ) = E_{s ~ ρ} [ ∇_a Q^μ(s, a)|_{a = μ(s)} ∇_θ μ(s, θ) ],   ρ(s) = Σ_t γ^t Pr(S_t = s | μ)
 
 The update has that integrand, but Q is learned, and s comes from the memory: from the noisy
-policies of the past, without γ^t. In general it is not ∇J. E_{s ~ ρ} stands for Σ_s ρ(s).
+policies of the past, without γ^t. In general it is not ∇J. E_{s ~ ρ} stands for Σ_s ρ(s). On the
+linear-quadratic regulator all of this has a closed form (algorithms.exact.deterministic): what the
+memory's states and the critic's ∇_a Q add to ∇J; the critics that add nothing (Theorem 3); and ∇J
+as the limit σ → 0 of the gradient of the Gaussian policy N(μ(s), σ² I) (Theorem 2).
 
 Departures from the paper: actions are uniform in the first `warmup` steps; learning begins after
 them, and not before the memory holds `batch` transitions. Adam has the common β₁ .9, β₂ .999, ε

@@ -16,7 +16,9 @@ What it ascends: with total and reward_to_go in the form `batch`, the expected g
 E[Σ_t γ^t R_{t+1}]. undiscounted_state moves θ along Σ_s Σ_t Pr(S_t = s) Σ_a ∇π(a|s) q(s, a). For γ
 < 1 this is not ∇J (Thomas 2014), and in general the gradient of no function (Nota & Thomas 2020,
 cited from memory). Truncated episodes make the gradient biased. So does the form `moving`, since θ
-changes within the episode.
+changes within the episode. One sample need not improve the policy: Pr(ĝ·∇J > 0) of `total`
+without baseline is .31 to .78 in the laboratory's worlds. The baseline of least variance is not v
+(exact.variance says why).
 
 Forms: `batch` takes the gradient at a fixed θ, summed over an episode's steps and averaged over
 `episodes_per_update` episodes. `moving` is the box to the letter: θ and w move at every t, and

@@ -36,6 +36,8 @@ LEARNING = (
     ("entropy --seeds 3", ""),
     ("corridor", "corridor --seeds 3"),
     ("td_lambda", "td_lambda --seeds 2"),
+    ("natural --seeds 3", "natural path corridor --seeds 1"),
+    ("regulator", "regulator"),
     ("parity", "parity --updates 20"),
 )  # fmt: skip
 ALONE = (

@@ -34,6 +34,7 @@ ENVIRONMENTS = {"theorem": FINITE, "ddpg": [*CONTINUOUS, "npgrad/LQR-v0"]}
 SETTINGS = {
     "theorem": dict(step_size=1e-3),
     "reinforce": dict(gamma=0.9),
+    "natural-actor-critic": dict(gamma=0.9),
     "a2c": dict(environments=3, normalize_observations=True, normalize_returns=True),
     "a3c": dict(workers=3),
     "async-q": dict(workers=3, I_target=100),

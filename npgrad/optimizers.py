@@ -8,6 +8,10 @@ or an array with one number per entry. The step is a new array, or `out` (n,) if
 m's precision. d (n,) is only read. Every 100 steps, statistics that have decayed to almost nothing
 (below 1e-30; in double precision, except adam's, below 2e-300) are set to 0: see
 npgrad.memory.flush. Arguments that do not fit raise ValueError or TypeError before m changes.
+
+rmsprop starts from g = 0 without bias correction: where ε is negligible, its first step is
+η/√(1−α), ten times η for α = .99, and step 100 is still 1.26 η. adam's bias correction makes every
+step of a gradient that stays the same η (`rmsprop_first`, `adam_first`).
 """
 
 # NumPy's ufuncs are declared to return Any.
@@ -121,6 +125,23 @@ def adam(d: Array, m: Array, t: int, step_size: float | Array, beta1: float = 0.
     np.divide(M, step, step)
     step *= eta / (b * c)
     return step
+
+
+def rmsprop_first(d: Array, t: int, step_size: float, decay: float = 0.99,
+                  eps: float = 0.1) -> Array:  # fmt: skip
+    """Return rmsprop's step t if all gradients so far were d: η d/√((1−αᵗ) d² + ε).
+
+    At t = 1 and ε → 0 its size is η/√(1−α), at last η. g of t steps is (1−α) Σ_k α^k d² (k < t).
+    """
+    return step_size * d / np.sqrt((1.0 - decay**t) * d**2 + eps)
+
+
+def adam_first(d: Array, step_size: float, eps: float = 1e-8) -> Array:
+    """Return adam's step if all gradients so far were d, the same for every t: η d/(|d| + ε).
+
+    Its bias corrections divide m and v by the same 1−βᵗ that their sums have.
+    """
+    return step_size * d / (np.abs(d) + eps)
 
 
 def _inputs(d: Any, m: Array, slots: int, t: int, step_size: Any,

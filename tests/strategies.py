@@ -5,10 +5,13 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from worlds import SEEDS
+from worlds import LINEAR, SEEDS
 
+from algorithms.common.policy import make_policy
 from algorithms.exact.lqr import LQR
-from algorithms.exact.mdp import FiniteMDP
+from algorithms.exact.mdp import FiniteMDP, FiniteMDPEnv
+from algorithms.exact.worlds import garnet
+from algorithms.referee import estimators
 from npgrad.testing import distributions, finite_mdps
 
 
@@ -47,6 +50,26 @@ def regulators(draw):
     M *= draw(st.floats(0.1, 0.8)) / np.sqrt(gamma) / max(np.linalg.norm(M, 2), 1e-6)
     R, (Q, W, Sigma0) = square(d) + 0.1 * np.eye(d), (square(n) for _ in range(3))
     return LQR(M + B @ K, B, Q, R, W, Sigma0, gamma), K
+
+
+def tabular(mdp, seed, spread=1.0):
+    """(policy, θ) of a tabular softmax over what an agent sees."""
+    policy = make_policy(FiniteMDPEnv(mdp), LINEAR)
+    return policy, spread * np.random.default_rng(seed).normal(size=policy.model.layout.size)
+
+
+@st.composite
+def studies(draw, spreads=(0.0, 1.0, 5.0)):
+    """A Study of a layered world, of any other cut after a step or two, or of a garnet after 4."""
+    kind = draw(st.sampled_from(("layered", "cut", "garnet")))
+    if kind == "layered":
+        mdp, horizon = draw(mdps(kinds=("layered",))), None
+    elif kind == "cut":
+        mdp, horizon = draw(mdps()), draw(st.integers(1, 2))
+    else:
+        mdp, horizon = garnet(draw(SEEDS), gamma=draw(st.floats(0.3, 0.9) | st.just(1.0))), 4
+    policy, theta = tabular(mdp, draw(SEEDS), draw(st.sampled_from(spreads)))
+    return estimators.open_study(mdp, policy, theta, horizon), policy, theta
 
 
 def slots(draw, n):

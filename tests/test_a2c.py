@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worlds import SEEDS, UNIT, Constant, Scripted, VectorRecorder, numbers, told
 
-from algorithms import a2c, a3c
+from algorithms import a2c, a3c, actor_critic
 from algorithms.a2c import Config, gradient, returns
 from algorithms.a2c_scaling import merge, normalise
 from algorithms.common import world as one
@@ -78,12 +78,24 @@ def objective(theta, policy, config, S, A, R, advantage):
 
 
 def stretch(theta, policy, config, S, A, r, last):
-    """A3C's dθ of a stretch, by the tape; `last` is what its return goes on from."""
+    """A3C's dθ of a stretch, by the tape, with λ-returns; `last` is what they go on from."""
     y = policy.model(theta, S)
     if config.entropy == "return":
         r = r + config.beta * policy.head(y[:, :-1]).entropy()
-    R, v = a3c.returns(r, config.gamma, last), y[:, -1]
+    v = y[:, -1]
+    R = forward_view(r, config.gamma, np.append(v[1:], last), config.lam)
     return grad(objective)(theta, policy, config, S, A, R, R - v)
+
+
+def forward_view(r, gamma, v, lam):
+    """R_t = (1−λ) Σ_{n<K} λ^{n−1} G_t^(n) + λ^{K−1} G_t^(K) (Sutton & Barto 12.3), K = T − t,
+    G_t^(n) = Σ_{k<n} γ^k r_{t+k} + γ^n v[t+n−1]. v (T,) are the values after each step."""
+    R, T = np.empty(len(r)), len(r)
+    for t in range(T):
+        n = np.arange(1, T - t + 1)
+        G = np.cumsum(gamma ** (n - 1) * r[t:]) + gamma**n * v[t:]
+        R[t] = (1 - lam) * lam ** (n[:-1] - 1) @ G[:-1] + lam ** (n[-1] - 1) * G[-1]
+    return R
 
 
 def recomputed(theta, policy, config, steps, N):
@@ -128,16 +140,78 @@ def test_gradient__is_a3cs_summed_or_averaged(d, n, N, beta, c, seed):
             np.testing.assert_allclose(d_v[rows], w * theirs[1], **CLOSE)
 
 
+def segments(seed, n, N):
+    """(r, v, v_next, stops) of n steps in N environments, each (n, N): rewards, v(s_t), v(s'_t)."""
+    rng = np.random.default_rng(seed)
+    (r, v, ends), stops = rng.normal(size=(3, n, N)), rng.random((n, N)) < 0.4
+    stops[-1] = True
+    ends[rng.random((n, N)) < 0.5] = 0.0  # terminated
+    return r, v, np.where(stops, ends, np.append(v[1:], ends[-1:], axis=0)), stops
+
+
+def parts(stops):
+    """(rows, environment) of every stretch of steps at whose end alone the data stop."""
+    for i in range(stops.shape[1]):
+        ends = np.flatnonzero(stops[:, i]) + 1
+        for start, end in zip(np.append(0, ends), ends):
+            yield slice(start, end), i
+
+
 @given(UNIT, st.integers(1, 5), st.integers(1, 3), SEEDS)
 def test_returns__begin_anew_where_the_data_stop(gamma, n, N, seed):
-    rng = np.random.default_rng(seed)
-    r, v_next, stops = rng.normal(size=(n, N)), rng.normal(size=(n, N)), rng.random((n, N)) < 0.4
-    stops[-1] = True
+    r, _, v_next, stops = segments(seed, n, N)
     R = returns(r, gamma, stops, v_next)
     for t, i in np.ndindex(n, N):
         k = t + np.flatnonzero(stops[t:, i])[0]
         G = sum(gamma ** (j - t) * r[j, i] for j in range(t, k + 1))
         assert abs(R[t, i] - G - gamma ** (k + 1 - t) * v_next[k, i]) <= 1e-12
+
+
+@given(UNIT, UNIT, st.integers(1, 6), st.integers(1, 3), SEEDS)
+def test_returns__are_the_forward_view_up_to_where_the_data_stop(gamma, lam, n, N, seed):
+    """And R − v is GAE, Σ_k (γλ)^k δ_{t+k} of the steps until then. At λ = 0, R − v is δ."""
+    r, v, v_next, stops = segments(seed, n, N)
+    R, delta = returns(r, gamma, stops, v_next, lam), r + gamma * v_next - v
+    for rows, i in parts(stops):
+        expected = forward_view(r[rows, i], gamma, v_next[rows, i], lam)
+        np.testing.assert_allclose(R[rows, i], expected, atol=1e-12)
+        k = np.arange(rows.stop - rows.start)
+        gae = np.triu((gamma * lam) ** np.abs(k - k[:, None])) @ delta[rows, i]
+        np.testing.assert_allclose((R - v)[rows, i], gae, atol=1e-12)
+    assert np.array_equal(returns(r, gamma, stops, v_next, 0.0) - v, delta)
+
+
+@given(UNIT, UNIT, st.integers(1, 6), st.booleans(), SEEDS)
+def test_gradient__with_gae_is_that_of_the_episodic_traces(gamma, lam, T, terminated, seed):
+    """An episode in one segment, θ and w held, β = 0: Σ_t δ_t z_t of actor_critic.traces is A2C's
+    gradient of policy and value. The policy's, if I is kept at 1; the box's own has I = γ^t, which
+    is A2C's with weights γ^t."""
+    rng, head = np.random.default_rng(seed), softmax(3)
+    x, w, theta = rng.normal(size=(T + 1, 2)), rng.normal(size=2), rng.normal(size=(2, 3))
+    h, v, r = x[:-1] @ theta, x @ w, rng.normal(size=T)
+    v[-1] *= not terminated
+    A = head(h).sample(head.noise(rng, T))
+    stops = np.arange(T)[:, None] == T - 1
+    R = returns(r[:, None], gamma, stops, v[1:, None], lam)[:, 0]
+    data = head, A, R, R - v[:-1]
+    config = actor_critic.Traces(
+        gamma=gamma, lambda_theta=lam, lambda_w=lam, optimizer="sgd", step_size=1.0, step_size_w=1.0
+    )
+    for undiscounted in (True, False):
+        none = np.empty((0, 6)), np.empty((0, 2))
+        state = actor_critic.State(
+            np.zeros(6), np.zeros(2), np.zeros(6), np.zeros(2), *none, rng, None
+        )
+        for t in range(T):
+            state.I = 1.0 if undiscounted else state.I
+            score = np.outer(x[t], actor_critic.gradient(h[t], head, A[t])).ravel()
+            dv, dlogpi = lambda c, t=t: c * x[t], lambda c, score=score: c * score
+            actor_critic.traces(config, state, r[t], v[t], v[t + 1], dv, dlogpi)
+        weight = np.ones(T) if undiscounted else gamma ** np.arange(T)
+        d_h, _ = gradient(h, v[:-1], *data, weight, 0.0, 1.0)
+        _, d_v = gradient(h, v[:-1], *data, np.ones(T), 0.0, 1.0)
+        np.testing.assert_allclose(state.theta, (x[:-1].T @ d_h).ravel(), **CLOSE)
+        np.testing.assert_allclose(state.w, x[:-1].T @ d_v, **CLOSE)
 
 
 # the whole update, from what the environments gave
@@ -153,15 +227,16 @@ def test_returns__begin_anew_where_the_data_stop(gamma, n, N, seed):
     REDUCTIONS,
     st.sampled_from(("step", "return")),
     UNIT,
+    UNIT,
     SEEDS,
 )
 def test_train__is_recomputed_from_the_recorded_stream(
-    mode, lengths, n, truncate, trunk, d, reduction, entropy, gamma, seed
+    mode, lengths, n, truncate, trunk, d, reduction, entropy, gamma, lam, seed
 ):
     """Four updates, so that what a buffer holds from those before would show."""
     envs, N = VectorRecorder(vector(lengths, mode, d, truncate)), len(lengths)
-    options = dict(n_steps=n, trunk=trunk, reduction=reduction, gamma=gamma, entropy=entropy)
-    config = Config(step_size=0.02, beta=0.3, **options, **EXACT)
+    options = dict(n_steps=n, trunk=trunk, reduction=reduction, gamma=gamma, lam=lam)
+    config = Config(step_size=0.02, beta=0.3, entropy=entropy, **options, **EXACT)
     policy = make_actor_critic(envs, config.network, trunk)
     state, steps, previous = a2c.init(envs, config, seed), 0, 0
     theta, ended = state.theta.copy(), []
@@ -216,7 +291,7 @@ def test_autoreset_modes__give_one_gradient(N, T, k, trunk, reduction, seed):
     A, worlds, moved = rng.integers(3, size=(k, N)), [Known(i, T) for i in range(N)], {}
     policy = make_actor_critic(worlds[0], SMALL, trunk)
     theta = rng.normal(size=policy.model.layout.size)
-    config = Config(trunk=trunk, reduction=reduction, step_size=1.0, **EXACT)
+    config = Config(trunk=trunk, reduction=reduction, lam=0.9, step_size=1.0, **EXACT)
     for mode in AutoresetMode:
         resets = (k - 1) // T if mode is AutoresetMode.NEXT_STEP else 0
         rows = iter(A)
@@ -329,7 +404,7 @@ def test_train__normalises_by_what_it_has_seen(mode, lengths, n, features, rewar
     recorded stream: in step t a state by those of the steps before, what it led to and its reward
     by those of step t too. A step that only resets counts for nothing."""
     envs, N = VectorRecorder(vector(lengths, mode, truncate=True)), len(lengths)
-    options = dict(normalize_observations=features, normalize_returns=rewards, gamma=gamma)
+    options = dict(normalize_observations=features, normalize_returns=rewards, gamma=gamma, lam=0.8)
     config = Config(n_steps=n, reduction="sum", step_size=0.3, **options, **EXACT)
     policy = make_actor_critic(envs, config.network, config.trunk)
     state, seen, sums, trace = a2c.init(envs, config, seed), [], [], np.zeros(N)

@@ -10,7 +10,7 @@ import pytest
 from gymnasium.spaces import Discrete
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import mdps
+from strategies import mdps, unichain_mdps
 from worlds import (
     CHANCE,
     LINEAR,
@@ -24,7 +24,7 @@ from worlds import (
     contents,
 )
 
-from algorithms import actor_critic
+from algorithms import actor_critic, reinforce
 from algorithms.actor_critic import (
     Continuing,
     OneStep,
@@ -37,7 +37,13 @@ from algorithms.actor_critic import (
 )
 from algorithms.common.policy import Network, make_policy
 from algorithms.common.world import BLOCK, Position
-from algorithms.exact.average_reward import solve
+from algorithms.exact.average_reward import (
+    arriving_trace,
+    average_reward,
+    expected_step,
+    solve,
+)
+from algorithms.exact.laboratory import lambda_returns, score_table
 from algorithms.exact.mdp import FiniteMDPEnv, expected_return, state_values, trajectories
 from algorithms.exact.worlds import chain, garnet
 from algorithms.runner import training
@@ -165,24 +171,22 @@ def test_traces__without_decay_are_one_step(gamma, d, optimizer, seed):
         np.testing.assert_allclose(states[1].w, states[0].w, rtol=1e-9, atol=1e-11)
 
 
-@given(st.floats(0, 1), st.integers(1, 8), st.booleans(), SEEDS)
-def test_traces__with_lambda_1_sum_to_the_monte_carlo_update(gamma, T, terminated, seed):
-    """Frozen v̂ and θ: Σ_t δ_t z_t^θ = Σ_t γ^t (G_t − v̂(S_t)) ∇ln π_t, exactly; for w, without I,
-    Σ_t δ_t z_t^w = Σ_t (G_t − v̂(S_t)) ∇v̂_t."""
+@given(UNIT, UNIT, UNIT, st.integers(1, 8), st.booleans(), SEEDS)
+def test_traces__sum_to_the_forward_view(gamma, lambda_theta, lambda_w, T, terminated, seed):
+    """Frozen v̂ and θ: Σ_t δ_t z_t^θ = Σ_t γ^t (G_t^λ − v̂(S_t)) ∇ln π_t, exactly; for w, without I,
+    Σ_t δ_t z_t^w = Σ_t (G_t^λ − v̂(S_t)) ∇v̂_t. λ = 1 is the Monte Carlo update."""
     rng = np.random.default_rng(seed)
     R, v, dlogpi, dv = (*(rng.normal(size=n) for n in (T, T + 1, (T, 3), (T, 2))),)
     v[T] *= not terminated
     state = blank(np.zeros(3), np.zeros(2))
-    config = Traces(gamma=gamma, lambda_theta=1.0, lambda_w=1.0, step_size=1.0, step_size_w=1.0,
-                    **SGD)  # fmt: skip
+    config = Traces(gamma=gamma, lambda_theta=lambda_theta, lambda_w=lambda_w, step_size=1.0,
+                    step_size_w=1.0, **SGD)  # fmt: skip
     for t in range(T):
         traces(config, state, R[t], v[t], v[t + 1], times(dv[t]), times(dlogpi[t]))
-    G = [sum(gamma ** (k - t) * R[k] for k in range(t, T)) + gamma ** (T - t) * v[T]
-         for t in range(T)]  # fmt: skip
-    error = G - v[:T]
-    expected = sum(gamma**t * error[t] * dlogpi[t] for t in range(T))
-    np.testing.assert_allclose(state.theta, expected, atol=1e-11)
-    np.testing.assert_allclose(state.w, error @ dv, atol=1e-11)
+    weight = gamma ** np.arange(T) * (lambda_returns(R, v, gamma, lambda_theta) - v[:T])
+    np.testing.assert_allclose(state.theta, weight @ dlogpi, atol=1e-11)
+    weight = lambda_returns(R, v, gamma, lambda_w) - v[:T]
+    np.testing.assert_allclose(state.w, weight @ dv, atol=1e-11)
 
 
 @given(mdps(kinds=("layered",)), SEEDS)
@@ -202,6 +206,37 @@ def test_one_step__expected_update_under_the_exact_v_is_the_policy_gradient(mdp,
         total = total + tau.probability * state.theta
     exact = complex_step(lambda theta: expected_return(mdp, table(theta)), theta)
     np.testing.assert_allclose(total, exact, atol=1e-9)
+
+
+@given(unichain_mdps(), UNIT, st.sampled_from((0.0, 3.0)), st.floats(-3, 3), SEEDS)
+def test_continuing__expected_step_is_the_exact_one(mdp, lam, off, R_bar, seed):
+    """The box itself, once for every (s, a, s') of the stationary chain, with the trace that comes
+    to s. Its z, in the mean over what leads to s', is the trace that comes to s'; δz is ∇ρ where
+    v̂ = v, and has the known bias where not; whatever R̄ is."""
+    rng = np.random.default_rng(seed)
+    policy = make_policy(FiniteMDPEnv(mdp), LINEAR)
+    theta = rng.normal(size=policy.model.layout.size)
+    table = lambda theta: policy.at(theta, mdp.observation).probs()
+    pi = table(theta)
+    scores = score_table(reinforce.gradient, theta, policy, mdp.observation, pi.shape[1])
+    (d, _, v), e = solve(mdp, pi), off * rng.normal(size=len(pi))
+    arriving = arriving_trace(mdp, pi, scores, lam)
+    config = Continuing(lambda_theta=lam, lambda_w=0.0, step_size=1.0, **SGD)
+    mean, arrived, v_hat = 0.0, np.zeros_like(arriving), v + e
+    joint = d[:, None, None] * pi[:, :, None] * mdp.P
+    for s, a, s2 in np.argwhere(joint > 0):
+        state = blank(np.zeros_like(theta), [0.0])
+        state.z_theta[:], state.R_bar = arriving[s] / d[s], R_bar
+        dlogpi, dv = times(scores[s, a]), times(np.zeros(1))
+        continuing(config, state, mdp.r[s, a, s2], v_hat[s], v_hat[s2], dv, dlogpi)
+        mean = mean + joint[s, a, s2] * state.theta
+        arrived[s2] += joint[s, a, s2] * state.z_theta
+    # the chain forgets in about ten steps: |z| and |v| are at most some tens
+    np.testing.assert_allclose(arrived, arriving, atol=1e-11)
+    np.testing.assert_allclose(mean, expected_step(mdp, pi, scores, lam, e), atol=1e-9)
+    exact = complex_step(lambda theta: average_reward(mdp, table(theta)), theta)
+    if off == 0.0 or lam == 1.0:
+        np.testing.assert_allclose(mean, exact, atol=1e-9)
 
 
 @given(st.sampled_from((one_step, traces, continuing)), SEEDS)

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from strategies import mdps, policies, unichain_mdps
 
 from algorithms.exact.average_reward import (
+    arriving_trace,
     average_reward,
     differential_action_values,
     differential_values,
+    expected_step,
     solve,
     stationary_distribution,
 )
@@ -133,6 +135,55 @@ def test_average_reward__of_a_cycle_is_its_mean():
     np.testing.assert_allclose(d, [0.5, 0.5], rtol=8 * EPS)
     assert abs(rho - 2) <= 8 * EPS
     np.testing.assert_allclose(v, [-0.5, 0.5], rtol=16 * EPS)
+
+
+# The continuing actor–critic
+
+
+def scored(drawn, seed):
+    """An MDP, its policy and any scores (S, A, 2) that have mean 0 under it."""
+    mdp, pi = drawn
+    scores = np.random.default_rng(seed).normal(size=(*pi.shape, 2))
+    return mdp, pi, scores - np.einsum("sa,sai->si", pi, scores)[:, None]
+
+
+@given(drawn_policies(1), st.floats(0, 0.9), st.integers(0, 2**32 - 1))
+def test_expected_step__is_the_sum_over_past_scores(drawn, lam, seed):
+    """E[δ_t z_t] = Σ_k λ^k E[∇ln π_{t−k} δ_t], term by term: ∇ln π_{t−k}, then k steps to δ_t. The
+    400 terms leave λ^400 < 1e-18 of terms that are bounded."""
+    mdp, pi, scores = scored(drawn, seed)
+    d, rho, v = solve(mdp, pi)
+    e = np.random.default_rng(seed + 1).normal(size=len(d))
+    v_hat = v + e
+    delta = (mdp.P * (mdp.r - rho + v_hat - v_hat[:, None, None])).sum(2)  # E[δ | s, a]
+    total = np.einsum("s,sa,sai,sa->i", d, pi, scores, delta)
+    ahead, after = (pi * delta).sum(1), np.einsum("s,sa,sai,sat->it", d, pi, scores, mdp.P)
+    for k in range(1, 400):
+        total = total + lam**k * after @ ahead
+        after = after @ one_step(mdp, pi)[0]
+    found = expected_step(mdp, pi, scores, lam, e)
+    np.testing.assert_allclose(found, total, rtol=0, atol=1000 * ROUNDING)
+
+
+@given(drawn_policies(1), st.integers(0, 2**32 - 1))
+def test_expected_step__has_no_bias_as_lambda_goes_to_1(drawn, seed):
+    """It falls with 1 − λ, and is 0 at 1; an error that is the same everywhere is none at any λ."""
+    mdp, pi, scores = scored(drawn, seed)
+    exact, e = expected_step(mdp, pi, scores, 0.5), np.random.default_rng(seed).normal(size=len(pi))
+    size = np.abs(arriving_trace(mdp, pi, scores, 1.0)).sum()
+    bias = lambda lam, e: expected_step(mdp, pi, scores, lam, e) - exact
+    assert np.abs(bias(0.999, e)).max() <= 0.01 * (1 + size) * np.abs(e).max()
+    np.testing.assert_allclose(bias(1.0, e), 0, atol=1000 * ROUNDING)
+    for lam in (0.0, 0.5, 1.0):
+        np.testing.assert_allclose(bias(lam, 5.0), 0, atol=1000 * ROUNDING)
+        trace = arriving_trace(mdp, pi, scores, lam)
+        np.testing.assert_allclose(trace.sum(0), 0, atol=1000 * ROUNDING)
+
+
+@pytest.mark.parametrize("lam", [-0.1, 1.1, float("nan")])
+def test_expected_step__refuses_other_lambdas(lam):
+    with pytest.raises(ValueError, match=r"lam = .*: must be in \[0, 1\]"):
+        expected_step(garnet(0), np.full((4, 2), 0.5), np.zeros((4, 2, 1)), lam)
 
 
 # Optimal policies

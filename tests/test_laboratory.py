@@ -1,17 +1,17 @@
 """The exact laboratory: what estimators expect and how they vary, against every law there is."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import mdps
-from worlds import LINEAR, SEEDS
+from strategies import mdps, studies, tabular
+from worlds import SEEDS
 
 from algorithms import reinforce
-from algorithms.common.policy import make_policy
 from algorithms.common.world import Position, returns
 from algorithms.exact.laboratory import (
     Study,
@@ -29,7 +29,6 @@ from algorithms.exact.laboratory import (
 )
 from algorithms.exact.mdp import (
     FiniteMDP,
-    FiniteMDPEnv,
     expected_return,
     state_values,
     trajectories,
@@ -38,30 +37,10 @@ from algorithms.exact.worlds import chain, garnet, short_corridor
 from algorithms.referee import estimators
 from algorithms.runner import laboratory as runner
 from algorithms.runner.errors import UsageError
-from npgrad import at, complex_step, from_function
+from npgrad import Softmax, at, complex_step, from_function, grad
 
 UNBIASED = ("total", "reward_to_go")
 WEIGHTINGS = st.sampled_from(reinforce.WEIGHTINGS)
-
-
-def tabular(mdp, seed, spread=1.0):
-    """(policy, θ) of a tabular softmax over what an agent sees."""
-    policy = make_policy(FiniteMDPEnv(mdp), LINEAR)
-    return policy, spread * np.random.default_rng(seed).normal(size=policy.model.layout.size)
-
-
-@st.composite
-def studies(draw):
-    """A Study of a layered world, of any other cut after a step or two, or of a garnet after 4."""
-    kind = draw(st.sampled_from(("layered", "cut", "garnet")))
-    if kind == "layered":
-        mdp, horizon = draw(mdps(kinds=("layered",))), None
-    elif kind == "cut":
-        mdp, horizon = draw(mdps()), draw(st.integers(1, 2))
-    else:
-        mdp, horizon = garnet(draw(SEEDS), gamma=draw(st.floats(0.3, 0.9) | st.just(1.0))), 4
-    policy, theta = tabular(mdp, draw(SEEDS), draw(st.sampled_from((0.0, 1.0, 5.0))))
-    return estimators.open_study(mdp, policy, theta, horizon), policy, theta
 
 
 def numbers(study, seed):
@@ -132,6 +111,69 @@ def test_scores__are_the_derivatives_of_the_log_probabilities(drawn):
 @given(studies())
 def test_expectation__is_the_gradient(drawn):
     np.testing.assert_allclose(expectation(drawn[0]), exact_gradient(*drawn), atol=1e-10)
+
+
+# The likelihood ratio, literally
+
+
+def probabilities(study, policy):
+    """θ -> π(a|s) (S, A) in plain NumPy, for the tape and for complex steps."""
+    return lambda theta: Softmax(policy.model(theta, study.mdp.observation)).probs()
+
+
+def spelled_out(mdp, pi, tau):
+    """Pr(τ) = p0(S_0) Π_t π(A_t|S_t) P(S_{t+1}|S_t, A_t)."""
+    S, A = tau.states, tau.actions
+    Pr = mdp.p0[S[0]]
+    for s, a, s2 in zip(S, A, S[1:]):
+        Pr = Pr * pi[s, a] * mdp.P[s, a, s2]
+    return Pr
+
+
+@given(studies(spreads=(0.0, 1.0)))
+@settings(max_examples=15)
+def test_gradient__is_that_of_the_sum_over_trajectories(drawn):
+    """J = Σ_τ Pr(τ) R(τ) and ∇J by complex steps. The tape, which is slow, differentiates the part
+    of up to 20 episodes: Σ_τ Pr(τ) R(τ) ∇ln Pr(τ)."""
+    study, policy, theta = drawn
+    pi, some = probabilities(study, policy), study.episodes[:20]
+    J = lambda pi, episodes: sum(
+        spelled_out(study.mdp, pi, tau) * returns(tau.rewards, study.mdp.gamma)[0]
+        for tau in episodes
+    )
+    size = 1 + np.abs(study.mdp.r).max() * longest_episode(study.mdp, study.pi)
+    exact = expected_return(study.mdp, study.pi)
+    assert abs(J(pi(theta), study.episodes) - exact) <= 1e-12 * size
+    found = complex_step(lambda theta: J(pi(theta), study.episodes), theta)
+    np.testing.assert_allclose(found, expectation(study), atol=1e-10 * size)
+    ratio = sum(
+        tau.probability
+        * returns(tau.rewards, study.mdp.gamma)[0]
+        * study.scores[tau.states[:-1], tau.actions].sum(0)
+        for tau in some
+    )
+    found = grad(lambda theta: J(pi(theta), some))(theta)
+    np.testing.assert_allclose(found, ratio, atol=1e-10 * size)
+
+
+@given(studies(spreads=(0.0, 1.0)), SEEDS)
+@settings(max_examples=15)
+def test_log_probability__has_the_sum_of_scores_as_gradient_whatever_the_world(drawn, seed):
+    """∇ln Pr(τ) = Σ_t ∇ln π(A_t|S_t): p0 and P do not depend on θ. With other chances of the same
+    successors it is the same, although Pr(τ) is not."""
+    study, policy, theta = drawn
+    pi = probabilities(study, policy)
+    other = np.random.default_rng(seed).uniform(0.5, 1.0, study.mdp.P.shape) * study.mdp.P
+    other = replace(study.mdp, P=other / other.sum(2, keepdims=True))
+    for tau in study.episodes[:5]:
+        if tau.probability < 1e-200:  # ln 0 where it underflows
+            continue
+        summed = study.scores[tau.states[:-1], tau.actions].sum(0)
+        assert spelled_out(study.mdp, pi(theta), tau) == pytest.approx(tau.probability, rel=1e-12)
+        for mdp in (study.mdp, other):
+            ln_Pr = lambda theta, of=(mdp, tau): np.log(spelled_out(of[0], pi(theta), of[1]))
+            np.testing.assert_allclose(complex_step(ln_Pr, theta), summed, rtol=1e-9, atol=1e-10)
+            np.testing.assert_allclose(grad(ln_Pr)(theta), summed, rtol=1e-9, atol=1e-10)
 
 
 # Unbiased estimators
@@ -381,7 +423,7 @@ def test_table__tells_the_biased_from_the_unbiased():
     policy, theta = tabular(chain(), 0)
     study = estimators.open_study(chain(), policy, theta)
     rows = {row.estimator: row for row in estimators.laboratory_table(study, critic=0.5)}
-    assert len(rows) == 20
+    assert len(rows) == 29
     for name, row in rows.items():
         biased = name.startswith(("undiscounted", "actor-critic without")) or (
             "0.5 v" in name and not name.startswith(("4-step", "λ-return, λ = 1,"))
@@ -395,7 +437,8 @@ def test_table__tells_the_biased_from_the_unbiased():
         expected = rows["undiscounted_state, b = v"].bias if "without" in row.estimator else 0
         assert row.bias == pytest.approx(expected, abs=1e-14), row.estimator
     text = runner.text_table(right).splitlines()
-    assert len(text) == 21 and text[0].split() == ["estimator", "|bias|", "variance", "cosine"]
+    head = ["estimator", "|bias|", "variance", "cosine", "Pr(ĝ·∇J>0)"]
+    assert len(text) == 30 and text[0].split() == head
 
 
 @given(studies(), st.sampled_from(UNBIASED))
@@ -419,13 +462,14 @@ def test_sweeps__end_where_the_critic_plays_no_part():
     study = estimators.open_study(chain(), policy, theta)
     curves = estimators.sweeps(study, critic=0.5, points=5)
     rows = {row.estimator: row for row in estimators.laboratory_table(study, critic=0.5)}
-    assert [n for n, _, _ in curves["n"]] == [1, 2, 3, 4]
-    assert [lam for lam, _, _ in curves["λ"]] == [0, 0.25, 0.5, 0.75, 1]
+    assert [n for n, *_ in curves["n"]] == [1, 2, 3, 4]
+    assert [lam for lam, *_ in curves["λ"]] == [0, 0.25, 0.5, 0.75, 1]
     for curve in curves.values():
-        bias2 = [b for _, b, _ in curve]
+        bias2 = [b for _, b, *_ in curve]
         assert bias2[-1] < 1e-28 and bias2[0] == pytest.approx(
             rows["actor-critic, v̂ = 0.5 v"].bias ** 2, rel=1e-12
         )
+        assert curve[0][3] == pytest.approx(rows["actor-critic, v̂ = v"].variance, rel=1e-12)
     assert curves["n"][-1][1:] == pytest.approx(curves["λ"][-1][1:], rel=1e-12, abs=1e-28)
 
 
@@ -436,7 +480,7 @@ def test_command__prints_the_table_and_draws_it(tmp_path, monkeypatch):
     assert picture.read_bytes()[:4] == b"\x89PNG" and outcome.text.endswith(picture.name)
     assert outcome.status == 0 and "reward_to_go, b = b*" in outcome.text
     result = json.loads(json.dumps(outcome.result, allow_nan=False))
-    assert result["episodes"] == 8 and len(result["table"]) == 20
+    assert result["episodes"] == 8 and len(result["table"]) == 29
     assert list(result["updates"]) == ["end"] and "\ncut " in outcome.text
     flags = ["--env", "npgrad/ShortCorridor-v0", "--horizon", "3", "--out", "a.svg"]
     flat = runner.laboratory_command([*flags, "--spread", "0"], {})
@@ -470,4 +514,5 @@ def test_moments__of_a_zero_gradient_have_no_angle():
     study = estimators.open_study(mdp, policy, theta)
     assert isinstance(study, Study)
     assert all(row.cosine is None for row in estimators.laboratory_table(study) if row.bias == 0)
-    assert runner.text_table(estimators.laboratory_table(study)).splitlines()[1].endswith(" -")
+    first = runner.text_table(estimators.laboratory_table(study)).splitlines()[1]
+    assert first.split()[-2:] == ["-", "0.000"]

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from npgrad import OPTIMIZERS, clip_norm, soft_update
-from npgrad.optimizers import adam, momentum, rmsprop, rmsprop_outside
+from npgrad.optimizers import (
+    adam,
+    adam_first,
+    momentum,
+    rmsprop,
+    rmsprop_first,
+    rmsprop_outside,
+)
 
 VECTORS = arrays(float, (5, 3), elements=st.floats(-10, 10))
 SEEDS = st.integers(0, 2**32 - 1)
@@ -92,6 +99,31 @@ def test_adam__is_algorithm_1_of_kingma_and_ba(D, step_size, beta1, beta2, eps, 
         assert step.dtype == dtype and np.array_equal(d, given_d)
     sums = m / (1 - beta1), v / (1 - beta2)  # what the statistics are
     np.testing.assert_allclose(statistics, sums, rtol=0, atol=64 * info.eps * 500)  # 5 · 10²
+
+
+@given(arrays(float, 3, elements=st.floats(-10, 10)), DECAYS, EPSILONS, RATES)
+def test_first_steps__of_the_same_gradient_have_a_closed_form(d, decay, eps, step_size):
+    """A hundred and one steps of the optimisers themselves."""
+    m, moments = np.zeros((1, 3)), np.zeros((2, 3))
+    d[np.abs(d) < 1e-7] = 0.0  # adam rounds d to multiples of 1e-18: here to 1e-11 of it
+    for t in range(1, 102):
+        step = rmsprop(d, m, t, step_size, decay=decay, eps=eps)
+        close(step, rmsprop_first(d, t, step_size, decay, eps))
+        step = adam(d, moments, t, step_size, eps=eps)
+        np.testing.assert_allclose(step, adam_first(d, step_size, eps), rtol=1e-9, atol=1e-13)
+
+
+def test_first_steps__of_rmsprop_are_too_long_and_of_adam_are_not():
+    """ε → 0: η/√(1−α) at first, 10 η for α = .99, and still 1.26 η at t = 100; adam's are η."""
+    d, m, moments = np.array([3.0]), np.zeros((1, 1)), np.zeros((2, 1))
+    steps = [rmsprop(d, m, t, 1.0, eps=1e-30)[0] for t in range(1, 101)]
+    close(steps[0], 10.0)
+    close(steps, 1 / np.sqrt(1 - 0.99 ** np.arange(1, 101)))
+    assert sorted(steps, reverse=True) == steps and 1.25 < steps[-1] < 1.26
+    same = [adam(d, moments, t, 1.0)[0] for t in range(1, 101)]
+    np.testing.assert_allclose(same, 1.0, rtol=1e-8)
+    with_eps = rmsprop(d, np.zeros((1, 1)), 1, 1.0)  # A3C's .1 beside d² = 9
+    close(with_eps, 3 / math.sqrt(0.09 + 0.1))
 
 
 def test_defaults__are_the_papers():

@@ -20,7 +20,16 @@ from hypothesis import strategies as st
 from worlds import LINEAR, NETWORKS, SEEDS, Endless, Recorder, Scripted, numbers
 from worlds import actions as some_actions
 
-from algorithms import a2c, a3c, actor_critic, async_q, ddpg, reinforce, td_lambda
+from algorithms import (
+    a2c,
+    a3c,
+    actor_critic,
+    async_q,
+    ddpg,
+    natural_actor_critic,
+    reinforce,
+    td_lambda,
+)
 from algorithms import policy_gradient_theorem as theorem
 from algorithms.common import policy
 from algorithms.common.config import PRECISIONS, Range, ranges
@@ -64,12 +73,15 @@ class Facts(NamedTuple):
     moved    {a displayed gradient: the array of the State that its first update moves}
     idle     functions of its page, displayed or not, that the defaults do not need
     common   functions elsewhere that they need
+    factor   of the first step, if the gradient is doubled: a natural gradient has the score squared
+             in its denominator
     """
 
     small: dict
     moved: dict
     idle: tuple = ()
     common: tuple = ()
+    factor: float = 2.0
 
 
 OBJECTIVES = {"objective", "value_objective", "critic_objective", "actor_objective"}
@@ -90,6 +102,12 @@ FACTS = {
         (theorem.Gibbs.forward, theorem.Gibbs.backward, Softmax.mean_gradient),
     ),
     "reinforce": Facts(dict(network=TINY), BOTH, ("learn_moving",), (returns, *DRAWN, ADAM)),
+    "natural-actor-critic": Facts(
+        dict(network=TINY, episodes_per_update=1),
+        {"gradient": "theta"},
+        common=(returns, *DRAWN),
+        factor=0.5,
+    ),
     "td-lambda": Facts(dict(network=LINEAR, gamma=0.9, step_size=1e-3), {"gradient": "w"}),
     "actor-critic": Facts(dict(network=TINY), idle=("traces", "continuing"), **ONLINE),
     "actor-critic-traces": Facts(dict(network=TINY), idle=("one_step", "continuing"), **ONLINE),
@@ -374,7 +392,7 @@ def test_page__twice_the_gradient_is_twice_the_step(name, gradient, seed):
         close = dict(rtol=4 * np.finfo(first.dtype).eps, atol=4e-18)
         np.testing.assert_allclose(second[0], 2.0 * first[0], **close)
     else:
-        np.testing.assert_array_equal(second, 2.0 * first)
+        np.testing.assert_array_equal(second, FACTS[name].factor * first)
 
 
 # 3. displayed gradient = tape = complex step, at the outputs and through the network
@@ -402,6 +420,8 @@ def cases(rng, head, k):
     table = {
         "reinforce": (m, WHOLE, reinforce.objective, reinforce.gradient, (head, A, x)),
         "reinforce-value": (1, COLUMN, reinforce.value_objective, reinforce.value_gradient, (x,)),
+        "natural-actor-critic": (m, WHOLE, natural_actor_critic.objective,
+                                 natural_actor_critic.gradient, (head, A)),
         "td-lambda": (1, ROWS, td_lambda.objective, td_lambda.gradient, [()] * k),
         "actor-critic": (m, ROWS, actor_critic.objective, actor_critic.gradient,
                          [(head, a) for a in A]),
@@ -817,8 +837,11 @@ DIVERGING = {
 }
 
 
+SOLVED = ("natural-actor-critic",)  # for v̂: it cannot overshoot
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("name", PLAYING)
+@pytest.mark.parametrize("name", [name for name in PLAYING if name not in SOLVED])
 @given(seed=SEEDS)
 def test_train__says_that_it_has_diverged(name, seed):
     """A v̂ or Q that overshoots by more every time must overflow."""

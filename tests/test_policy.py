@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from worlds import CHANCE, LINEAR, SEEDS, Scripted, Wander
 
-from algorithms import a2c, a3c, actor_critic, async_q, ddpg, reinforce
+from algorithms import a2c, a3c, actor_critic, async_q, ddpg, natural_actor_critic, reinforce
 from algorithms.common.policy import (
     Network,
     Policy,
@@ -286,6 +286,7 @@ TINY = Network(hidden=(3,))
 PAGES = {
     "reinforce": (reinforce, reinforce.Config()),
     "reinforce-moving": (reinforce, reinforce.Config(form="moving")),
+    "natural_actor_critic": (natural_actor_critic, natural_actor_critic.Config()),
     "actor_critic": (actor_critic, actor_critic.Traces()),
     "a3c": (a3c, a3c.Config(workers=2)),
     "a3c-shared": (a3c, a3c.Config(workers=2, trunk="shared")),

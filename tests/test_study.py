@@ -22,6 +22,7 @@ from benchmarks import (
     laboratory,
     measure,
     record,
+    regulator,
     study,
     traces,
     updates,
@@ -242,7 +243,7 @@ STUDIES = {
     f"{prefix}{word}": made
     for module, prefix in (
         (a2c, "a2c_"), (actor_critic, "actor_critic_"), (asynchronous, ""), (asynchrony, ""),
-        (ddpg, "ddpg_"), (entropy, ""), (laboratory, ""), (traces, ""), (updates, ""),
+        (ddpg, "ddpg_"), (entropy, ""), (laboratory, ""), (traces, ""), (updates, ""), (regulator, ""),
     )
     for word, made in module.STUDIES.items()
     if made.text

@@ -9,6 +9,17 @@ start. pi is an array (S, A), which may be complex, as in mdp. With u = 1/S, all
 
     Z = (I - P_π + 1uᵀ)⁻¹:      dᵀ = uᵀZ      v = Z r_π - its mean under d.
 
+The continuing actor-critic with θ, w and R̄ held, S_t ~ d, z_t = λ z_{t-1} + ∇ln π(A_t|S_t) and
+v̂ = v + e expects the step
+
+    E[δ_t z_t] = ∇ρ + (1-λ) Σ_s ζ(s) e(s)     ∇ρ = Σ_s d(s) Σ_a π(a|s) q(s,a) ∇ln π(a|s)
+    ζ(s) = E[z_{t-1} 1{S_t = s}]:    ζ(s') = Σ_s P_π[s,s'] λ ζ(s) + Σ_s,a d(s) π(a|s) P ∇ln π(a|s).
+
+With e = 0, E[δ_t | all before A_t] = 0: only the latest score meets δ_t, and E[q ∇ln π] is ∇ρ. With
+e, δ_t has e(S_{t+1}) - e(S_t) besides. E[z_t e(S_{t+1})] = Σ ζe. E[z_t e(S_t)] = λ Σ ζe, for the
+latest score has mean 0 given S_t. So a wrong v̂ has no effect on the mean as λ → 1; nor has a wrong
+R̄ for any λ, since E z_t = Σ_s ζ(s) = 0.
+
 All functions raise ValueError for an MDP with terminal states, a chain with two recurrent classes,
 and a chain that takes more than about 1e9 steps to forget its starting state. Numerical errors are
 about eps ‖Z‖.
@@ -51,6 +62,31 @@ def differential_action_values(mdp: FiniteMDP, pi) -> np.ndarray:
     """Return q (S, A): as differential_values, with the first action given."""
     _, rho, v = solve(mdp, pi)
     return np.einsum("sat,sat->sa", mdp.P, mdp.r - rho + v)
+
+
+def arriving_trace(mdp: FiniteMDP, pi, scores, lam: float) -> np.ndarray:
+    """Return ζ (S, n), ζ(s) = E[z_{t-1} 1{S_t = s}] in the stationary chain, at λ = 1 its limit.
+
+    scores (S, A, n) are ∇ln π(a|s). Raises ValueError for λ outside [0, 1]; and as `solve`.
+    """
+    if not 0 <= lam <= 1:
+        raise ValueError(f"lam = {lam}: must be in [0, 1]")
+    P_pi, _ = markov_chain(mdp, pi)
+    d = solve(mdp, pi).d
+    latest = np.einsum("s,sa,sat,sai->ti", d, pi, mdp.P, scores)
+    # + λ 1dᵀ changes no ζ, since Σ_s ζ(s) = 0, and leaves I - λ P_π regular at λ = 1
+    return np.linalg.solve((np.eye(len(d)) - lam * P_pi).T + lam * d[:, None], latest)
+
+
+def expected_step(mdp: FiniteMDP, pi, scores, lam: float, error=0.0) -> np.ndarray:
+    """Return E[δ_t z_t] (n,), the mean θ-step over α^θ, of v̂ = v + error: ∇ρ for error = 0.
+
+    error (S,). Raises as `arriving_trace`.
+    """
+    d, q = solve(mdp, pi).d, differential_action_values(mdp, pi)
+    e = np.broadcast_to(np.asarray(error, float), d.shape)
+    exact = np.einsum("s,sa,sa,sai->i", d, pi, q, scores)
+    return exact + (1 - lam) * e @ arriving_trace(mdp, pi, scores, lam)
 
 
 def solve(mdp: FiniteMDP, pi) -> Stationary:

@@ -20,6 +20,9 @@ E Z_s = 0, tr Cov ĝ is least where its slope is 0,
 
 A score has mean 0 given all that went before, so that E[∇ln π_t·∇ln π_t'] = 0 for t ≠ t': M is
 diagonal, M_ss = E[Σ_t 1{S_t=s} c_t² |∇ln π_t|²]. The states meet in m: ĝ_0 is all of the episode.
+Why b* is not v, and what bootstrapping takes off the variance: see exact.variance.
+
+A step along an unbiased ĝ improves the policy in the mean, not every time: `uphill` = Pr(ĝ·∇J > 0).
 """
 
 from dataclasses import replace
@@ -38,6 +41,8 @@ from algorithms.exact.mdp import (
 )
 from npgrad import at
 
+ROUNDING = 1e-12  # |cos| of the angle of ĝ and ∇J below which ĝ·∇J counts as 0
+
 
 class Study(NamedTuple):
     """An MDP, a policy pi (S, A), its scores ∇ln π(a|s) (S, A, n), all episodes it can have."""
@@ -49,11 +54,13 @@ class Study(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """mean (n,) = E ĝ, bias (n,) = E ĝ - ∇J, covariance (n, n) of one episode's ĝ."""
+    """mean (n,) = E ĝ, bias (n,) = E ĝ - ∇J, covariance (n, n) of one episode's ĝ, and
+    uphill = Pr(ĝ·∇J > 0), the chance that a small step along ĝ improves the policy."""
 
     mean: np.ndarray
     bias: np.ndarray
     covariance: np.ndarray
+    uphill: float
 
     @property
     def total_variance(self) -> float:
@@ -143,7 +150,12 @@ def n_step_shift(mdp: FiniteMDP, pi, error, n: int) -> np.ndarray:
 
 
 def lambda_shift(mdp: FiniteMDP, pi, error, lam: float) -> np.ndarray:
-    """Δ (S, A) of λ-returns with v̂ = v + error, error (S,) 0 in terminal states."""
+    """Δ (S, A) of λ-returns with v̂ = v + error, error (S,) 0 in terminal states.
+
+    Raises ValueError for λ outside [0, 1].
+    """
+    if not 0 <= lam <= 1:
+        raise ValueError(f"lam = {lam}: must be in [0, 1]")
     P_pi, _ = markov_chain(mdp, pi)
     K = np.eye(len(error)) - lam * mdp.gamma * np.where(mdp.terminal, 0, 1)[:, None] * P_pi
     return (1 - lam) * mdp.gamma * mdp.P @ np.linalg.solve(K, error)
@@ -172,16 +184,22 @@ def lambda_returns(R, v, gamma, lam):
 
 def moments(study: Study, weigh) -> Moments:
     """E, bias and Cov of ĝ(τ) = Σ_t weigh(τ)_t ∇ln π_t, weigh(τ) (T,)."""
+    return weighted(*gradients(study, weigh), expectation(study))
+
+
+def gradients(study: Study, weigh):
+    """Return the probabilities (k,) of all episodes, and their ĝ (k, n)."""
     p = np.array([tau.probability for tau in study.episodes])
-    g = np.array([weigh(tau) @ _scores(study, tau) for tau in study.episodes])
-    return weighted(p, g, expectation(study))
+    return p, np.array([weigh(tau) @ _scores(study, tau) for tau in study.episodes])
 
 
 def weighted(p, g, gradient) -> Moments:
     """E, bias and Cov of outcomes g (k, n) of probabilities p (k,), ∇J being `gradient`."""
-    mean = p @ g
+    mean, along = p @ g, g @ gradient
     apart = g - mean
-    return Moments(mean, mean - gradient, (p[:, None] * apart).T @ apart)
+    zero = ROUNDING * np.linalg.norm(g, axis=1) * np.linalg.norm(gradient)
+    uphill = float(p @ (along > zero))
+    return Moments(mean, mean - gradient, (p[:, None] * apart).T @ apart, uphill)
 
 
 def optimal_baseline(study: Study, weigh) -> np.ndarray:

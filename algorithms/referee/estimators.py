@@ -14,15 +14,18 @@ from algorithms.exact import laboratory as exact
 from algorithms.exact.mdp import state_values
 
 MOST_EPISODES = 10**5
+LAMBDAS = 0.25, 0.5, 0.75, 0.9, 0.95, 1.0
 
 
 class Row(NamedTuple):
-    """|E ĝ - ∇J|, tr Cov ĝ of one episode, and the cosine of E ĝ and ∇J (None if one is 0)."""
+    """|E ĝ - ∇J|, tr Cov ĝ of one episode, the cosine of E ĝ and ∇J (None if one is 0), and
+    Pr(ĝ·∇J > 0) of one episode."""
 
     estimator: str
     bias: float
     variance: float
     cosine: float | None
+    uphill: float
 
 
 def open_study(mdp, policy, theta, horizon=None) -> exact.Study:
@@ -55,7 +58,8 @@ def mean_return(study, weighting):
 
 
 def laboratory_table(study: exact.Study, critic=0.5) -> list[Row]:
-    """REINFORCE's weightings with every baseline; bootstrapped advantages with v̂ = critic · v."""
+    """REINFORCE's weightings with every baseline; bootstrapped advantages with v̂ = critic · v, and
+    λ-returns (the advantage of GAE) also with v̂ = v. λ = 0 is the actor-critic."""
     mdp, gamma = study.mdp, study.mdp.gamma
     v = state_values(mdp, study.pi)
     rows = []
@@ -72,8 +76,9 @@ def laboratory_table(study: exact.Study, critic=0.5) -> list[Row]:
     rows.append(_row(study, f"actor-critic without γ^t, {wrong}", dropped))
     for n in (2, 4):
         rows.append(_row(study, f"{n}-step, {wrong}", n_step(critic * v, gamma, n)))
-    for lam in (0.5, 0.9, 1.0):
-        rows.append(_row(study, f"λ-return, λ = {lam:g}, {wrong}", lam_(critic * v, gamma, lam)))
+    for name, v_hat in (("v̂ = v", v), (wrong, critic * v)):
+        for lam in LAMBDAS:
+            rows.append(_row(study, f"λ-return, λ = {lam:g}, {name}", lam_(v_hat, gamma, lam)))
     return rows
 
 
@@ -90,21 +95,23 @@ def lam_(v_hat, gamma, lam):
 
 
 def sweeps(study: exact.Study, critic=0.5, points=21):
-    """{"n": rows, "λ": rows} of (value, |bias|², total variance): n up to the longest episode, λ
-    from 0 to 1, with v̂ = critic · v."""
-    gamma, v_hat = study.mdp.gamma, critic * state_values(study.mdp, study.pi)
+    """{"n": rows, "λ": rows} of (value, |bias|², total variance, total variance with v̂ = v): n up
+    to the longest episode, λ from 0 to 1, with v̂ = critic · v."""
+    gamma, v = study.mdp.gamma, state_values(study.mdp, study.pi)
     longest = max(len(tau.rewards) for tau in study.episodes)
     made = {"n": (n_step, range(1, longest + 1)), "λ": (lam_, np.linspace(0, 1, points).tolist())}
     curves = {}
     for name, (estimator, values) in made.items():
-        found = [exact.moments(study, estimator(v_hat, gamma, value)) for value in values]
-        curves[name] = [
-            (value, float(m.bias @ m.bias), m.total_variance) for value, m in zip(values, found)
-        ]
+        curves[name] = []
+        for value in values:
+            wrong, right = (exact.moments(study, estimator(c * v, gamma, value))
+                            for c in (critic, 1.0))  # fmt: skip
+            bias2 = float(wrong.bias @ wrong.bias)
+            curves[name].append((value, bias2, wrong.total_variance, right.total_variance))
     return curves
 
 
 def _row(study, name, weigh):
     m = exact.moments(study, weigh)
     cosine = None if np.isnan(m.cosine) else m.cosine
-    return Row(name, float(np.linalg.norm(m.bias)), m.total_variance, cosine)
+    return Row(name, float(np.linalg.norm(m.bias)), m.total_variance, cosine, m.uphill)

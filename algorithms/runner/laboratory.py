@@ -49,11 +49,12 @@ def text_table(rows) -> str:
     """Return the rows as aligned text."""
     columns = lambda name: sum(not combining(letter) for letter in name)
     width = max(columns(row.estimator) for row in rows)
-    lines = [f"{'estimator':{width}}  {'|bias|':>9}  {'variance':>9}  {'cosine':>8}"]
-    for name, bias, variance, cosine in rows:
+    head = f"{'estimator':{width}}  {'|bias|':>9}  {'variance':>9}  {'cosine':>8}"
+    lines = [head + "  Pr(ĝ·∇J>0)".rjust(13)]
+    for name, bias, variance, cosine, uphill in rows:
         name += " " * (width - columns(name))
         shown = "-" if cosine is None else f"{cosine:.5f}"
-        lines.append(f"{name}  {bias:9.2e}  {variance:9.4g}  {shown:>8}")
+        lines.append(f"{name}  {bias:9.2e}  {variance:9.4g}  {shown:>8}  {uphill:10.3f}")
     return "\n".join(lines)
 
 
@@ -116,8 +117,8 @@ def draw(rows, curves, scale, title, out: Path):
     for axes, (name, curve) in zip(right, curves.items()):
         draw_curve(axes, curve, name, floor)
     figure.suptitle(title, x=0.01, ha="left", color=INK, fontsize=13)
-    handles = table.get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=2, frameon=False, labelcolor=INK)
+    handles = right[-1].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=3, frameon=False, labelcolor=INK)
     save(figure, out)
 
 
@@ -136,10 +137,11 @@ def _draw_rows(axes, rows, floor):
 
 
 def draw_curve(axes, curve, name, floor):
-    """Draw |bias|² and total variance against n or λ."""
-    x, bias2, variance = np.array(curve).T
+    """Draw |bias|² and total variance against n or λ, and the total variance with v̂ = v."""
+    x, bias2, variance, right = np.array(curve).T
     shown = bias2 > floor
     axes.plot(x, variance, "o-", ms=3, color=COLOURS[0], label="total variance")
+    axes.plot(x, right, "--", lw=1, color=COLOURS[0], label="total variance with v̂ = v (no bias)")
     axes.plot(
         x[shown],
         bias2[shown],

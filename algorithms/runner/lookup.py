@@ -42,6 +42,7 @@ METHODS: Mapping[str, Page] = MappingProxyType(
         "theorem": Page("algorithms.policy_gradient_theorem"),
         "reinforce": Page("algorithms.reinforce"),
         "td-lambda": Page("algorithms.td_lambda"),
+        "natural-actor-critic": Page("algorithms.natural_actor_critic"),
         "actor-critic": _actor_critic("OneStep"),
         "actor-critic-traces": _actor_critic("Traces"),
         "actor-critic-continuing": _actor_critic("Continuing"),

@@ -126,6 +126,8 @@ def of_a2c():
         *((reduction, dict(optimizer=optimizer, reduction=reduction))
           for optimizer in a2c.SETTINGS for reduction in ("sum", "mean")),
         (USUAL, {}, False, a2c_twins.Usual),
+        ("GAE, λ = .9", dict(lam=0.9)),
+        (f"GAE, λ = .9, {USUAL}", dict(lam=0.9), False, a2c_twins.Usual),
         ("annealed, norm clipped", dict(annealed=True, max_norm=0.1)),
         ("3 environments", dict(environments=3)),
         ("shared trunk", shared),

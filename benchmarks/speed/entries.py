@@ -110,11 +110,12 @@ def of_a2c(quick):
         ("CartPole's own of 64", "vector_entry_point", 64),
     ):
         yield a2c_entry(f"A2C, {setting}", vector, N, 40)
+    yield a2c_entry("A2C with GAE, λ = .95, CartPole's own of 8", "vector_entry_point", 8, 40, 0.95)
 
 
-def a2c_entry(setting, vector, N, updates):
+def a2c_entry(setting, vector, N, updates, lam=1.0):
     twins = {USUAL: a2c_twins.Usual, LEAN: a2c_twins.Lean, GUMBEL: a2c_twins.Gumbel}
-    config = a2c.Config(environments=N, step_size=0.0, annealed=False, T_max=10**9,
+    config = a2c.Config(environments=N, step_size=0.0, annealed=False, T_max=10**9, lam=lam,
                         reduction="mean")  # fmt: skip
     checked = dict(precision="double", environments=8)
     return Entry(setting, config, twins, updates * config.n_steps * N, checked, vector=vector,

@@ -52,7 +52,7 @@ class Usual(ActorCritic):
         after = R = self.value(x).squeeze(-1).detach()
         total, over = 0.0, self.over
         for real, v, log_prob, entropy, r, terminated in reversed(steps):
-            R = r + c.gamma * torch.where(over, after * ~terminated, R)
+            R = r + c.gamma * torch.where(over, after * ~terminated, torch.lerp(after, R, c.lam))
             weight = real.to(self.dtype) / (N if c.reduction == "sum" else samples)
             data = log_prob, entropy, v, R, (R - v).detach()
             total = total + loss(*data, weight, c.beta, c.value_coef)
@@ -98,13 +98,13 @@ class Lean(Usual):
         return n * N
 
     def returns(self, v):
+        """V plus the generalised advantage, at λ = 1 the n-step return."""
         n, gamma = len(self.r), self.config.gamma
-        R, last = np.empty_like(self.r), v[n]
-        for t in reversed(range(n)):
-            over = self.over[t + 1]
-            last = (1 - over) * last + over * (1 - self.terminated[t]) * v[t + 1]
-            R[t] = last = self.r[t] + gamma * last
-        return R
+        A = self.r + gamma * (1 - self.terminated) * v[1:] - v[:n]
+        goes_on = gamma * self.config.lam * (1 - self.over[1:])
+        for t in reversed(range(n - 1)):
+            A[t] += goes_on[t] * A[t + 1]
+        return A + v[:n]
 
 
 class Gumbel(Lean):

@@ -100,7 +100,7 @@ def a2c_model(envs, config, seed):
         learning_rate=lambda _: config.step_size * left(),
         n_steps=config.n_steps,
         gamma=config.gamma,
-        gae_lambda=1.0,
+        gae_lambda=config.lam,
         ent_coef=config.beta,
         vf_coef=0.5 * config.value_coef,
         max_grad_norm=config.max_norm,
