@@ -243,7 +243,8 @@ STUDIES = {
     f"{prefix}{word}": made
     for module, prefix in (
         (a2c, "a2c_"), (actor_critic, "actor_critic_"), (asynchronous, ""), (asynchrony, ""),
-        (ddpg, "ddpg_"), (entropy, ""), (laboratory, ""), (traces, ""), (updates, ""), (regulator, ""),
+        (ddpg, "ddpg_"), (entropy, ""), (laboratory, ""), (regulator, ""), (traces, ""),
+        (updates, ""),
     )
     for word, made in module.STUDIES.items()
     if made.text
