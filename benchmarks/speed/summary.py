@@ -7,7 +7,7 @@ from benchmarks.record import RESULTS, save
 from benchmarks.speed.race import FLOORS, digits, limit, show, table
 
 OURS, LIMIT = "#3b6fb6", "black"
-LEFT_OUT = "Gumbel", "flat θ", "forward", "bare", "compiled"  # the races' own tables have these
+LEFT_OUT = "Gumbel", "flat θ", "forward", "bare", "torch compiled"  # which each race's table has
 
 
 def compared(races):
