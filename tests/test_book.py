@@ -1,0 +1,280 @@
+"""The book: house notation becomes MathML or is refused, and every quotation is true."""
+
+import ast
+import inspect
+import re
+import shutil
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from algorithms.runner import book
+from algorithms.runner.cli import main
+from algorithms.runner.errors import Failure
+from algorithms.runner.notation import display, inline
+from npgrad import grad
+
+ROOT = Path(__file__).parent.parent
+CHAPTERS = sorted((ROOT / "book").rglob("*.md"), key=str)
+QUICK = [path for path in CHAPTERS if path.stem != "settle"]  # which runs commands
+PAGES = sorted({m for path in CHAPTERS for m in re.findall(r"{{page (\S+)}}", path.read_text())})
+
+
+def tree(html):
+    return ElementTree.fromstring(f"<p>{html}</p>")
+
+
+def text_of(html):
+    return "".join(tree(html).itertext())
+
+
+# notation
+
+
+def blocks_of(page):
+    """(kind, text, line) of the docstrings of a page and its public functions."""
+    module = ast.parse((ROOT / page).read_text(encoding="utf-8"))
+    yield from book.blocks(ast.get_docstring(module), 1)
+    for name, node in book.named(module):
+        if name in ("objective", "gradient", "returns", "targets", "target", "value_gradient"):
+            yield from book.blocks(ast.get_docstring(node), node.body[0].lineno)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_notation__every_sentence_and_equation_of_a_page_is_known(page):
+    for kind, text, line in blocks_of(page):
+        found = [inline(text, page, line)] if kind == "prose" else []
+        found += [h for row in display(text, page, line) for _, h in row] if not found else []
+        for html in found:
+            assert tree(html) is not None
+
+
+NAMES = st.sampled_from([*"abehqrsvwRSTAGθαβγδλπμσφψ", "v̂", "R̄", "ĝ", "q2", "s'", "θ⁻", "q*"])
+SCRIPTS = st.sampled_from(
+    ["", "_t", "_{t+1}", "^t", "^{T−t−1}", "^λ_t", "²", "ᵀ", "_target", "^(−x)", "_a'"]
+)
+
+
+def larger(inner):
+    """Formulas made of smaller ones."""
+    return st.one_of(
+        st.tuples(inner, st.sampled_from([" ", " + ", " − ", " ← ", ", "]), inner).map("".join),
+        st.tuples(st.sampled_from("πvqEH"), inner).map(lambda x: f"{x[0]}({x[1]})"),
+        st.tuples(inner, inner).map(lambda x: f"({x[0]})/({x[1]})"),
+        inner.map(lambda x: f"√({x})"),
+        inner.map(lambda x: f"∇ln π({x})"),
+        inner.map(lambda x: f"Σ_t [ {x} ]"),
+        inner.map(lambda x: f"E[{x}]"),
+    )  # fmt: skip
+
+
+FORMULAS = st.recursive(st.tuples(NAMES, SCRIPTS).map("".join), larger, max_leaves=12)
+
+
+def letters(text):
+    """The letters and digits of a text, in no order: what typesetting must not lose."""
+    plain = {"ᵀ": "T", "⁻": "−", "²": "2", "Σ": "∑", "ĝ": "g"}
+    return sorted(c for c in "".join(plain.get(c, c) for c in text) if c.isalnum() or c in "∑∇")
+
+
+@given(FORMULAS)
+def test_notation__loses_nothing_and_is_well_formed(formula):
+    assert letters(text_of(inline(formula, "f", 1))) == letters(formula)
+
+
+@given(FORMULAS, st.integers(0, 5), st.sampled_from("\\$#@&é漢∮🙂"), st.data())
+def test_notation__refuses_other_characters_by_file_and_line(formula, above, wrong, data):
+    at = data.draw(st.integers(0, len(formula)))
+    text = "b = 0\n" * above + formula[:at] + wrong + formula[at:]
+    if wrong == "&":
+        text = text.replace("&", "&\\")
+    with pytest.raises(Failure, match=rf"^page\.py:{7 + above}: "):
+        inline(text, "page.py", 7)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["(a", "a)", "π(a|s", "a_", "x^", "gamma^t", "a - b", "\\frac", "$a$", "{a}", "√", "[a}", "Σ_"],
+)
+def test_notation__refuses_what_it_does_not_know(text):
+    for convert in (inline, display):
+        with pytest.raises(Failure, match=r"^page\.py:3: "):
+            convert(text, "page.py", 3)
+
+
+def parts(html, tag):
+    """The texts of the children of the first element of that name."""
+    return ["".join(child.itertext()) for child in next(tree(html).iter(tag))]
+
+
+def test_notation__fractions_take_what_is_written_without_spaces():
+    assert parts(inline("η dθ/√(g + ε)", "f", 1), "mfrac") == ["dθ", "g+ε"]
+    assert parts(inline("∂ln π(a|s)/∂h_t", "f", 1), "mfrac") == ["∂lnπ(a|s)", "∂ht"]
+    assert parts(inline("∂(y − Q(s, a; θ))²/∂θ", "f", 1), "mfrac") == ["∂(y−Q(s,a;θ))2", "∂θ"]
+    assert parts(inline("exp h_a / Σ_b exp h_b (S, A)", "f", 1), "mfrac") == ["expha", "∑bexphb"]
+    assert parts(inline("1/(1 − γ)", "f", 1), "mfrac") == ["1", "1−γ"]
+
+
+def test_notation__scripts_primes_and_accents_stand_where_they_should():
+    assert parts(inline("s'_i", "f", 1), "msubsup") == ["s", "i", "′"]
+    assert parts(inline("G^λ_t", "f", 1), "msubsup") == ["G", "t", "λ"]
+    assert parts(inline("v̂", "f", 1), "mover") == ["v", "^"]
+    assert parts(inline("max_a' Q", "f", 1), "munder") == ["max", "a′"]
+    assert parts(inline("e^(−ou_theta dt)", "f", 1), "msup") == ["e", "−ou_thetadt"]
+
+
+def test_display__keeps_columns_and_lets_a_bracket_go_on():
+    rows = display("    a = Σ_i [ b      (1)\n              + c ]", "f", 1)
+    assert [[column for column, _ in row] for row in rows] == [[4, 21], [14]]
+    rows = display("    R = r      else\n        r + 1  then", "f", 1)
+    assert [column for column, _ in rows[0]] == [4, 8, 15]  # cut where the next line starts
+    with pytest.raises(Failure, match=r"^f:1: unbalanced"):
+        display("    a = [ b\n    c", "f", 1)
+
+
+# quotations
+
+
+def chapter(tmp_path, text):
+    """A chapter of its own, in a folder of its own."""
+    folder = tmp_path / "book"
+    folder.mkdir(exist_ok=True)
+    path = folder / "mine.md"
+    path.write_text(text, encoding="utf-8")
+    shutil.rmtree(tmp_path / "work", ignore_errors=True)
+    return book.Chapter(path, folder, tmp_path / "work" / "docs")
+
+
+@pytest.mark.parametrize("path", QUICK, ids=lambda p: p.stem)
+def test_chapter__every_quotation_number_and_picture_is_there(path, tmp_path):
+    (tmp_path / "docs").mkdir()
+    text = book.Chapter(path, ROOT / "book", tmp_path / "docs").markdown()
+    assert "{{" not in re.sub(r"`[^`]*`", "", text)
+    assert len(text) > 400
+
+
+BESIDE = "\n\n{{{{page algorithms/reinforce.py}}}}\n\n```beside\n{}\n    {}\n```\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        (BESIDE.format("θ ← θ + α^θ", "weights: gamma**(t + 1)"), 7, "in 0 lines"),
+        (BESIDE.format("θ ← θ + α^θ", "weights: return"), 7, "in 3 lines"),
+        (BESIDE.format("θ ← θ + α^θ", "no_such"), 7, "no function no_such"),
+        (BESIDE.format("θ ← θ − α^θ", "weights"), 6, "in 0 lines"),
+        (BESIDE.format("θ ← θ + α^θ", "npgrad/gone.py f"), 7, "gone.py does not exist"),
+        ("\n{{picture none.png | none}}", 2, "none.png does not exist"),
+        ("\n\n{{laboratory no such}}", 3, "no estimator no such"),
+        ("{{number corridor.json runs > 3}}", 1, "has no runs > 3"),
+        ("a\n\nand {{number none.json x}}", 3, "none.json does not exist"),
+        ("\n{{tests tests/test_reinforce.py nothing}}", 2, "no such tests"),
+        ("\n{{nonsense}}", 2, "no directive nonsense"),
+        ("\n{{prose}}", 2, "no directive prose"),
+        ("\na sentence with $\\theta$", 2, "unknown notation"),
+        ("```equations\na = b\n\na = \\frac\n```\n", 4, "unknown notation"),
+        ("\n```run\nx = 1\nx / 0\n```\n", 4, "ZeroDivisionError"),
+        ("\n```run\nx = \n```\n", 2, "SyntaxError"),
+        ("\n```shell\nls\n```\n", 2, "must be npgrad"),
+        ("\n{{tape def grad(f)}}", 2, "begins before"),
+        ('{{tape """Reverse-mode}}\n\n{{tape def grad(f)}}\n\n{{tape def number(x)}}', 3, "next"),
+    ],
+)
+def test_chapter__names_file_and_line_of_what_is_not_there(text, line, says, tmp_path):
+    with pytest.raises(Failure, match=rf"mine\.md:{line}: .*{re.escape(says)}"):
+        chapter(tmp_path, text).markdown()
+
+
+def test_chapter__names_file_and_line_of_a_docstring_it_cannot_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(book, "ROOT", tmp_path)
+    page = '"""Page.\n\nWords, and then\n\n    θ ← θ + \\\\alpha    (1)\n"""\n'
+    (tmp_path / "page.py").write_text(page, encoding="utf-8")
+    with pytest.raises(Failure, match=r"^page\.py:5: unknown notation at: \\alpha"):
+        chapter(tmp_path, "{{page page.py}}").markdown()
+
+
+def test_chapter__shows_the_code_that_runs(tmp_path):
+    """Word for word: the quoted lines are those of the file, and their numbers are true."""
+    text = chapter(tmp_path, BESIDE.format("θ ← θ + α^θ", "weights: gamma**t")).markdown()
+    line = int(re.search(r"reinforce\.py:(\d+), weights", text)[1])
+    lines = (ROOT / "algorithms/reinforce.py").read_text(encoding="utf-8").split("\n")
+    assert "gamma**t" in lines[line - 1]
+    shown = re.sub("<[^>]+>", "", re.search(r"<pre>.*?</pre>", text, re.S)[0])
+    assert shown.strip() == lines[line - 1].strip()
+
+
+# the tape in 100 lines
+
+
+@pytest.fixture(scope="module")
+def tape():
+    sys.path.insert(0, str(ROOT / "book"))
+    try:
+        import tape
+    finally:
+        sys.path.remove(str(ROOT / "book"))
+    return tape
+
+
+def test_tape__has_100_lines_and_uses_nothing_before_it_is_there(tape):
+    source = inspect.getsource(tape)
+    assert source.count("\n") <= 100
+    known = set(dir(__builtins__) if not isinstance(__builtins__, dict) else __builtins__)
+    for node in ast.parse(source).body:
+        own = {n.arg for n in ast.walk(node) if isinstance(n, ast.arg)}
+        own |= {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and not load(n)}
+        own |= {getattr(n, "name", None) for n in ast.walk(node)}
+        own |= {a.asname or a.name for n in ast.walk(node) for a in getattr(n, "names", ())}
+        used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and load(n)}
+        assert used <= known | own, f"line {node.lineno}: {used - known - own}"
+        known |= own
+
+
+def load(name):
+    return isinstance(name.ctx, ast.Load)
+
+
+@given(st.tuples(*[st.integers(1, 4)] * 3), st.integers(0, 2**32 - 1))
+def test_tape__is_npgrads(tape, shape, seed):
+    """The same chain rule in the same order: what differs is rounding in sums of at most a few
+    hundred products of numbers near 1, so 1e-12 is far above it."""
+    k, n, m = shape
+    rng = np.random.default_rng(seed)
+    theta, x, y = rng.normal(size=n * m + m), rng.normal(size=(k, n)), rng.normal(size=(k, m))
+
+    def loss(theta, x):
+        W, b = theta[: n * m].reshape(n, m), theta[n * m :]
+        h = np.tanh(x @ W + b) / (1.0 + np.exp(-b)) - y
+        log_pi = h - np.log(np.sum(np.exp(h), axis=1, keepdims=True))
+        return np.sum(np.square(log_pi[:, 0] * 2.0))
+
+    np.testing.assert_allclose(tape.grad(loss)(theta, x), grad(loss)(theta, x), 1e-12, 1e-12)
+
+
+def test_tape__refuses_what_it_has_no_rule_for(tape):
+    for f in (np.sin, np.add.reduce, lambda x: np.tanh(x, out=np.empty(2))):
+        with pytest.raises((NotImplementedError, TypeError)):
+            tape.grad(f)(np.ones(2))
+
+
+# the command, and the site
+
+
+def test_command__says_what_to_install(monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(sys.modules, "zensical", None)
+    assert main(["book", "--out", str(tmp_path / "out")]) == 1
+    assert "pip install 'npgrad[docs]'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_command__overwrites_nothing_but_a_book(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(book, "require", lambda *names: None)
+    (tmp_path / "mine.txt").write_text("mine")
+    assert main(["book", "--out", str(tmp_path)]) == 2
+    assert "neither empty nor a book" in capsys.readouterr().err
+    assert (tmp_path / "mine.txt").read_text() == "mine"
