@@ -1,11 +1,17 @@
 """The book: house notation becomes MathML or is refused, and every quotation is true."""
 
 import ast
+import html
+import importlib.util
 import inspect
+import json
 import re
 import shutil
+import subprocess
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import numpy as np
@@ -25,12 +31,12 @@ QUICK = [path for path in CHAPTERS if path.stem != "settle"]  # which runs comma
 PAGES = sorted({m for path in CHAPTERS for m in re.findall(r"{{page (\S+)}}", path.read_text())})
 
 
-def tree(html):
-    return ElementTree.fromstring(f"<p>{html}</p>")
+def tree(made):
+    return ElementTree.fromstring(f"<p>{made}</p>")
 
 
-def text_of(html):
-    return "".join(tree(html).itertext())
+def text_of(made):
+    return "".join(tree(made).itertext())
 
 
 # notation
@@ -50,8 +56,8 @@ def test_notation__every_sentence_and_equation_of_a_page_is_known(page):
     for kind, text, line in blocks_of(page):
         found = [inline(text, page, line)] if kind == "prose" else []
         found += [h for row in display(text, page, line) for _, h in row] if not found else []
-        for html in found:
-            assert tree(html) is not None
+        for made in found:
+            assert tree(made) is not None
 
 
 NAMES = st.sampled_from([*"abehqrsvwRSTAGθαβγδλπμσφψ", "v̂", "R̄", "ĝ", "q2", "s'", "θ⁻", "q*"])
@@ -107,9 +113,9 @@ def test_notation__refuses_what_it_does_not_know(text):
             convert(text, "page.py", 3)
 
 
-def parts(html, tag):
+def parts(made, tag):
     """The texts of the children of the first element of that name."""
-    return ["".join(child.itertext()) for child in next(tree(html).iter(tag))]
+    return ["".join(child.itertext()) for child in next(tree(made).iter(tag))]
 
 
 def test_notation__fractions_take_what_is_written_without_spaces():
@@ -121,7 +127,8 @@ def test_notation__fractions_take_what_is_written_without_spaces():
 
 
 def test_notation__scripts_primes_and_accents_stand_where_they_should():
-    assert parts(inline("s'_i", "f", 1), "msubsup") == ["s", "i", "′"]
+    assert parts(inline("s'_i", "f", 1), "msub") == ["s′", "i"]
+    assert parts(inline("b*(s)", "f", 1), "msup") == ["b", "∗"]
     assert parts(inline("G^λ_t", "f", 1), "msubsup") == ["G", "t", "λ"]
     assert parts(inline("v̂", "f", 1), "mover") == ["v", "^"]
     assert parts(inline("max_a' Q", "f", 1), "munder") == ["max", "a′"]
@@ -278,3 +285,95 @@ def test_command__overwrites_nothing_but_a_book(monkeypatch, capsys, tmp_path):
     assert main(["book", "--out", str(tmp_path)]) == 2
     assert "neither empty nor a book" in capsys.readouterr().err
     assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The book as a reader has it."""
+    if importlib.util.find_spec("zensical") is None:
+        pytest.skip("zensical is not installed: pip install 'npgrad[docs]'")
+    out = tmp_path_factory.mktemp("site")
+    assert main(["book", "--out", str(out)]) == 0
+    return out
+
+
+class Links(HTMLParser):
+    """The addresses that a page has, those that it loads by itself, and its anchors."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.links, self.loads, self.anchors = set(), set(), {""}
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.anchors.add(given.get("id"))
+        if tag == "a" and given.get("href"):
+            self.links.add(given["href"])
+        elif given.get("src") or (tag == "link" and given.get("href")):
+            self.loads.add(given.get("src") or given["href"])
+
+
+@pytest.mark.slow
+def test_site__every_link_resolves_and_nothing_comes_from_the_network(site):
+    pages = {path: Links(path) for path in site.rglob("*.html") if path.name != "404.html"}
+    assert len(pages) == len(CHAPTERS)
+    for path, page in pages.items():
+        assert not [x for x in page.loads if re.match("(https?:)?//", x)], path
+        assert [x for x in page.links if re.match("https?:", x)] in ([], ["https://zensical.org/"])
+        for link in (page.links | page.loads) - {"https://zensical.org/"}:
+            name, _, anchor = link.partition("#")
+            target = (path.parent / unquote(name)).resolve() if name else path
+            assert target.is_file(), f"{path.name}: {link}"
+            assert anchor == "" or unquote(anchor) in pages[target].anchors, f"{path.name}: {link}"
+
+
+PROBE = """<!doctype html><html><body><script>
+const pages = PAGES, found = {};
+async function probe() {
+  for (const page of pages) {
+    const frame = document.createElement("iframe");
+    frame.style = "border:0;width:WIDTHpx;height:900px";
+    frame.src = page;
+    document.body.append(frame);
+    await new Promise(done => frame.onload = done);
+    const inner = frame.contentDocument;
+    await inner.fonts.ready;
+    const sizes = [...inner.querySelectorAll("math")].map(m => m.getBoundingClientRect());
+    const box = inner.documentElement;
+    found[page] = {
+      over: box.scrollWidth - box.clientWidth,
+      math: sizes.length,
+      empty: sizes.filter(r => r.width < 2 || r.height < 2).length,
+      font: [...inner.fonts].some(f => f.family.includes("Npgrad Math") && f.status == "loaded"),
+      title: inner.title,
+    };
+    frame.remove();
+  }
+  document.body.textContent = "FOUND" + JSON.stringify(found) + "END";
+}
+addEventListener("load", probe);
+</script></body></html>"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [360, 1280])
+def test_site__fits_and_has_its_equations_without_an_error(site, width):
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium here")
+    pages = sorted(str(p.relative_to(site)) for p in site.rglob("*.html") if p.name != "404.html")
+    probe = PROBE.replace("PAGES", json.dumps(pages)).replace("WIDTH", str(width))
+    (site / "probe.htm").write_text(probe, encoding="utf-8")
+    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
+    flags += ["--enable-logging=stderr", "--virtual-time-budget=120000", "--window-size=1400,1000"]
+    command = [chromium, *flags, "--dump-dom", (site / "probe.htm").as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    found = json.loads(html.unescape(re.search("FOUND(.*)END", done.stdout)[1]))
+    assert not re.findall(r"CONSOLE.*", done.stderr)
+    assert sorted(found) == pages
+    for page, seen in found.items():
+        assert seen["over"] == 0, f"{page}: {seen['over']} pixels too wide at {width}"
+        assert seen["empty"] == 0, f"{page}: {seen}"
+        assert seen["font"] or not seen["math"], f"{page}: the mathematical font is not loaded"
+        assert seen["math"] > 20 or not page.startswith("methods/"), f"{page}: {seen}"

@@ -456,16 +456,16 @@ def grid(rows):
 
 
 def lines(rows):
-    """HTML of displayed lines one below the other, broken where there is no room."""
+    """HTML of displayed lines one below the other, broken where there is no room; what is no
+    formula but a remark beside one is a label."""
     html = ""
     for row in filter(None, rows):
+        cells = ""
+        for n, (_, cell) in enumerate(row):
+            outside = re.sub("<math.*?</math>|<[^>]*>", "", cell)
+            words = "=" not in re.sub("<[^>]*>", "", cell) and re.search(r"\w", outside)
+            cells += f'<span class="label">{cell}</span>' if n and words else f"<span>{cell}</span>"
         indent = max(row[0][0] - 4, 0) * 0.25
-        cells = "".join(
-            f"<span>{cell}</span>"
-            if n == 0 or re.search("[=←]", re.sub("<[^>]*>", "", cell))
-            else f'<span class="label">{cell}</span>'
-            for n, (_, cell) in enumerate(row)
-        )
         html += f'<div class="line" style="padding-left:{indent:.2f}em">{cells}</div>'
     return html
 
@@ -484,10 +484,13 @@ def pairs(rows, codes):
 
 
 def table(head, rows):
-    """HTML of a table that scrolls by itself."""
-    cells = lambda row, tag: "".join(f"<{tag}>{cell}</{tag}>" for cell in row)
-    body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
-    return f'<div class="wide"><table><tr>{cells(head, "th")}</tr>{body}</table></div>'
+    """HTML of a table that scrolls by itself, and on a phone is a list."""
+    html = "".join(f"<th>{name}</th>" for name in head)
+    names = [escape(re.sub("<[^>]*>", "", name)) for name in head]
+    for row in rows:
+        cells = (f'<td data-of="{name}">{cell}</td>' for name, cell in zip(names, row))
+        html += f"</tr><tr>{''.join(cells)}"
+    return f'<div class="wide"><table><tr>{html}</tr></table></div>'
 
 
 def highlighted(code):

@@ -19,24 +19,23 @@ from typing import NamedTuple
 
 from algorithms.runner.errors import Failure
 
-FUNCTIONS = set("ln log exp max min mean lim tanh tr Cov Var Pr argmax mod".split())
-BINDING = {"∇", "∂", "√", "ln", "log", "exp"}
-GREEK = (
-    "alpha beta gamma delta epsilon theta lambda mu pi rho sigma tau phi psi omega nabla".split()
-)
-RELATIONS = set("=←→↦≠≤≥<>∝~∈≈")
-BINARY = set("+−·±×")
-OPERATORS = RELATIONS | BINARY | set("/|‖∞,;:.!…@") - {"@"}
-SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ᵀᵗᵏⁿ", "0123456789+−Ttkn"))
-SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789"))
-ACCENTS = {"\u0302": "^", "\u0304": "¯", "\u0303": "~"}
-OPEN, CLOSE = {"(": ")", "[": "]", "{": "}"}, {")", "]", "}"}
+FUNCTIONS = set("ln log exp max min lim tanh tr Cov Var Pr argmax mod".split())
+BINDING = set("∇ ∂ √ ln log exp".split())
+LIMITS = set("Σ Π max min argmax lim mean".split())
+GREEK = set("alpha beta gamma delta epsilon theta lambda mu pi rho sigma tau phi psi omega".split())
+RELATIONS, BINARY = set("=←→↦≠≤≥<>∝∼∈≈"), set("+−±·×")
+RAISED = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ᵀᵗᵏⁿ", "0123456789+−Ttkn"))
+LOWERED = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789"))
+MARKS = {"\u0302": "^", "\u0304": "¯", "\u0303": "∼"}
+PRIME = '<mo lspace="0" rspace="0">′</mo>'
+SHOWN = {"...": "…", "->": "↦", "~": "∼", "Σ": "∑", "Π": "∏"}
+OPEN = {"(": ")", "[": "]", "{": "}"}
 
 TOKEN = re.compile(
     r"""(?P<space>\s+)
       | (?P<code>`[^`]+`|[a-z]{2,}\w*(?:\.[a-z]\w+)+)
       | (?P<quoted>"[^"]+")
-      | (?P<text>§+|%|&|–|(?:[A-Za-z]\.){2,}|p\.(?=\s\d)|[\w]-[A-Za-z]{2,}[\w-]*|\d+-[a-z]+)
+      | (?P<text>§+|%|&|–|(?:[A-Za-z]\.){2,}|p\.(?=\s\d)|\w-[A-Za-z]{2,}[\w-]*|\d+-[a-z]+)
       | (?P<raised>[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ᵀᵗᵏⁿ]+)
       | (?P<lowered>[₀₁₂₃₄₅₆₇₈₉]+)
       | (?P<differential>d(?:[NWt]|w(?!\w))(?![A-Za-z]))
@@ -45,17 +44,16 @@ TOKEN = re.compile(
       | (?P<number>\d+(?:\.\d+)*(?:e-?\d+)?|\.\d+|[½¼⅓])
       | (?P<name>[A-Za-zΑ-Ωα-ωϕϵ]\d*)
       | (?P<accent>[\u0302\u0303\u0304])
-      | (?P<star>(?<=\w)\*)
-      | (?P<prime>['′])
-      | (?P<dots>\.\.\.)
-      | (?P<arrow>->)
+      | (?P<prime>['′]|(?<=\w)\*)
       | (?P<script>[_^])
       | (?P<prefix>[∇∂√])
       | (?P<open>[(\[{])
       | (?P<close>[)\]}])
-      | (?P<op>[=←→↦≠≤≥<>∝~∈≈+−·±×/|‖∞,;:.!…])""",
+      | (?P<point>[,;:]|\.(?!\.))
+      | (?P<op>\.\.\.|->|[=←→↦≠≤≥<>∝~∈≈+−·±×/|‖∞!…])""",
     re.VERBOSE,
 )
+OPERANDS = "name", "word", "number", "differential", "name_in_code", "prefix", "open", "code"
 
 
 class Token(NamedTuple):
@@ -65,8 +63,9 @@ class Token(NamedTuple):
 
 
 class Item(NamedTuple):
-    """A piece of output: `kind` is math, op, punct, text or group; html is MathML, or HTML of text.
-    inner are the items of a bracket; gap: a space stands before it."""
+    """A piece of a formula. kind: math, group (in brackets; inner has them and what is between),
+    op, point, or text; html: MathML, of text HTML, of op and point the character; gap: after a
+    space."""
 
     kind: str
     html: str
@@ -74,66 +73,51 @@ class Item(NamedTuple):
     inner: tuple = ()
 
 
-class Place(NamedTuple):
-    """Where a text stands, for errors."""
-
-    file: str
-    line: int
-
-    def error(self, text, place, why):
-        line = self.line + text.count("\n", 0, place)
-        shown = text[place:].split("\n")[0][:40]
-        return Failure(f"{self.file}:{line}: {why} at: {shown}")
-
-
-def tokens(text, where):
-    """Return the tokens of a text in NFC but for its accents. Raises Failure for anything else."""
-    text = "".join(
-        unicodedata.normalize("NFD", c) if c.isalpha() and unicodedata.decomposition(c)[:1] == "0"
-        else c for c in text
-    )  # fmt: skip
-    found, place = [], 0
-    while place < len(text):
-        match = TOKEN.match(text, place)
-        if not match:
-            why = "write − for a minus" if text[place] == "-" else "unknown notation"
-            raise where.error(text, place, why)
-        if match["word"] in GREEK:
-            raise where.error(text, place, "write the Greek letter")
-        found.append(Token(match.lastgroup, match[0], place))
-        place = match.end()
-    return text, found
-
-
 class Parser:
-    """Recursive descent over the tokens of one text."""
+    """Recursive descent over one text. loose: the closing brackets that earlier columns of a
+    display still wait for; None: all brackets close here."""
 
-    def __init__(self, text, where, loose=None):
-        self.text, self.tokens = tokens(text, where)
-        self.where, self.k, self.loose = where, 0, loose
-        self.alone = self._unmatched()
+    def __init__(self, text, file, line, loose=None):
+        parts = (unicodedata.normalize("NFD", c) if c.isalpha() else c for c in text)
+        self.text, self.file, self.line, self.k = "".join(parts), file, line, 0
+        self.tokens, place = [], 0
+        while place < len(self.text):
+            match = TOKEN.match(self.text, place)
+            if not match:
+                self.fail(place, "write − for a minus" if self.text[place] == "-" else None)
+            if match["word"] in GREEK:
+                self.fail(place, "write the Greek letter")
+            self.tokens.append(Token(match.lastgroup, match[0], place))
+            place = match.end()
+        self.alone = self._alone(loose)
 
-    def _unmatched(self):
-        """Return the places of brackets without a partner in this text. Raises Failure if there
-        are any, unless loose, a list of the brackets still open in earlier columns, takes them."""
+    def fail(self, place=None, why=None):
+        place = self.peek().place if place is None else place
+        line = self.line + self.text.count("\n", 0, place)
+        shown = self.text[place:].split("\n")[0][:40]
+        raise Failure(f"{self.file}:{line}: {why or 'unknown notation'} at: {shown}")
+
+    def _alone(self, loose):
+        """Return the places of brackets whose partners are in other columns. Raises Failure for
+        one that has none."""
         stack, alone = [], set()
-        for token in self.tokens:
-            if token.kind == "open":
-                stack.append(token)
-            elif token.kind == "close":
-                if stack:
-                    opened = OPEN[stack.pop().text]
-                    if opened != token.text and "}" in (opened, token.text):
-                        raise self.where.error(self.text, token.place, "unbalanced bracket")
-                elif self.loose and self.loose.pop() == token.text:
-                    alone.add(token.place)
-                else:
-                    raise self.where.error(self.text, token.place, "unbalanced bracket")
-        if stack and self.loose is None:
-            raise self.where.error(self.text, stack[0].place, "unbalanced bracket")
-        if stack:
-            self.loose += [OPEN[token.text] for token in stack]
-        return alone | {token.place for token in stack}
+        for kind, text, place in self.tokens:
+            if kind == "open":
+                stack.append((text, place))
+            elif kind == "close" and stack:
+                if "}" in {text, OPEN[stack[-1][0]]} and text != OPEN[stack[-1][0]]:
+                    self.fail(place, "unbalanced bracket")
+                stack.pop()
+            elif kind == "close":
+                if not loose or loose.pop() != text:
+                    self.fail(place, "unbalanced bracket")
+                alone.add(place)
+        if stack and loose is None:
+            self.fail(stack[0][1], "unbalanced bracket")
+        for text, place in stack:
+            loose.append(OPEN[text])
+            alone.add(place)
+        return alone
 
     def peek(self, ahead=0):
         k = self.k + ahead
@@ -143,242 +127,217 @@ class Parser:
         self.k += 1
         return self.tokens[self.k - 1]
 
-    def fail(self, why="unknown notation"):
-        raise self.where.error(self.text, self.peek().place, why)
+    def at(self, *brackets):
+        """The next token is one of these brackets, and has its partner."""
+        return self.peek().text in brackets and self.peek().place not in self.alone
 
     def sequence(self):
         """Return the items up to the end or a closing bracket, fractions made."""
         items, gap = [], False
-        while self.peek().kind != "end":
-            token = self.peek()
-            if token.kind == "close" and token.place not in self.alone:
-                break
-            if token.kind == "space":
+        while self.peek().kind != "end" and not self.at(")", "]", "}"):
+            if self.peek().kind == "space":
                 self.take()
                 gap = True
-                continue
-            items.append(self.item(gap))
-            gap = False
+            else:
+                items.append(self.item(gap))
+                gap = False
         return fractions(items)
 
     def item(self, gap):
-        token = self.peek()
-        if token.place in self.alone:
-            return Item("op", mo(self.take().text), gap)
-        if token.kind in ("code", "quoted", "text", "word") and not self._notation(token):
-            return Item("text", self._words(), gap)
-        if token.kind == "name" and token.text in "aAI" and self._article():
-            return Item("text", self.take().text, gap)
-        if token.kind in ("op", "dots", "arrow"):
-            return self._operator(gap)
+        kind, text, place = self.peek()
+        if place in self.alone:
+            return Item("op", self.take().text, gap)
+        if kind in ("quoted", "text") or (kind == "code" and not self._fraction()) or self._prose():
+            self.take()
+            shown = f"“{text[1:-1]}”" if kind == "quoted" else text.strip("`")
+            return Item("text", code(shown) if kind == "code" else escape(shown), gap)
+        if kind == "point":
+            return Item("point", self.take().text, gap)
+        if kind == "op":
+            shown = SHOWN.get(self.take().text, text)
+            if text == "|" and self.peek().text == "_":
+                bar = '<mo lspace="0" rspace="0">|</mo>'
+                return Item("math", self.scripted(bar), gap)
+            return Item("op", shown, gap)
         return self.factor(gap)
 
-    def _notation(self, token):
-        """A function, or a word that carries a script or belongs to a fraction or call."""
+    def _fraction(self):
+        return "/" in (self.peek(1).text, self.tokens[self.k - 1].text if self.k else "")
+
+    def _prose(self):
+        """The next token is a word of a sentence: no function, script, call or part of a fraction;
+        or an article."""
+        kind, text, _ = self.peek()
         after = self.peek(1)
-        if token.kind != "word":
+        if kind == "word":
+            called = after.text in ("(", "[") and after.place not in self.alone
+            carries = after.kind in ("script", "raised", "lowered")
+            return not (text in FUNCTIONS or carries or called or self._fraction())
+        if kind != "name" or text not in "aAI" or after.kind != "space":
             return False
-        slash = after.text == "/" or (self.k and self.tokens[self.k - 1].text == "/")
-        called = after.text in ("(", "[") and self.peek(1).place not in self.alone
-        function = token.text in FUNCTIONS - {"mean"}
-        return function or after.kind == "script" or slash or called
-
-    def _article(self):
-        after, before = self.peek(2), self.tokens[self.k - 2] if self.k > 1 else None
-        word = after.kind in ("word", "text") and after.text not in FUNCTIONS
-        between = before and before.kind == "word" and after.kind == "name"
-        return self.peek(1).kind == "space" and (word or between)
-
-    def _words(self):
-        token = self.take()
-        if token.kind == "code":
-            return f"<code>{escape(token.text.strip(chr(96)))}</code>"
-        if token.kind == "quoted":
-            return f"“{escape(token.text[1:-1])}”"
-        return escape(token.text)
-
-    def _operator(self, gap):
-        token = self.take()
-        text = {"...": "…", "->": "↦", "~": "∼"}.get(token.text, token.text)
-        if text in ",;:.":
-            return Item("punct", text, gap)
-        sub, sup = self.scripts() if text == "|" else ("", "")
-        return Item("op", scripted(mo(text), sub, sup), gap)
+        before, after = self.tokens[self.k - 2] if self.k > 1 else None, self.peek(2)
+        if after.kind in ("word", "text"):
+            return after.text not in FUNCTIONS
+        return bool(before) and before.kind == "word" and after.kind in ("name", "number")
 
     def factor(self, gap):
         """A prefix with what it belongs to, or an atom with its scripts and calls."""
-        token = self.peek()
-        if token.text in BINDING:
+        kind, text, _ = self.peek()
+        if text in BINDING:
             self.take()
-            if token.text == "√":
-                return Item("math", f"<msqrt>{bare(self._operand())}</msqrt>", gap)
-            name = mo(token.text) if token.kind == "prefix" else mi(token.text)
-            head = scripted(name, *self.scripts())
-            space = "" if token.kind == "prefix" else mspace(self.peek().kind == "space")
-            operand = self._operand(required=False)
-            return Item("math", head + (space + operand.html if operand else ""), gap)
+            if text == "√":
+                return Item("math", f"<msqrt>{bare(self._operand() or self.fail())}</msqrt>", gap)
+            html = self.scripted(mo(text) if kind == "prefix" else mi(text))
+            space = "" if kind == "prefix" or self.peek().kind != "space" else mspace(".17em")
+            operand = self._operand()
+            return Item("math", html + (space + operand.html if operand else ""), gap)
         item = self.atom(gap)
-        html, inner = item.html, item.inner
-        sub, sup = self.scripts()
-        if sub or sup:
-            limits = token.text in ("Σ", "Π", "max", "min", "argmax", "lim", "mean")
-            grouped = f"<mrow>{html}</mrow>" if inner else html
-            html, inner = scripted(grouped, sub, sup, limits), ()
-        while self.peek().text in ("(", "[") and self.peek().place not in self.alone:
-            html, inner = html + self.atom(False).html, ()  # a call
-            sub, sup = self.scripts()
-            html = scripted(f"<mrow>{html}</mrow>", sub, sup) if sub or sup else html
+        html = self.scripted(item.html, text in LIMITS)
+        inner = item.inner if html == item.html else ()
+        while self.at("(", "["):
+            html, inner = self.scripted(html + self.atom(False).html), ()  # a call
         return Item("group" if inner else "math", html, gap, inner)
 
-    def _operand(self, required=True):
+    def _operand(self):
+        """What a prefix belongs to, or None: a word after a space is text."""
         k = self.k
         if self.peek().kind == "space":
             self.take()
-        after, gap = self.peek(), self.k > k
-        if gap and after.kind == "word" and not self._notation(after):
-            self.k = k
-            return self.fail("nothing follows") if required else None
-        kinds = ("name", "word", "number", "differential", "name_in_code", "prefix", "open", "code")
-        if after.kind in kinds and after.place not in self.alone:
+            if self._prose():
+                self.k = k
+        if self.peek().kind in OPERANDS and self.peek().place not in self.alone:
             return self.factor(False)
         self.k = k
-        return self.fail("nothing follows") if required else None
+        return None
 
     def atom(self, gap):
-        token = self.take() if self.peek().kind != "end" else self.fail()
-        if token.kind == "open":
-            if token.text == "{":
-                self.k -= 1
-                self.fail()
-            inner = self.sequence()
-            closing = self.take().text
-            html = mo(token.text) + row(inner) + mo(closing)
-            return Item("group", html, gap, (token.text, closing, *inner))
-        if token.kind == "number":
-            return Item("math", f"<mn>{token.text.replace('-', '−')}</mn>", gap)
-        if token.kind == "differential":
-            return Item("math", mi("d") + mi(token.text[1:]), gap)
-        if token.kind in ("name_in_code", "code"):
-            return Item("math", f"<mtext><code>{escape(token.text.strip('`'))}</code></mtext>", gap)
-        if token.kind == "word":
-            return Item("math", mi(token.text), gap)
-        if token.kind == "name":
-            return Item("math", self._name(token), gap)
-        self.k -= 1
-        return self.fail()
-
-    def _name(self, token):
-        big = {"Σ": "∑", "Π": "∏"}.get(token.text)
-        name = mo(big) if big else mi(token.text)
+        if self.peek().kind not in OPERANDS or self.peek().text == "{":
+            self.fail()
+        kind, text, _ = self.take()
+        if kind == "open":
+            inner, closing = self.sequence(), self.take().text
+            html = row(inner)
+            fence = "<mo>{}</mo>".format if "<mfrac" in html else mo
+            return Item("group", fence(text) + html + fence(closing), gap, (text, *inner, closing))
+        if kind == "number":
+            return Item("math", f"<mn>{text.replace('-', '−')}</mn>", gap)
+        if kind == "differential":
+            return Item("math", mi("d") + mi(text[1:]), gap)
+        if kind in ("name_in_code", "code"):
+            return Item("math", f"<mtext>{code(text.strip('`'))}</mtext>", gap)
+        html = mo(SHOWN[text]) if text in "ΣΠ" else mi(text)
         while self.peek().kind == "accent":
-            name = f'<mover accent="true">{name}{mo(ACCENTS[self.take().text])}</mover>'
-        return name
+            html = f'<mover accent="true">{html}{mo(MARKS[self.take().text])}</mover>'
+        return Item("math", html, gap)
 
-    def scripts(self):
-        """Return (sub, sup): the MathML of all scripts, primes and raised digits that follow."""
-        sub, sup = [], []
-        while True:
-            kind = self.peek().kind
-            if kind == "prime":
-                self.take()
-                sup.append(mo("′"))
-            elif kind == "star":
-                self.take()
-                sup.append(mo("∗"))
-            elif kind in ("raised", "lowered"):
-                table, into = (SUPERSCRIPTS, sup) if kind == "raised" else (SUBSCRIPTS, sub)
-                into += [letter(table[c]) for c in self.take().text]
-            elif kind == "script":
-                into = sub if self.take().text == "_" else sup
-                into.append((mo(",") if into is sub and sub else "") + self._script())
+    def scripted(self, base, limits=False):
+        """Return base with all primes and scripts that follow; below it, if limits."""
+        sub, sup = "", ""
+        while (kind := self.peek().kind) in ("prime", "raised", "lowered", "script"):
+            text = self.take().text
+            if text in "'′":
+                base += PRIME
+            elif kind == "prime":
+                sup += mo("∗")
+            elif kind == "raised":
+                sup += "".join(letter(RAISED[c]) for c in text)
+            elif kind == "lowered":
+                sub += "".join(letter(LOWERED[c]) for c in text)
+            elif text == "_":
+                sub += (mo(",") if sub else "") + self._script()
             else:
-                return "".join(sub), "".join(sup)
+                sup += self._script()
+        if not (sub or sup):
+            return base
+        parts = "".join(f"<mrow>{part}</mrow>" for part in (base, sub, sup) if part)
+        tag = "munder" if limits and not sup else "m" + "sub" * bool(sub) + "sup" * bool(sup)
+        return f"<{tag}>{parts}</{tag}>"
 
     def _script(self):
-        token = self.peek()
-        if token.text in ("{", "("):
+        if self.peek().text in ("{", "("):
             self.take()
             inner = self.sequence()
             self.take()
             return row(inner)
-        if token.kind in ("name", "word", "number"):
-            html = self.atom(False).html
-            while self.peek().kind == "prime":
-                self.take()
-                html += mo("′")
-            return html
-        return self.fail("no script follows")
+        if self.peek().kind not in ("name", "word", "number"):
+            self.fail(why="no script")
+        html = self.atom(False).html
+        while self.peek().kind == "prime":
+            self.take()
+            html += PRIME
+        return html
 
 
 def fractions(items):
     """Return the items, with a fraction in place of a/b and of a b / c d."""
-    items = list(items)
+    factor = lambda item: item.kind in ("math", "group")
     k = 0
     while k < len(items):
-        if items[k].html != mo("/") or items[k].kind != "op":
-            k += 1
-            continue
-        spaced = items[k].gap
         first, last = k, k + 1
-        while (
-            first > 0
-            and products(items[first - 1])
-            and (first == k or spaced or not items[first].gap)
-        ):
-            first -= 1
-        while last < len(items) and products(items[last]) and (
-            last == k + 1 or (spaced and items[last].kind != "group") or not items[last].gap
-        ):  # fmt: skip
-            last += 1
-        if first == k or last == k + 1:
-            k += 1
-            continue
-        parts = (f"<mrow>{over(part)}</mrow>" for part in (items[first:k], items[k + 1 : last]))
-        items[first:last] = [Item("math", f"<mfrac>{''.join(parts)}</mfrac>", items[first].gap)]
-        k = first + 1
+        if items[k].html == "/" and items[k].kind == "op":
+            spaced = items[k].gap
+            while first and factor(items[first - 1]) and (
+                first == k or spaced or not items[first].gap
+            ):  # fmt: skip
+                first -= 1
+            while last < len(items) and factor(items[last]) and (
+                last == k + 1 or not items[last].gap or (spaced and items[last].kind == "math")
+            ):  # fmt: skip
+                last += 1
+        if first < k and last > k + 1:
+            parts = (row(part, bare) for part in (items[first:k], items[k + 1 : last]))
+            html = "".join(f"<mrow>{part}</mrow>" for part in parts)
+            items[first:last] = [Item("math", f"<mfrac>{html}</mfrac>", items[first].gap)]
+            k = first
+        k += 1
     return items
-
-
-def products(item):
-    return item.kind in ("math", "group")
-
-
-def over(part):
-    return bare(part[0]) if len(part) == 1 else row(part)
 
 
 def bare(item):
     """The MathML of an item, without the brackets of a group."""
-    return row(item.inner[2:]) if item.inner else item.html
+    return row(item.inner[1:-1]) if item.inner else item.html
 
 
-def row(items):
-    """Return items side by side within a formula; words are text there."""
+def row(items, alone=None, goes_on=False):
+    """Return items side by side within a formula, where words are text. A single one is made by
+    `alone`, if given. goes_on: something stands before the first."""
+    if alone and len(items) == 1:
+        return alone(items[0])
     html = ""
     for k, item in enumerate(items):
-        wide = item.kind == "text" or (k and items[k - 1].kind == "text")
-        if item.gap and k and item.kind != "op" and items[k - 1].kind != "op":
-            html += mspace(True, ".3em" if wide else ".17em")
-        if item.kind == "text":
-            html += f"<mtext>{item.html}</mtext>"
+        before = items[k - 1].kind if k else "op"
+        if item.gap and "op" not in (item.kind, before):
+            html += mspace(".3em" if "text" in (item.kind, before) else ".17em")
+        after = items[k + 1].kind if k + 1 < len(items) else "op"
+        if item.html in "…∞!" or (item.html == "·" and {before, after} & {"op", "point"}):
+            html += mi(item.html)
+        elif item.kind == "op":
+            sign = item.html in BINARY and before in ("op", "point") and not (goes_on and k == 0)
+            html += mo(item.html, "prefix" if sign else "infix")
+        elif item.kind == "point":
+            space = ".2em" if k + 1 < len(items) else "0"
+            html += f'<mo lspace="0" rspace="{space}">{item.html}</mo>'
         else:
-            html += point(item.html, k + 1 < len(items)) if item.kind == "punct" else item.html
+            html += f"<mtext>{item.html}</mtext>" if item.kind == "text" else item.html
     return html
 
 
-def point(text, goes_on):
-    space = f' lspace="0" rspace="{".2em" if goes_on else "0"}"'
-    return f"<mo{space}>{text}</mo>"
-
-
-def mo(text):
-    flat = ' stretchy="false"' if text in "()[]|‖" else ""
-    accent = ' stretchy="false"' if text in "^¯" else ""
-    return f"<mo{flat or accent}>{escape(text)}</mo>"
+def mo(text, form=""):
+    form = f' form="{form}"' if form and text in RELATIONS | BINARY else ""
+    flat = ' stretchy="false"' if text in "()[]|‖^¯" else ""
+    return f"<mo{form}{flat}>{escape(text)}</mo>"
 
 
 def mi(text):
     return f"<mi>{escape(text)}</mi>"
+
+
+def code(text):
+    return f"<code>{escape(text)}</code>"
+
+
+def mspace(width):
+    return f'<mspace width="{width}"/>'
 
 
 def letter(c):
@@ -388,68 +347,52 @@ def letter(c):
     return f"<mn>{c}</mn>" if c.isdigit() else mi(c) if c.isalpha() else mo(c)
 
 
-def mspace(yes, width=".17em"):
-    return f'<mspace width="{width}"/>' if yes else ""
-
-
-def scripted(base, sub, sup, limits=False):
-    sub, sup = (f"<mrow>{s}</mrow>" if s else "" for s in (sub, sup))
-    base = f"<mrow>{base}</mrow>" if base.count("<m") > 1 else base
-    if limits and sub and not sup:
-        return f"<munder>{base}{sub}</munder>"
-    tag = {(True, True): "msubsup", (True, False): "msub", (False, True): "msup"}.get(
-        (bool(sub), bool(sup))
-    )
-    return f"<{tag}>{base}{sub}{sup}</{tag}>" if tag else base
-
-
 def flattened(items):
     """Return items with brackets of prose opened, so that their words can be broken into lines."""
     for item in items:
-        if item.inner and item.inner[0] == "(" and any(i.kind == "text" for i in item.inner[2:]):
-            yield Item("text", "(", item.gap)
-            inner = list(flattened(item.inner[2:]))
-            yield from [inner[0]._replace(gap=False), *inner[1:]]
-            yield Item("close", ")", False)
+        if item.inner and item.inner[0] == "(" and any(i.kind == "text" for i in item.inner[1:-1]):
+            first, *rest = flattened(item.inner[1:-1])
+            yield from (Item("text", "(", item.gap), first._replace(gap=False), *rest)
+            yield Item("text", ")", False)
         else:
             yield item
 
 
 def html_of(items, style=""):
-    """Return HTML: words as text, the rest as formulas that may be broken before a relation."""
-    html, formula = "", []
+    """Return HTML: words as text, the rest as formulas, which may be broken after a relation and
+    before a + or −."""
+    html, formula, goes_on = "", [], False
 
-    def flush():
-        nonlocal html, formula
-        if formula:
-            inside = row(formula)
-            words = re.sub("<[^>]+>", "", inside)
-            plain = re.fullmatch(r"[\d(),.;:…]*", words) and "<mf" not in inside
-            html += words if plain else f"<math{style}>{inside}</math>"
-        formula = []
+    def flush(mark="", on=False):
+        nonlocal html, formula, goes_on
+        inside = row(formula, goes_on=goes_on)
+        words = re.sub("<[^>]+>", "", inside)
+        number = re.fullmatch(r"[\d(),.;:…]*", words) and "<mf" not in inside
+        plain = number and not html.endswith("<wbr/>")
+        html += (words if plain else f"<math{style}>{inside}</math>") + mark
+        formula, goes_on = [], on
 
     for item in flattened(items):
-        relation = item.kind == "op" and item.html[4:-5] in RELATIONS
-        if item.kind in ("text", "close") or (item.kind == "punct" and not formula):
-            flush()
+        if item.kind == "text" or (item.kind == "point" and not formula):
+            flush(on=False)
             html += " " * item.gap + item.html
-        else:
-            if item.gap and not formula:
-                html += " "
-            elif item.gap and formula[-1].kind == "punct":
-                flush()
-                html += " "
-            elif item.gap and relation:
-                flush()
-                html += "<wbr/>"
-            formula.append(item)
+            continue
+        if item.gap and formula and formula[-1].kind == "point":
+            flush(" ")
+        elif item.gap and formula and item.kind == "op" and item.html in BINARY:
+            flush("<wbr/>", True)
+        elif item.gap and not formula and not html.endswith("<wbr/>"):
+            html += " "
+        formula.append(item)
+        if item.kind == "op" and item.html in RELATIONS and item.gap:
+            flush("<wbr/>")
     flush()
-    return html
+    return html.removesuffix("<wbr/>").strip()
 
 
 def inline(text, file, line):
     """Return a sentence as HTML. Raises Failure, naming file and line, for unknown notation."""
-    return html_of(Parser(text, Place(file, line)).sequence())
+    return html_of(Parser(text, file, line).sequence())
 
 
 def display(block, file, line):
@@ -458,20 +401,15 @@ def display(block, file, line):
     lines, loose, rows = block.split("\n"), [], []
     starts = {len(text) - len(text.lstrip()) for text in lines if text.strip()}
     for k, text in enumerate(lines):
-        cells = []
+        rows.append([])
         for match in re.finditer(r"\S+(?: \S+)*", text):
-            place, words = match.start(), match[0]
-            for offset, part in cut(words, place, starts):
-                if (
-                    not cells
-                    and part != text.strip()
-                    and re.fullmatch(r"(?!then$)[A-Za-z_]{2,}", part)
-                ):
-                    cells.append((offset, f"<code>{part}</code>"))  # the name of an option
-                    continue
-                parser = Parser(part, Place(file, line + k), loose)
-                cells.append((offset, html_of(parser.sequence(), ' displaystyle="true"')))
-        rows.append(cells)
+            for column, part in cut(match[0], match.start(), starts):
+                option = re.fullmatch(r"(?!then$)[A-Za-z_]{2,}", part) and part != text.strip()
+                if option and not rows[-1]:  # the name of one
+                    rows[-1].append((column, code(part)))
+                else:
+                    items = Parser(part, file, line + k, loose).sequence()
+                    rows[-1].append((column, html_of(items, ' displaystyle="true"')))
     if loose:
         raise Failure(f"{file}:{line}: unbalanced bracket in the equations from here on")
     return rows
