@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from algorithms.runner import book
+from algorithms.runner import beside, book
 from algorithms.runner.cli import main
 from algorithms.runner.errors import Failure
 from algorithms.runner.notation import display, inline
@@ -45,10 +45,10 @@ def text_of(made):
 def blocks_of(page):
     """(kind, text, line) of the docstrings of a page and its public functions."""
     module = ast.parse((ROOT / page).read_text(encoding="utf-8"))
-    yield from book.blocks(ast.get_docstring(module), 1)
-    for name, node in book.named(module):
+    yield from beside.blocks(ast.get_docstring(module), 1)
+    for name, node in beside.named(module):
         if name in ("objective", "gradient", "returns", "targets", "target", "value_gradient"):
-            yield from book.blocks(ast.get_docstring(node), node.body[0].lineno)
+            yield from beside.blocks(ast.get_docstring(node), node.body[0].lineno)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -178,8 +178,6 @@ BESIDE = "\n\n{{{{page algorithms/reinforce.py}}}}\n\n```beside\n{}\n    {}\n```
         (BESIDE.format("θ ← θ + α^θ", "npgrad/gone.py f"), 7, "gone.py does not exist"),
         ("\n{{picture none.png | none}}", 2, "none.png does not exist"),
         ("\n\n{{laboratory no such}}", 3, "no estimator no such"),
-        ("{{number corridor.json runs > 3}}", 1, "has no runs > 3"),
-        ("a\n\nand {{number none.json x}}", 3, "none.json does not exist"),
         ("\n{{tests tests/test_reinforce.py nothing}}", 2, "no such tests"),
         ("\n{{nonsense}}", 2, "no directive nonsense"),
         ("\n{{prose}}", 2, "no directive prose"),

@@ -15,7 +15,6 @@ A chapter is Markdown with these directives; what they cannot find fails, naming
     {{laboratory name; name}}     recorded rows of the laboratory
     {{record FILE.md}}            a recorded table of benchmarks/results
     {{picture FILE | caption}}    a picture of benchmarks/results
-    {{number FILE key > key | format}}     a number of a JSON file of benchmarks/results
 """
 
 import argparse
@@ -32,8 +31,8 @@ import sys
 import tempfile
 from html import escape
 from pathlib import Path
-from typing import NamedTuple
 
+from algorithms.runner.beside import Source, blocks, grid, lines, pairs, raw, table
 from algorithms.runner.errors import Failure, Outcome, UsageError, require
 from algorithms.runner.notation import display, inline
 
@@ -43,10 +42,11 @@ EXTRA = "npgrad[docs]"
 SHIM, WORKER = "https://unpkg.com/iframe-worker/shim", "iframe-worker.js"  # of the search
 BLOCK = re.compile(
     r"^```(?P<kind>equations|run|beside|file|shell) ?(?P<name>[\w.]*)\n(?P<body>.*?)^```$"
-    r"|^\{\{(?P<line>(?!number)\w+) ?(?P<rest>.*?)\}\}$",
+    r"|^\{\{(?P<line>\w+) ?(?P<rest>.*?)\}\}$",
     re.MULTILINE | re.DOTALL,
 )
-INLINE = re.compile(r"\$(?P<formula>[^$\n]+)\$|\{\{number (?P<number>[^}\n]+)\}\}|`[^`\n]*`")
+DIRECTIVES = "page", "gradients", "tests", "tape", "laboratory", "record", "picture"
+INLINE = re.compile(r"\$(?P<formula>[^$\n]+)\$|`[^`\n]*`")
 
 
 def book_command(argv, methods) -> Outcome:
@@ -132,19 +132,17 @@ class Chapter:
             elif match["kind"]:
                 parts.append(getattr(self, match["kind"])(match["body"]))
             else:
-                method = getattr(self, match["line"], None)
-                if match["line"] not in __doc__ or method is None:
+                if match["line"] not in DIRECTIVES:
                     self.fail(f"there is no directive {match['line']}")
-                parts.append(method(match["rest"].strip()))
+                parts.append(getattr(self, match["line"])(match["rest"].strip()))
             end = match.end()
         return "\n".join([*parts, self.prose(end, len(self.text))])
 
     def prose(self, start, end):
         def replaced(match):
             self.line = 1 + self.text.count("\n", 0, start + match.start())
-            if match["formula"]:
-                return f"<span>{inline(match['formula'], self.file, self.line)}</span>"
-            return self.read_number(match["number"]) if match["number"] else match[0]
+            formula = match["formula"] and inline(match["formula"], self.file, self.line)
+            return f"<span>{formula}</span>" if formula else match[0]
 
         return INLINE.sub(replaced, self.text[start:end])
 
@@ -187,7 +185,7 @@ class Chapter:
 
     def page(self, name):
         """The docstring of a page, its equations beside the code that computes them."""
-        page = Source(self, name)
+        page = Source(ROOT, name, self.fail)
         beside = self._beside(page)
         html = []
         for kind, text, line in blocks(page.docstring, page.line):
@@ -223,7 +221,7 @@ class Chapter:
     def gradients(self, rest):
         """Docstrings of functions and methods, typeset, beside their code."""
         file, *names = rest.split()
-        source = Source(self, file)
+        source = Source(ROOT, file, self.fail)
         html = []
         for name in names:
             documented, _, name = name.rpartition("=")
@@ -241,7 +239,7 @@ class Chapter:
         """The tests of a file whose names begin with one of the prefixes, as unit and law."""
         file, *prefixes = rest.split()
         laws = {}
-        for node in Source(self, file).tree.body:
+        for node in Source(ROOT, file, self.fail).tree.body:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
                 unit, _, law = node.name.removeprefix("test_").partition("__")
                 if not prefixes or unit in prefixes:
@@ -258,7 +256,7 @@ class Chapter:
         """The next part of book/tape.py. Every part is shown, in the order of the file."""
         self.shown += 1
         last = [*self.tape_parts, ""][self.shown]
-        source = Source(self, "book/tape.py")
+        source = Source(ROOT, "book/tape.py", self.fail)
         starts = [n.lineno - 1 for n in source.tree.body]
         begin, end = (source.place(q) if q else len(source.lines) for q in (first, last))
         if begin not in starts or end <= begin:
@@ -320,17 +318,6 @@ class Chapter:
         up = "../" * (len(self.path.relative_to(self.book).parts) - 1)
         return f"{up}pictures/{name}"
 
-    def read_number(self, rest):
-        path, _, form = rest.partition("|")
-        file, _, keys = path.strip().partition(" ")
-        value = self._json(file)
-        for key in keys.split(" > "):
-            try:
-                value = value[int(key) if isinstance(value, list) else key.strip()]
-            except (KeyError, IndexError, ValueError, TypeError):
-                self.fail(f"{RESULTS}/{file} has no {keys}")
-        return format(value, form.strip())
-
     def _json(self, name):
         return json.loads(self._result(name).read_text(encoding="utf-8"))
 
@@ -339,170 +326,3 @@ class Chapter:
         if not path.is_file():
             self.fail(f"{RESULTS}/{name} does not exist")
         return path
-
-
-class Source:
-    """A Python file that a chapter quotes."""
-
-    def __init__(self, chapter, name):
-        self.chapter, self.name = chapter, name
-        if not (ROOT / name).is_file():
-            chapter.fail(f"{name} does not exist")
-        text = (ROOT / name).read_text(encoding="utf-8")
-        self.lines, self.tree = text.split("\n"), ast.parse(text)
-        self.docstring, self.line = ast.get_docstring(self.tree) or "", 1
-        self.functions = dict(named(self.tree))
-
-    def function(self, name):
-        if name not in self.functions:
-            self.chapter.fail(f"{self.name} has no function {name}")
-        return self.functions[name]
-
-    def place(self, quoted, node=None):
-        """The index of the only line, of a function or of the file, that has the quoted text."""
-        first, last = (node.lineno - 1, node.end_lineno) if node else (0, len(self.lines))
-        found = [k for k in range(first, last) if quoted in self.lines[k]]
-        if len(found) != 1:
-            place = f"{self.name}:{first + 1}" + (f" ({node.name})" if node else "")
-            self.chapter.fail(f"{quoted!r} is in {len(found)} lines of {place}, must be in one")
-        return found[0]
-
-    def equation(self, quoted):
-        """The line of the docstring's only equation that has the quoted text."""
-        lines = range(2, self.docstring.count("\n") + 2)
-        found = [n for n in lines if "   " in self.lines[n - 1] and quoted in self.lines[n - 1]]
-        found = [n for n in found if self.lines[n - 1].strip() == quoted] or found
-        if len(found) != 1:
-            self.chapter.fail(
-                f"{quoted!r} is in {len(found)} lines of {self.name}:1, must be in one"
-            )
-        return found[0]
-
-    def quote(self, text):
-        """HTML of "function", without its docstring, or of "function: part of a statement"."""
-        if text.split(" ")[0].endswith(".py"):
-            file, _, text = text.partition(" ")
-            return Source(self.chapter, file).quote(text)
-        name, _, part = text.partition(": ")
-        node = self.function(name)
-        spans = [(node.lineno, node.end_lineno)]
-        if part:
-            ends = [self._statement(node, self.place(x, node) + 1) for x in part.split(" ... ")]
-            spans = [(ends[0][0], ends[-1][1])]
-        elif ast.get_docstring(node):
-            spans = [
-                (node.lineno, node.body[0].lineno - 1),
-                (node.body[0].end_lineno + 1, spans[0][1]),
-            ]
-        code = "\n".join("\n".join(self.lines[a - 1 : b]) for a, b in spans if b >= a)
-        file = self.name.split("/")[-1]
-        caption = f"<small>{file}:{spans[0][0]}{'' if not part else ', ' + name}</small>"
-        return f"{caption}{highlighted(inspect.cleandoc(chr(10) + code))}"
-
-    def _statement(self, node, line):
-        """(first, last) line of the smallest statement there; of a compound one, its head."""
-        inside = [n for n in ast.walk(node) if isinstance(n, ast.stmt) and n is not node]
-        at = [n for n in inside if n.lineno <= line <= n.end_lineno]
-        if not at:
-            return line, line
-        best = min(at, key=lambda n: n.end_lineno - n.lineno)
-        body = getattr(best, "body", None)
-        return best.lineno, body[0].lineno - 1 if body else best.end_lineno
-
-
-def named(tree, prefix=""):
-    """Yield (name, node) of functions; methods are named Class.method."""
-    for node in tree.body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            yield prefix + node.name, node
-        if isinstance(node, ast.ClassDef):
-            yield from named(node, f"{node.name}.")
-
-
-class Lines(NamedTuple):
-    kind: str
-    text: str
-    line: int
-
-
-def blocks(docstring, line):
-    """Yield ("prose" or "display", text, line): lines that are indented or have columns are
-    displayed, the others are paragraphs."""
-    current = None
-    for k, text in enumerate([*docstring.split("\n"), ""]):
-        kind = "display" if text.startswith("    ") or "   " in text else "prose"
-        if current and (not text or current.kind != kind):
-            yield current
-            current = None
-        if text:
-            current = (
-                current._replace(text=f"{current.text}\n{text}")
-                if current
-                else Lines(kind, text, line + k)
-            )
-
-
-def grid(rows):
-    """HTML of displayed lines, whose columns stay columns."""
-    starts = sorted({column for row in rows for column, _ in row})
-    html = ""
-    for k, row in enumerate(rows, 1):
-        ends = [starts.index(column) + 1 for column, _ in row[1:]] + [-1]
-        for (column, cell), end in zip(row, ends):
-            where = f"grid-row:{k};grid-column:{starts.index(column) + 1}/{end}"
-            html += f'<div style="{where}">{cell}</div>'
-    columns = f"grid-template-columns:repeat({len(starts)},auto)"
-    return f'<div class="equations" style="{columns}">{html}</div>'
-
-
-def lines(rows):
-    """HTML of displayed lines one below the other, broken where there is no room; what is no
-    formula but a remark beside one is a label."""
-    html = ""
-    for row in filter(None, rows):
-        cells = ""
-        for n, (_, cell) in enumerate(row):
-            outside = re.sub("<math.*?</math>|<[^>]*>", "", cell)
-            words = "=" not in re.sub("<[^>]*>", "", cell) and re.search(r"\w", outside)
-            cells += f'<span class="label">{cell}</span>' if n and words else f"<span>{cell}</span>"
-        indent = max(row[0][0] - 4, 0) * 0.25
-        html += f'<div class="line" style="padding-left:{indent:.2f}em">{cells}</div>'
-    return html
-
-
-def pairs(rows, codes):
-    """HTML of displayed lines, each beside its code; a line without code joins the one before."""
-    groups = []
-    for row, code in zip(rows, codes):
-        if code or not groups:
-            groups.append(["", ""])
-        groups[-1][0] += lines([row])
-        groups[-1][1] += code
-    return "".join(
-        f'<div class="pair"><div>{left}</div><div>{right}</div></div>' for left, right in groups
-    )
-
-
-def table(head, rows):
-    """HTML of a table that scrolls by itself, and on a phone is a list."""
-    html = "".join(f"<th>{name}</th>" for name in head)
-    names = [escape(re.sub("<[^>]*>", "", name)) for name in head]
-    for row in rows:
-        cells = (f'<td data-of="{name}">{cell}</td>' for name, cell in zip(names, row))
-        html += f"</tr><tr>{''.join(cells)}"
-    return f'<div class="wide"><table><tr>{html}</tr></table></div>'
-
-
-def highlighted(code):
-    from pygments import highlight
-    from pygments.formatters import HtmlFormatter
-    from pygments.lexers import PythonLexer
-
-    html = highlight(code, PythonLexer(), HtmlFormatter(nowrap=True)).rstrip("\n")
-    html = "".join(f'<span class="ln">{line}\n</span>' for line in html.split("\n"))
-    return f'<div class="highlight"><pre><code>{html}</code></pre></div>'
-
-
-def raw(html):
-    """HTML that Markdown leaves alone: one block, without blank lines."""
-    return f'\n<div class="book">{html}</div>\n'
