@@ -124,6 +124,9 @@ def test_notation__fractions_take_what_is_written_without_spaces():
     assert parts(inline("∂(y − Q(s, a; θ))²/∂θ", "f", 1), "mfrac") == ["∂(y−Q(s,a;θ))2", "∂θ"]
     assert parts(inline("exp h_a / Σ_b exp h_b (S, A)", "f", 1), "mfrac") == ["expha", "∑bexphb"]
     assert parts(inline("1/(1 − γ)", "f", 1), "mfrac") == ["1", "1−γ"]
+    assert parts(inline("a + b c / d e = f", "f", 1), "mfrac") == ["bc", "de"]
+    assert parts(inline("a b/c d", "f", 1), "mfrac") == ["b", "c"]
+    assert parts(inline("w = 1/number of steps, say", "f", 1), "mfrac") == ["1", "number of steps"]
 
 
 def test_notation__scripts_primes_and_accents_stand_where_they_should():
@@ -203,6 +206,18 @@ def test_chapter__names_file_and_line_of_a_docstring_it_cannot_read(tmp_path, mo
         chapter(tmp_path, "{{page page.py}}").markdown()
 
 
+def test_record__has_every_row_of_the_file_and_every_number(tmp_path):
+    text = chapter(tmp_path, "{{record claims.md}}").markdown()
+    lines = (ROOT / "benchmarks/results/claims.md").read_text(encoding="utf-8").split("\n")
+    rows = [line for line in lines if line.startswith("|")][2:]
+    assert text.count("<tr>") == 1 + len(rows)
+    words = html.unescape(re.sub("<[^>]+>", "", text))
+    for number in re.findall(r"[−\d][\d.,e−]*\d", "".join(rows)):
+        assert number in words
+    for name in re.findall(r"\((\w+\.png)\)", "".join(rows)):
+        assert (tmp_path / "work/docs/pictures" / name).is_file()
+
+
 def test_chapter__shows_the_code_that_runs(tmp_path):
     """Word for word: the quoted lines are those of the file, and their numbers are true."""
     text = chapter(tmp_path, BESIDE.format("θ ← θ + α^θ", "weights: gamma**t")).markdown()
@@ -256,7 +271,7 @@ def test_tape__is_npgrads(tape, shape, seed):
         W, b = theta[: n * m].reshape(n, m), theta[n * m :]
         h = np.tanh(x @ W + b) / (1.0 + np.exp(-b)) - y
         log_pi = h - np.log(np.sum(np.exp(h), axis=1, keepdims=True))
-        return np.sum(np.square(log_pi[:, 0] * 2.0))
+        return np.sum(np.square(log_pi[:, 0] * 2.0) + log_pi[np.zeros(k, int), 0].reshape(k))
 
     np.testing.assert_allclose(tape.grad(loss)(theta, x), grad(loss)(theta, x), 1e-12, 1e-12)
 

@@ -127,7 +127,7 @@ def lines(rows):
         cells = ""
         for n, (_, cell) in enumerate(row):
             outside = re.sub("<math.*?</math>|<[^>]*>", "", cell)
-            words = "=" not in re.sub("<[^>]*>", "", cell) and re.search(r"\w", outside)
+            words = not re.search("[=←]", re.sub("<[^>]*>", "", cell)) and re.search(r"\w", outside)
             cells += f'<span class="label">{cell}</span>' if n and words else f"<span>{cell}</span>"
         indent = max(row[0][0] - 4, 0) * 0.25
         html += f'<div class="line" style="padding-left:{indent:.2f}em">{cells}</div>'

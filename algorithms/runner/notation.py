@@ -158,7 +158,7 @@ class Parser:
             if text == "|" and self.peek().text == "_":
                 bar = '<mo lspace="0" rspace="0">|</mo>'
                 return Item("math", self.scripted(bar), gap)
-            return Item("op", shown, gap)
+            return Item("math", mi(shown), gap) if shown in "…∞" else Item("op", shown, gap)
         return self.factor(gap)
 
     def _fraction(self):
@@ -225,6 +225,9 @@ class Parser:
             return Item("math", mi("d") + mi(text[1:]), gap)
         if kind in ("name_in_code", "code"):
             return Item("math", f"<mtext>{code(text.strip('`'))}</mtext>", gap)
+        if kind == "word" and self.k > 1 and self.tokens[self.k - 2].text == "/":
+            while self.peek().kind == "space" and self.peek(1).kind == "word":
+                text += " " + (self.take(), self.take())[1].text  # 1/number of steps
         html = mo(SHOWN[text]) if text in "ΣΠ" else mi(text)
         while self.peek().kind == "accent":
             html = f'<mover accent="true">{html}{mo(MARKS[self.take().text])}</mover>'
@@ -309,7 +312,7 @@ def row(items, alone=None, goes_on=False):
         if item.gap and "op" not in (item.kind, before):
             html += mspace(".3em" if "text" in (item.kind, before) else ".17em")
         after = items[k + 1].kind if k + 1 < len(items) else "op"
-        if item.html in "…∞!" or (item.html == "·" and {before, after} & {"op", "point"}):
+        if item.html == "·" and {before, after} & {"op", "point"}:
             html += mi(item.html)
         elif item.kind == "op":
             sign = item.html in BINARY and before in ("op", "point") and not (goes_on and k == 0)
@@ -348,8 +351,13 @@ def letter(c):
 
 
 def flattened(items):
-    """Return items with brackets of prose opened, so that their words can be broken into lines."""
+    """Return items with brackets of prose, and [ ] around a sum, opened, so that what is in them
+    can be broken into lines."""
     for item in items:
+        if item.inner and item.inner[0] == "[" and any(i.html in BINARY for i in item.inner[1:-1]):
+            yield from (Item("math", mo("["), item.gap), *item.inner[1:-1])
+            yield Item("math", mo("]"), False)
+            continue
         if item.inner and item.inner[0] == "(" and any(i.kind == "text" for i in item.inner[1:-1]):
             first, *rest = flattened(item.inner[1:-1])
             yield from (Item("text", "(", item.gap), first._replace(gap=False), *rest)
