@@ -105,7 +105,7 @@ def test_notation__refuses_other_characters_by_file_and_line(formula, above, wro
 
 @pytest.mark.parametrize(
     "text",
-    ["(a", "a)", "π(a|s", "a_", "x^", "gamma^t", "a - b", "\\frac", "$a$", "{a}", "√", "[a}", "Σ_"],
+    ["(a", "a)", "π(a|s", "a_", "x^", "gamma^t", "a - b", "\\frac", "$a$", "{a", "√", "[a}", "Σ_"],
 )
 def test_notation__refuses_what_it_does_not_know(text):
     for convert in (inline, display):
@@ -132,6 +132,7 @@ def test_notation__fractions_take_what_is_written_without_spaces():
 def test_notation__scripts_primes_and_accents_stand_where_they_should():
     assert parts(inline("s'_i", "f", 1), "msub") == ["s′", "i"]
     assert parts(inline("b*(s)", "f", 1), "msup") == ["b", "∗"]
+    assert parts(inline("along MMᵀg", "f", 1), "msup") == ["M", "T"]
     assert parts(inline("G^λ_t", "f", 1), "msubsup") == ["G", "t", "λ"]
     assert parts(inline("v̂", "f", 1), "mover") == ["v", "^"]
     assert parts(inline("max_a' Q", "f", 1), "munder") == ["max", "a′"]

@@ -13,7 +13,7 @@ A chapter is Markdown with these directives; what they cannot find fails, naming
     {{tests FILE [prefix]}}       the names of tests
     {{tape def f}}                book/tape.py from that definition on, to the next directive's
     {{laboratory name; name}}     recorded rows of the laboratory
-    {{record FILE.md}}            a recorded table of benchmarks/results
+    {{record FILE.md}}            the first table of a record in benchmarks/results
     {{picture FILE | caption}}    a picture of benchmarks/results
 """
 
@@ -199,8 +199,9 @@ class Chapter:
 
     def _beside(self, page):
         """Return {line of the docstring: HTML of the code that computes it}."""
-        after = self.text.find("```beside\n", self._offset())
-        if after < 0:
+        here = self._offset()
+        after, other = self.text.find("```beside\n", here), self.text.find("{{page", here + 1)
+        if after < 0 or 0 <= other < after:
             return {}
         start = self.line
         self.line = 2 + self.text.count("\n", 0, after)
@@ -288,10 +289,10 @@ class Chapter:
         return raw(table(["estimator", "largest |bias| / |∇J|", "least cosine", *names], rows))
 
     def record(self, name):
-        """A recorded table, FILE.md of benchmarks/results, with the pictures that it links to."""
+        """The first table of FILE.md of benchmarks/results, with the pictures that it links to."""
         path = self._result(name)
-        lines = [t for t in path.read_text(encoding="utf-8").split("\n") if t[:1] == "|"]
-        rows = [re.split(r"(?<!\\) *\| *", line)[1:-1] for line in lines]
+        first = re.search(r"(?:^\|.*\n)+", path.read_text(encoding="utf-8"), re.MULTILINE)[0]
+        rows = [re.split(r"(?<!\\) *\| *", line)[1:-1] for line in first.splitlines()]
 
         def picture(match):
             return f'<a href="{self._copied(match[2])}">{match[1]}</a>'

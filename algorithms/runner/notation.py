@@ -7,7 +7,8 @@ Greek letter spelled out, a hyphen for a minus. The grammar:
     words      two letters or more are text; ln, exp, max, ... are functions; `code`, "text"
     names      one letter, Latin or Greek, with accents (v̂), digits (q2), primes (s'), * (q*)
     scripts    _t  _{t+1}  _target  ^t  ^{t−1}  ^(−x)  and the raised digits ², ᵀ, ⁻
-    calls      a bracket that follows without a space belongs to what stands before it: π(a|s)
+    calls      a bracket that follows without a space belongs to what stands before it: π(a|s),
+               1{S_t = s}
     fractions  a/b takes what is written without spaces, a b / c d the products beside it
     prefixes   ∇ ∂ √ ln log exp go with what follows: ∂ln π(a)/∂h is one fraction
 """
@@ -35,14 +36,15 @@ TOKEN = re.compile(
     r"""(?P<space>\s+)
       | (?P<code>`[^`]+`|[a-z]{2,}\w*(?:\.[a-z]\w+)+)
       | (?P<quoted>"[^"]+")
-      | (?P<text>§+|%|&|–|(?:[A-Za-z]\.){2,}|p\.(?=\s\d)|\w-[A-Za-z]{2,}[\w-]*|\d+-[a-z]+)
+      | (?P<text>§+|%|&|–|(?:[A-Za-z]\.){2,}|p\.(?=\s\d)|\w-[A-Za-z]{2,}[\w-]*|\d+-(?:[a-z]+|(?=\s)))
       | (?P<raised>[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ᵀᵗᵏⁿ]+)
       | (?P<lowered>[₀₁₂₃₄₅₆₇₈₉]+)
       | (?P<differential>d(?:[NWt]|w(?!\w))(?![A-Za-z]))
+      | (?P<factor>[A-Z](?=[A-Z][ᵀ⁻]))
       | (?P<name_in_code>[A-Za-z]{2,}(?:_[A-Za-z0-9]{2,})+)
       | (?P<word>(?:[A-Za-z]{2}[A-Za-z0-9]*|[A-Z]\d[A-Z])(?:[-–'][A-Za-z]+|(?<=s)'(?=\s))*)
       | (?P<number>\d+(?:\.\d+)*(?:e-?\d+)?|\.\d+|[½¼⅓])
-      | (?P<name>[A-Za-zΑ-Ωα-ωϕϵ]\d*)
+      | (?P<name>[A-Za-zΑ-Ωα-ωϑϕϵ]\d*)
       | (?P<accent>[\u0302\u0303\u0304])
       | (?P<prime>['′]|(?<=\w)\*)
       | (?P<script>[_^])
@@ -87,7 +89,8 @@ class Parser:
                 self.fail(place, "write − for a minus" if self.text[place] == "-" else None)
             if match["word"] in GREEK:
                 self.fail(place, "write the Greek letter")
-            self.tokens.append(Token(match.lastgroup, match[0], place))
+            kind = "name" if match["factor"] else match.lastgroup  # M of MMᵀ
+            self.tokens.append(Token(kind, match[0], place))
             place = match.end()
         self.alone = self._alone(loose)
 
@@ -173,7 +176,7 @@ class Parser:
             called = after.text in ("(", "[") and after.place not in self.alone
             carries = after.kind in ("script", "raised", "lowered")
             return not (text in FUNCTIONS or carries or called or self._fraction())
-        if kind != "name" or text not in "aAI" or after.kind != "space":
+        if kind != "name" or text not in "aA" or after.kind != "space":
             return False
         before, after = self.tokens[self.k - 2] if self.k > 1 else None, self.peek(2)
         if after.kind in ("word", "text"):
@@ -194,7 +197,7 @@ class Parser:
         item = self.atom(gap)
         html = self.scripted(item.html, text in LIMITS)
         inner = item.inner if html == item.html else ()
-        while self.at("(", "["):
+        while self.at("(", "[", "{"):
             html, inner = self.scripted(html + self.atom(False).html), ()  # a call
         return Item("group" if inner else "math", html, gap, inner)
 
@@ -211,7 +214,7 @@ class Parser:
         return None
 
     def atom(self, gap):
-        if self.peek().kind not in OPERANDS or self.peek().text == "{":
+        if self.peek().kind not in OPERANDS:
             self.fail()
         kind, text, _ = self.take()
         if kind == "open":
@@ -327,7 +330,7 @@ def row(items, alone=None, goes_on=False):
 
 def mo(text, form=""):
     form = f' form="{form}"' if form and text in RELATIONS | BINARY else ""
-    flat = ' stretchy="false"' if text in "()[]|‖^¯" else ""
+    flat = ' stretchy="false"' if text in "()[]{}|‖^¯" else ""
     return f"<mo{form}{flat}>{escape(text)}</mo>"
 
 
@@ -373,6 +376,8 @@ def html_of(items, style=""):
 
     def flush(mark="", on=False):
         nonlocal html, formula, goes_on
+        if not formula:
+            return
         inside = row(formula, goes_on=goes_on)
         words = re.sub("<[^>]+>", "", inside)
         number = re.fullmatch(r"[\d(),.;:…]*", words) and "<mf" not in inside
@@ -382,7 +387,7 @@ def html_of(items, style=""):
 
     for item in flattened(items):
         if item.kind == "text" or (item.kind == "point" and not formula):
-            flush(on=False)
+            flush()
             html += " " * item.gap + item.html
             continue
         if item.gap and formula and formula[-1].kind == "point":
