@@ -159,7 +159,7 @@ def scores(net, pi):
 
 
 def fit(features, pi, d, q):
-    """w (n,) of f_w = features @ w that solves (3): least squares, weighted by d(s) π(a|s).
+    """w (n,) of f_w = features · w that solves (3): least squares, weighted by d(s) π(a|s).
 
     features (S, A, n). Where (3) has many solutions, which all give the same f_w wherever
     d π > 0, the shortest. Compatible features have mean 0 under π, so that q and q − v have the

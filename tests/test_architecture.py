@@ -13,7 +13,8 @@ ROOT = Path(__file__).parent.parent
 OURS = ("npgrad", "algorithms", "benchmarks")
 FOREIGN = {"cloudpickle"}  # which Gymnasium itself requires
 # optional, and only the runner's
-EXTRAS = {"tyro", "tqdm", "matplotlib", "rich", "tensorboardX", "moviepy", "ray", "optuna"}
+EXTRAS = {"tyro", "tqdm", "matplotlib", "rich", "tensorboardX", "moviepy", "ray", "optuna",
+          "pygments"}  # fmt: skip
 PAGES = {page.module for page in METHODS.values()}
 
 

@@ -38,6 +38,7 @@ usage: npgrad COMMAND ...   (npgrad COMMAND --help explains its flags)
   npgrad check FILE:f [--gradient FILE:g]   judge a gradient of your own at drawn inputs
   npgrad explain FILE:f [--grad]            print f and its gradient as the NumPy program that runs
   npgrad referee WHAT FILE:f                judge an estimator, returns or gradient of your own
+  npgrad book [--out DIR]                   build the book of the project, a site that works offline
   npgrad list [--presets]                   name the methods (the settings of published results)
   npgrad --version                          name the versions of npgrad and what it runs on
 
@@ -55,6 +56,7 @@ COMMANDS = {  # name: the module of algorithms.runner that has NAME_command(argv
     "check": "check",
     "explain": "explain",
     "referee": "referee",
+    "book": "book",
     "list": "commands",
     "sweep": "sweep",
     "search": "search",
@@ -130,7 +132,7 @@ def _dispatch(argv, methods) -> Outcome:
     if not argv or argv[0] not in COMMANDS:
         given = f"COMMAND = {argv[0]}" if argv else "COMMAND is missing"
         raise UsageError(f"{given}: must be one of {', '.join(COMMANDS)} (npgrad --help)")
-    if argv[0] not in ("check", "explain", "referee"):
+    if argv[0] not in ("check", "explain", "referee", "book"):
         require("tyro")
     module = importlib.import_module(f"algorithms.runner.{COMMANDS[argv[0]]}")
     return getattr(module, f"{argv[0]}_command")(argv[1:], methods)
