@@ -17,8 +17,8 @@ The sum runs over all steps of all environments. R, and V in the first term, are
     w = 0                       where `real` is False: the environment only reset itself
 
 λ = 1 gives A3C's n-step return. Else R − V is GAE's Σ_k (γλ)^k δ_{t+k}, δ_t = r_t + γ V(s'_t) −
-V(s_t), up to where the data stop (Schulman et al. 2016, eqs 11–16, numbers from memory). λ is `lam`
-here, α `decay`, ε `eps`, η `step_size`; optimisers are sgd, momentum and RMSProp of A3C §4.5.
+V(s_t), up to where the data stop (Schulman et al. 2016, eqs 11–16). λ is `lam` here, α `decay`, ε
+`eps`, η `step_size`; optimisers are sgd, and momentum and RMSProp of A3C §4.
 
 What it ascends: the expected dθ is not ∇J, J = E[Σ_t γ^t r_t], for three of A3C's reasons. For
 γ < 1, a step's weight lacks γ^t. The bootstrap is biased as far as V is wrong. The entropy term is
@@ -90,7 +90,7 @@ class Config:
     annealed: bool = False
     """η falls linearly, to 0 at T_max (as A3C's does)."""
     optimizer: Literal["sgd", "momentum", "rmsprop"] = "rmsprop"
-    """How dθ becomes a step (A3C §4.5)."""
+    """How dθ becomes a step (A3C §4)."""
     decay: BelowOne = 0.99
     """α of momentum and RMSProp (A3C's)."""
     eps: Positive = 1e-5

@@ -1,4 +1,4 @@
-"""A3C: asynchronous advantage actor–critic. Mnih et al. 2016 (arXiv 1602.01783), Algorithm S3, §4.
+"""A3C: asynchronous advantage actor–critic. Mnih et al. 2016 (arXiv 1602.01783v2), Algorithm S3.
 
 Each worker, with its own copy θ' of the shared θ, repeats until T > T_max:
 
@@ -15,11 +15,11 @@ the policy's parameters and the paper's θ_v: one network with two linear heads 
 two networks. c is value_coef: 1 where the box's ∂(R − V)² is read as ½(R − V)²; its author's factor
 of ½ on the square's gradient is the same. The box leaves out the entropy H, in nats, which §4 adds;
 the "entropy cost" that §9 gives for the Gaussian, −½(ln 2πσ² + 1), is −H. Optimisers
-(sgd, and those of §4.5), η annealed to 0 over T_max:
+(sgd, and those of §4), η annealed to 0 over T_max:
 
     sgd                  step = η dθ
     momentum             m ← αm + (1−α)dθ,     step = η m                  m of each worker
-    rmsprop              g ← αg + (1−α)dθ²,    step = η dθ/√(g + ε)      g of each worker (eqs 8–9)
+    rmsprop              g ← αg + (1−α)dθ²,    step = η dθ/√(g + ε)      g of each worker
     shared_rmsprop       the same with one g, shared like θ
 
 α is `decay` here, ε `eps`, η `step_size`.

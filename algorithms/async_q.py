@@ -20,7 +20,7 @@ n steps (Algorithm S2), with a copy θ' ← θ that acts for k ≤ t_max steps, 
 Descent, SUMMED over steps. A truncated step or segment bootstraps like one that goes on. The worker
 that first notices that T has passed a multiple of I_target copies θ⁻ ← θ; the others do not wait.
 Each worker draws its own final ε; its ε falls linearly from 1 to that while T grows to
-`epsilon_steps`. Optimisers (§4.5) and the annealing of η are A3C's (algorithms.a3c). `epsilon` is
+`epsilon_steps`. Optimisers (§4) and the annealing of η are A3C's (algorithms.a3c). `epsilon` is
 that of ε-greedy, `eps` that of RMSProp.
 
 What they descend: Σ (y − Q)² with y held fixed (a semi-gradient), over the states that ε-greedy
@@ -30,8 +30,9 @@ other approximators it need not minimise any error.
 
 Departures: T counts a step only after the update that uses it; if a worker is killed, the steps
 since its last update are lost and not counted. θ⁻ is copied after that count. Each worker draws its
-final ε once; the paper's workers draw it again now and then. ε is that of a segment's first step.
-In threads and processes θ may move between Q(s, ·; θ) and its gradient; resumed, they cut episodes.
+final ε once; the paper's is "periodically sampled" (§4), without a period. ε is that of a segment's
+first step. In threads and processes θ may move between Q(s, ·; θ) and its gradient; resumed, they
+cut episodes.
 """
 
 from dataclasses import dataclass

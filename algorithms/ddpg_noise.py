@@ -31,7 +31,7 @@ class Noise:
     """Settings of the noise, in units of half the action range: actions lie in [−1, 1]."""
 
     noise: Literal["ou", "white", "epsilon", "none"] = "ou"
-    """ou: correlated, restarted with each episode (DDPG §7); white: N(0, σ²) at every step;
+    """ou: correlated, restarted with each episode (Algorithm 1); white: N(0, σ²) at every step;
     epsilon: with probability epsilon, a uniform action instead (as in DQN); none: no noise."""
     sigma: NonNegative = 0.2
     """Initial σ (DDPG §7): for OU noise, per square root of time; for white noise, its standard

@@ -31,7 +31,8 @@ Theorem 2    If w solves     Σ_s d(s) Σ_a π(a|s) (q(s,a) − f_w(s,a)) ∇_w 
 
 Theorem 3    w_k solves (3) at θ_k;   θ_{k+1} = θ_k + α_k Σ_s d(s) Σ_a ∇π(a|s) f_{w_k}(s,a).
 
-    If α_k → 0, Σ_k α_k = ∞ and the second derivatives of π are bounded, then ∇J → 0: `train`.
+    If α_k → 0, Σ_k α_k = ∞, rewards and the second derivatives of π are bounded, then ∇J → 0
+    (`train`).
 
 Departures: direction "natural" steps along w_k instead; α_k = α/(1 + k)^p is one choice of many. An
 update evaluates one policy exactly and takes no step in the environment: Metrics count updates as

@@ -1,4 +1,4 @@
-"""TD(λ): prediction of v^π. Sutton & Barto 2018, §12.2 and §12.5, boxes p. 293 and p. 300.
+"""TD(λ): prediction of v^π. Sutton & Barto 2018, §12.2 and §12.5: their boxes.
 
     δ = R + γ v̂(S', w) − v̂(S, w)                  (12.6)   v̂(terminal) = 0
     z ← γλ z + ∇v̂(S, w)                           (12.5)   accumulating

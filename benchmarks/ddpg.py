@@ -40,7 +40,7 @@ from benchmarks.study import Study
 PUBLISHED = {  # HalfCheetah at 1M steps, in earlier versions of the world
     "Tianshou": 11719,  # its examples/mujoco/README.md: v3, best evaluation, 10 seeds
     "CleanRL": 10374,  # its docs/rl-algorithms/ddpg.md: v4, returns in training, 3 seeds
-    "OurDDPG": 8577,  # Fujimoto et al. 2018 (TD3), table 1: v1, best evaluation, 10 seeds
+    "OurDDPG": 8577,  # Fujimoto et al. 2018, table 1 (from memory): v1, best evaluation, 10 seeds
     "DDPG as in 2015": 3306,  # the same table
 }
 DDPG = partial(Row, "ddpg")

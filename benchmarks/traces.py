@@ -246,7 +246,8 @@ def actor():
 
 
 def table(found):
-    """Return (the notes say, verdict, what is so, measured), row by row."""
+    """Return (statement, verdict, number, what is so, measured), row by row. Statements that hold
+    in another case than the one they are made of, or in other words, are partly right."""
     same, forward, discount, actor = (found[k] for k in ("same", "forward", "discount", "actor"))
     e = {kind: ", ".join(f"{x:g}" for x in row) for kind, row in found["revisited"].items()}
     right, wrong = (max(gaps) for gaps in forward.values())
@@ -266,52 +267,68 @@ def table(found):
     final = {name: f"{J[-1]:.2f}" for name, J in actor["lure_J"].items()}
     return [
         (
-            "where s is visited, e(s) ← e(s) + 1, a “replacing trace”",
-            "imprecise",
+            "The replacing trace of TD(λ) adds 1 to e(s) whenever s is visited.",
+            "partly",
+            f"{found['revisited']['accumulating'][3]:g} is e(A) after A B A A by adding 1, "
+            f"{found['revisited']['replacing'][3]:g} by replacing (γλ = ½)",
             "right formula, wrong name: +1 accumulates; a replacing trace is set to 1",
             f"e(A) in A B A A C at γλ = ½: accumulating {e['accumulating']}; replacing "
             f"{e['replacing']}; dutch, α = ½, {e['dutch']}",
         ),
         (
-            "where s is not visited, e(s) decays",
-            "wrong",
+            "When a state is not visited, traces decay by γλ.",
+            "partly",
+            f"{wrong:.1f} off the λ-return's update, if only the unvisited decay",
             "every trace decays at every step, that of the state visited too",
             f"Σ δz minus the update of the λ-return: at most {right:.0e}; if only the unvisited "
             f"decay, up to {wrong:.1f}, and e(A) is {e[UNVISITED]}",
         ),
         (
-            "TD(λ): visit count + decay; actor–critic: gradient accumulation + decay",
-            "wrong",
+            "TD(λ) counts visits and lets the counts decay, actor–critic adds up gradients and "
+            "lets the sum decay.",
+            "partly",
+            f"{same['count_minus_td_lambda']:g} is the largest difference of the two, for a table",
             "one mechanism: ∇v̂ of a one-hot state is the count",
             f"largest difference over {same['steps']} steps: actor–critic − TD(λ) "
             f"{same['actor_critic_minus_td_lambda']:g}, count − TD(λ) "
             f"{same['count_minus_td_lambda']:g} (e(s) up to {same['largest_trace']:.2f})",
         ),
         (
-            "the one suits value functions, the other parameters",
-            "imprecise",
+            "Counts suit the update of a value function, sums of gradients that of parameters.",
+            "partly",
+            f"{found['kinds']['best']['replacing']['rms_error']:.3f} to "
+            f"{found['kinds']['best']['accumulating']['rms_error']:.3f}: the best errors of v̂ by "
+            "the kinds of traces",
             "a count needs one-hot states, a gradient any v̂; what differs is the kind of trace",
             f"RMS error on the 19-state walk, each at its best α and λ = 0.8: {best} "
             f"(standard error of {found['kinds']['repetitions']} runs)",
         ),
         (
-            "z ← λz + ∇, continuing",
+            "Without episodes, and for the average reward, traces are z ← λz + ∇.",
             "right",
+            f"{found['continuing']['largest_difference']:g} is the largest difference from the box "
+            "of the book",
             "there is no γ and no I: the box of p. 333",
             f"the page's z^w minus it: {found['continuing']['largest_difference']:g} over "
             f"{found['continuing']['steps']} steps of the queue, where it earns "
             f"{found['continuing']['share_of_optimum']['median']:.1%} of the optimum, median of 10",
         ),
         (
-            "z^w ← λz^w + ∇v̂, episodic",
-            "wrong",
+            "The critic's trace is z^w ← λz^w + ∇v̂ (said without naming the case; with episodes "
+            "it lacks γ).",
+            "partly",
+            f"{discount['by_lambda']['0.9']['λ']['mean']:.3f} instead of "
+            f"{discount['by_lambda']['0.9']['γλ']['mean']:.3f} of error in v̂, with episodes "
+            "(γ = λ = 0.9)",
             "z^w ← γλz^w + ∇v̂; without γ it is TD(λ/γ), and for λ > γ no λ-return at all",
             f"RMS error at γ = {GAMMA}, each at its best α, {len(SEEDS)} seeds ± s.d. — {errors}; "
             f"v̂ = 0 has {discount['error_of_zero']:.3f}",
         ),
         (
-            "z^θ ← λz^θ + ∇ln π, episodic",
-            "wrong",
+            "The actor's trace is z^θ ← λz^θ + ∇ln π (said without naming the case; with episodes "
+            "it lacks γ and I).",
+            "partly",
+            f"{cosine['lure, without I']}: cosine with ∇J where I = γ^t is left out, at worst",
             "z^θ ← γλz^θ + I ∇ln π, I = γ^t",
             "cosine of the expected update of an episode with ∇J: with I "
             f"{cosine['chain, with I']} (chain) and {cosine['lure, with I']} (two steps that look "
@@ -370,12 +387,10 @@ def draw_discount(ax, discount):
 
 def measured(*_):
     parts = same, revisited, forward, discount, kinds, continuing, actor
-    found = {part.__name__: part() for part in parts}
-    names = "notes", "verdict", "what_is_so", "measured"
-    return dict(table=[dict(zip(names, row)) for row in table(found)], **found)
+    return {part.__name__: part() for part in parts}
 
 
-HEAD = "the notes, 2.1.1", "verdict", "what is so", "measured"
+HEAD = "statement (notes, 2.1.1)", "verdict", "number", "what is so", "measured"
 text = lambda found: study.table(HEAD, table(found))
 STUDIES = {"traces": Whole(measured, text, picture)}
 

@@ -39,7 +39,7 @@ def sgd(d: Array, m: Array, t: int, step_size: float | Array, out: Array | None 
 
 def momentum(d: Array, m: Array, t: int, step_size: float | Array, decay: float = 0.99,
              out: Array | None = None) -> Array:  # fmt: skip
-    """Return the step η m, where m ← αm + (1−α)d (A3C §4.5)."""
+    """Return the step η m, where m ← αm + (1−α)d (Mnih et al. 2016, §4)."""
     d, eta = _inputs(d, m, 1, t, step_size, out)
     alpha, rest, _ = _numbers(m.dtype, decay)
     if t % SETTLE == 0:
@@ -52,7 +52,7 @@ def momentum(d: Array, m: Array, t: int, step_size: float | Array, decay: float 
 
 def rmsprop(d: Array, m: Array, t: int, step_size: float | Array, decay: float = 0.99,
             eps: float = 0.1, out: Array | None = None) -> Array:  # fmt: skip
-    """Return the step η d/√(g + ε), where g ← αg + (1−α)d² (A3C eqs 8–9).
+    """Return the step η d/√(g + ε), where g ← αg + (1−α)d² (Mnih et al. 2016, §4).
 
     ε is INSIDE the root, and g is not centred.
     """
@@ -95,7 +95,7 @@ def rmsprop_outside(d: Array, m: Array, t: int, step_size: float | Array, decay:
 def adam(d: Array, m: Array, t: int, step_size: float | Array, beta1: float = 0.9,
          beta2: float = 0.999, eps: float = 1e-8, out: Array | None = None) -> Array:  # fmt: skip
     """Return the step η m̂/(√v̂ + ε), m̂ = m/(1−β₁ᵗ), v̂ = v/(1−β₂ᵗ), where m ← β₁m + (1−β₁)d and
-    v ← β₂v + (1−β₂)d² (Kingma & Ba 2015, Algorithm 1).
+    v ← β₂v + (1−β₂)d² (Kingma & Ba 2015, Algorithm 1, from memory).
 
     To save passes over the arrays, the statistics are M = m/(1−β₁) and V = v/(1−β₂), so that
     M ← β₁M + d and V ← β₂V + d². With b = (1−β₁ᵗ)/(1−β₁) and c² = (1−β₂)/(1−β₂ᵗ), m̂ = M/b and

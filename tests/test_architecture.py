@@ -1,6 +1,7 @@
-"""Who may import whom, and what a page may not do."""
+"""Who may import whom, what a page may not do, and what it cites."""
 
 import ast
+import re
 import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -188,3 +189,18 @@ def test_pages__leave_what_is_observed_to_the_boundary(module):
             arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
             asked = {found for x in arguments for _, found in names_in(x)}
             assert not asked & OBSERVED, f"line {line}: {ast.unparse(call)}"
+
+
+NAME = r"[A-Z][a-zé]+"
+CITED = re.compile(rf"({NAME})(?:,? (?:et al\.|& {NAME}|{NAME}))* ((?:19|20)\d\d)\b")
+
+
+def test_sources__list_every_citation():
+    rows = (ROOT / "algorithms" / "SOURCES.md").read_text(encoding="utf-8").splitlines()
+    found = set()
+    for name in LIBRARY:
+        text = " ".join(MODULES[name].read_text(encoding="utf-8").split())
+        found |= {cited.groups() for cited in CITED.finditer(text)}
+    assert len(found) > 20
+    for author, year in found:
+        assert any(author in row and year in row for row in rows), f"{author} {year}"

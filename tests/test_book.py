@@ -217,6 +217,10 @@ def test_record__has_every_row_of_the_file_and_every_number(tmp_path):
         assert number in words
     for name in re.findall(r"\((\w+\.png)\)", "".join(rows)):
         assert (tmp_path / "work/docs/pictures" / name).is_file()
+    linked = re.findall(r"\]\(#(\w+)\)", "".join(rows))
+    assert len(linked) > 40
+    for name in linked:
+        assert f'<a href="#{name}">' in text and f"\n### {name}\n" in text
 
 
 def test_chapter__shows_the_code_that_runs(tmp_path):

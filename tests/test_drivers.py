@@ -654,7 +654,7 @@ def test_landed__counts_updates_steps_and_staleness(updates):
     SEEDS,
 )
 def test_stepper__only_which_statistics_differs(optimizer, pushes, annealed, decay, seed):
-    """§4.5: momentum and rmsprop go by each worker's own dθ, shared_rmsprop by everyone's; η falls
+    """By §4, momentum and rmsprop go by each worker's own dθ, shared_rmsprop by everyone's; η falls
     to 0 at T_max, and stays there."""
     config, state = shared(
         optimizer=optimizer, annealed=annealed, decay=decay, step_size=0.5, T_max=100

@@ -1,6 +1,6 @@
-"""How studies measure and record runs, benchmarks.learning aggregates and .claims judges them."""
+"""How studies measure and record runs, and benchmarks.learning aggregates them."""
 
-from itertools import combinations, count
+from itertools import count
 from types import SimpleNamespace
 
 import numpy as np
@@ -27,8 +27,6 @@ from benchmarks import (
     traces,
     updates,
 )
-from benchmarks.claims import claim, recorded
-from benchmarks.claims.__main__ import CLAIMS, in_order, markdown
 
 RUNS = st.lists(st.floats(-1e3, 1e3), min_size=4, max_size=16).map(np.array)
 
@@ -64,93 +62,6 @@ def test_interval__of_curves_is_that_of_each_point(seed):
     low, high = interval([x], np.random.default_rng(seed))
     one = interval([x[1]], np.random.default_rng(seed))
     np.testing.assert_allclose([low[1], high[1]], one, rtol=0, atol=1e-12)
-
-
-def contest(better, worse, *more):
-    """Return what benchmarks.ddpg records, as far as it is read."""
-    runs = lambda scores: [
-        dict(evaluation=x, curve=dict(steps=[1, 2], scores=[x, x])) for x in scores
-    ]
-    row = dict(env="none", steps=2, goal=0.0, config="")
-    named = zip(("a, first", "b, other", "c, third"), (better, worse, *more))
-    return {name: study.Recorded(name, row | dict(runs=runs(x))) for name, x in named}
-
-
-def compared(*given, by_goal=False):
-    return recorded.compared("any", *given, by_goal, None)
-
-
-@pytest.mark.parametrize("gap, verdict", [(50, "right"), (-50, "wrong"), (0, "unsupported")])
-def test_compared__follows_the_gap(monkeypatch, gap, verdict):
-    scores = np.random.default_rng(0).normal(size=(2, 10))
-    monkeypatch.setattr(claim, "result", lambda name: contest(scores[0] + gap, scores[1]))
-    assert compared(("a",), ("b",))[0] == verdict
-
-
-@pytest.mark.parametrize("first, verdict", [(("a", "b"), "partly"), (("b",), "wrong")])
-def test_compared__weighs_every_first_against_the_others(monkeypatch, first, verdict):
-    scores = np.random.default_rng(0).normal(size=(3, 10)) + [[50], [-50], [0]]
-    monkeypatch.setattr(claim, "result", lambda name: contest(*scores))
-    assert compared(first, ("c",))[0] == verdict
-
-
-@pytest.mark.parametrize("reached, verdict", [(8, "right"), (5, "right"), (4, "unsupported")])
-def test_compared__by_goal_counts_seeds(monkeypatch, reached, verdict):
-    """5 of 10 against 0 of 10 have p = 0.033 by Fisher's exact test, 4 have 0.087."""
-    scores = [1.0] * reached + [-99.0] * (10 - reached)
-    monkeypatch.setattr(claim, "result", lambda name: contest(scores, [-1.0] * 10))
-    assert compared(("a",), ("b",), by_goal=True)[0] == verdict
-
-
-def test_compared__makes_nothing_of_one_seed(monkeypatch):
-    monkeypatch.setattr(claim, "result", lambda name: contest([50.0], [-50.0]))
-    assert compared(("a",), ("b",))[0] == "unsupported"
-
-
-@given(st.integers(0, 9), st.integers(0, 9), st.integers(1, 9), st.integers(1, 9))
-def test_exact_test__sums_all_tables_as_unlikely(a, b, n, m):
-    a, b = min(a, n), min(b, m)
-    draws = [sum(subset) for subset in combinations([1] * (a + b) + [0] * (n + m - a - b), n)]
-    chance = np.bincount(draws, minlength=a + 1)
-    p = chance[chance <= chance[a]].sum() / len(draws)
-    assert claim.exact_test(a, n, b, m) == pytest.approx(p)
-
-
-@pytest.mark.parametrize("others", [("b", "c"), ("a",)])
-def test_compared__says_what_is_not_recorded(monkeypatch, others):
-    unmeasured = "unmeasured", "not recorded yet", None
-    monkeypatch.setattr(claim, "result", lambda name: None)
-    assert compared(("a",), ("b",)) == unmeasured
-    monkeypatch.setattr(claim, "result", lambda name: contest([1.0], [2.0]))
-    assert compared(("a",), others) == unmeasured
-    monkeypatch.setattr(claim, "CLAIMED", {})
-    partial = claim.claim("1", "any", "any")(lambda options, record: (record["b"], "", None))
-    assert partial(None)[0] == "unmeasured"
-
-
-def test_recorded__claims_say_what_is_not_there(monkeypatch):
-    monkeypatch.setattr(claim, "result", lambda name: None)
-    reading = [x for x in CLAIMS.values() if x.how]
-    assert len(reading) >= 13
-    assert {x.run(None) for x in reading} == {("unmeasured", "not recorded yet", None)}
-    assert recorded.tabled(traces, "2.1.1", ()) == {}
-
-
-@pytest.mark.parametrize("stale, verdict", [(0, "right"), (2, "unsupported")])
-def test_staleness__needs_no_median(monkeypatch, stale, verdict):
-    rows = dict(steps=[1, None, None], seeds=6)
-    summary = {
-        kind: {N: rows | dict(reached=reached) for N in ("16", "64")}
-        for kind, reached in (("clock", stale), ("serial", 5))
-    }
-    monkeypatch.setattr(claim, "result", lambda name: dict(summary=summary))
-    assert recorded.staleness(None)[0] == verdict
-
-
-def test_markdown__links_pictures():
-    row = dict(notes="1", says="a|b", verdict="right", number="-1", how="x", pictures=["p", "q"])
-    line = "| 1 | a∣b | **right** | −1 | `x` | [p](p.png), [q](q.png) |"
-    assert line in markdown(dict(any=row)).splitlines()
 
 
 def test_minus__changes_numbers_alone():
@@ -218,6 +129,7 @@ def test_judge__plays_on_until_the_goal_is_far(n, goal, scale):
 
 def test_perform__records_rows_in_order_and_keeps_what_is_not_run_again(monkeypatch, tmp_path):
     monkeypatch.setattr(record, "RESULTS", tmp_path)
+    monkeypatch.setattr(record, "module", lambda: "benchmarks.any")
     rows = {
         name: measure.Row("reinforce", "CartPole-v1", goal) for name, goal in (("a", 1), ("b", 2))
     }
@@ -256,11 +168,6 @@ def test_results__are_what_their_record_gives(name):
     whole = isinstance(STUDIES[name], study.Whole)
     text = STUDIES[name].text(record.load(name) if whole else study.recorded(name))
     assert text == (record.RESULTS / f"{name}.md").read_text()
-
-
-def test_results__of_the_claims_are_what_their_record_gives():
-    found = in_order(record.load("claims")["claims"])
-    assert markdown(found) == (record.RESULTS / "claims.md").read_text()
 
 
 @given(

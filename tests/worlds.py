@@ -201,7 +201,7 @@ def env_seed(rng):
 
 
 def by_hand(optimizer, config):
-    """(dθ, η) -> step, as §4.5 of the A3C paper writes it: its statistics start at 0."""
+    """(dθ, η) -> step, as §4 of the A3C paper writes it: its statistics start at 0."""
     g, alpha = 0.0, config.decay
 
     def step(d, eta):

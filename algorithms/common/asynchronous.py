@@ -73,8 +73,8 @@ class Asynchronous:
     """Decrease η linearly, to 0 at T_max (as in the paper). A run that is resumed with a larger
     T_max continues on the line to the new T_max."""
     optimizer: Literal["sgd", "momentum", "rmsprop", "shared_rmsprop"] = "shared_rmsprop"
-    """§4.5. momentum and rmsprop: each worker has its own statistics; shared_rmsprop (the paper's
-    choice): one g for all workers."""
+    """momentum and rmsprop: each worker has its own statistics; shared_rmsprop (the paper's choice,
+    §4): one g for all workers."""
     decay: BelowOne = 0.99
     """α of momentum and RMSProp (as in the paper)."""
     eps: Positive = 0.1

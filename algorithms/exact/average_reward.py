@@ -23,7 +23,7 @@ R̄ for any λ, since E z_t = Σ_s ζ(s) = 0.
 All functions raise ValueError for an MDP with terminal states, a chain with two recurrent classes,
 and a chain that takes more than about 1e9 steps to forget its starting state. Numerical errors are
 about eps ‖Z‖.
-Sources: Sutton, McAllester, Singh & Mansour 1999; Puterman 1994, chapter 8.
+Sources: Sutton, McAllester, Singh & Mansour 1999; Puterman 1994, chapter 8 (from memory).
 """
 
 from typing import NamedTuple

@@ -8,7 +8,7 @@ For a linear policy a = −K s, with M = A − B K (all sums by linear solves):
     q(s, a) = −sᵀ Q s − aᵀ R a − γ (A s + B a)ᵀ P_K (A s + B a) − c
     Σ_K = Σ_t γᵗ E s_t s_tᵀ:  Σ_K = Σ₀ + γ/(1−γ) W + γ M Σ_K Mᵀ
     J(K) = −tr(P_K Σ₀) − c
-    ∇_K J = −2 ((R + γ Bᵀ P_K B) K − γ Bᵀ P_K A) Σ_K                  (Fazel et al. 2018, Lemma 1)
+    ∇_K J = −2 ((R + γ Bᵀ P_K B) K − γ Bᵀ P_K A) Σ_K     (Fazel et al. 2018, Lemma 1; from memory)
     K* = (R + γ Bᵀ P B)⁻¹ γ Bᵀ P A
     P = Q + γ Aᵀ P A − γ² Aᵀ P B (R + γ Bᵀ P B)⁻¹ Bᵀ P A                     (Riccati's equation)
 

@@ -13,7 +13,8 @@ A chapter is Markdown with these directives; what they cannot find fails, naming
     {{tests FILE [prefix]}}       the names of tests
     {{tape def f}}                book/tape.py from that definition on, to the next directive's
     {{laboratory name; name}}     recorded rows of the laboratory
-    {{record FILE.md}}            the first table of a record in benchmarks/results
+    {{record FILE.md}}            the first table of a record in benchmarks/results, and the
+                                  sections that it links to
     {{picture FILE | caption}}    a picture of benchmarks/results
 """
 
@@ -46,6 +47,7 @@ BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 DIRECTIVES = "page", "gradients", "tests", "tape", "laboratory", "record", "picture"
+PICTURE = r"\[([^]]*)\]\((\w+\.png)\)"
 INLINE = re.compile(r"\$(?P<formula>[^$\n]+)\$|`[^`\n]*`")
 
 
@@ -289,9 +291,10 @@ class Chapter:
         return raw(table(["estimator", "largest |bias| / |∇J|", "least cosine", *names], rows))
 
     def record(self, name):
-        """The first table of FILE.md of benchmarks/results, with the pictures that it links to."""
-        path = self._result(name)
-        first = re.search(r"(?:^\|.*\n)+", path.read_text(encoding="utf-8"), re.MULTILINE)[0]
+        """The first table of FILE.md of benchmarks/results, with the pictures that it links to, and
+        the sections that it links to."""
+        whole = self._result(name).read_text(encoding="utf-8")
+        first = re.search(r"(?:^\|.*\n)+", whole, re.MULTILINE)[0]
         rows = [re.split(r"(?<!\\) *\| *", line)[1:-1] for line in first.splitlines()]
 
         def picture(match):
@@ -301,10 +304,14 @@ class Chapter:
             text = re.sub(r"\\(.)", r"\1", text)
             text = re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text, quote=False))
             text = re.sub(r"\*\*(.*?)\*\*", r"<b>\1</b>", text)
-            return re.sub(r"\[([^]]*)\]\((\w+\.png)\)", picture, text)
+            text = re.sub(r"\[([^]]*)\]\((#\w+)\)", r'<a href="\2">\1</a>', text)
+            text = re.sub(r"\[([^]]*)\]\(\w+\.md\)", r"\1", text)  # not in the book
+            return re.sub(PICTURE, picture, text)
 
         head, _, *rest = [[cell(text) for text in row] for row in rows]
-        return raw(f"<p>{len(rest)} rows of {RESULTS}/{name}:</p>{table(head, rest)}")
+        shown = raw(f"<p>{len(rest)} rows of {RESULTS}/{name}:</p>{table(head, rest)}")
+        sections = whole.partition(first)[2].partition("\n## ")[2] if "](#" in first else ""
+        return f"{shown}\n\n## {re.sub(PICTURE, picture, sections)}" if sections else shown
 
     def picture(self, rest):
         name, _, caption = rest.partition("|")

@@ -1,5 +1,6 @@
-"""A claim: what the notes say, beside the function that decides it."""
+"""A claim: a statement of the notes in our words, beside the function that decides it."""
 
+import inspect
 from collections.abc import Callable
 from math import comb
 from typing import NamedTuple
@@ -7,16 +8,26 @@ from typing import NamedTuple
 from benchmarks import record, study
 
 
+class Found(NamedTuple):
+    """What a claim's function finds."""
+
+    verdict: str
+    number: str  # the one that carries the verdict, with what it is of
+    rest: str = ""  # everything else
+    data: dict | None = None  # for the picture
+
+
 class Claim(NamedTuple):
     notes: str  # section
     says: str
-    run: Callable  # (options) -> (verdict, number, data or None)
+    run: Callable  # (options) -> Found
     how: str = ""  # the command, if it is not that of the claims
     pictures: tuple = ()  # in results/, beside claims.png
+    asks: str = ""  # what would make the statement right
 
 
 CLAIMED = {}  # by name
-UNRECORDED = "unmeasured", "not recorded yet", None
+UNRECORDED = Found("unmeasured", "not recorded yet")
 
 
 def result(name):
@@ -27,7 +38,8 @@ def result(name):
 
 def claim(notes, says, *reads, how="", pictures=()):
     """Decorate the function that decides a claim, of the same name. It is given the options and the
-    results that it reads; where one of these is not there, it is unmeasured."""
+    results that it reads; where one of these is not there, it is unmeasured. Its docstring says
+    what would make the statement right."""
 
     def claimed(decide):
         def run(options):
@@ -37,11 +49,12 @@ def claim(notes, says, *reads, how="", pictures=()):
             try:
                 return decide(options, *records)
             except KeyError as error:
-                return "unmeasured", f"not recorded yet: {error.args[0]}", None
+                return Found("unmeasured", f"not recorded yet: {error.args[0]}")
 
         given = f"python -m benchmarks.{how}" if how else ""
-        CLAIMED[decide.__name__] = Claim(notes, says, run if reads else decide, given, pictures)
-        return run if reads else decide
+        decides, asks = run if reads else decide, " ".join((inspect.getdoc(decide) or "").split())
+        CLAIMED[decide.__name__] = Claim(notes, says, decides, given, pictures, asks)
+        return decides
 
     return claimed
 

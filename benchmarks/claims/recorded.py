@@ -7,48 +7,54 @@ import numpy as np
 
 from benchmarks import study
 from benchmarks.claims import claim as claims
-from benchmarks.claims.claim import CLAIMED, UNRECORDED, Claim, claim, differ, exact_test, graded
+from benchmarks.claims.claim import (
+    CLAIMED,
+    UNRECORDED,
+    Claim,
+    Found,
+    claim,
+    differ,
+    exact_test,
+    graded,
+)
 from benchmarks.corridor import WITH, WITHOUT
-from benchmarks.ddpg import averages, reached
-
-WORDS = {  # of the tables of traces and entropy
-    "imprecise": "partly",
-    "not as a rule": "wrong",
-    "so up to a point": "partly",
-    "not yet at β = 1 on CartPole-v1": "unsupported",
-    "plausible on CartPole-v1": "unsupported",
-}
+from benchmarks.ddpg import PUBLISHED, averages, reached
 
 
-@claim("1.2.2.1", "a large R(τ) drives π to 1 for one action; the policy collapses", "corridor",
-       how="corridor", pictures=("corridor_13_1",))  # fmt: skip
+@claim("1.2.2.1.1", "A very large return drives π to 1 for one action: the policy collapses.",
+       "corridor", how="corridor", pictures=("corridor_13_1",))  # fmt: skip
 def collapse(options, record):
-    """Partly right if more runs stick without a baseline than with it, by an exact test; a large R,
-    which the notes blame, cannot occur where every reward is −1."""
+    """Right if more runs stick without a baseline than with it, by an exact test, and because of a
+    large return; partly if they do, for none is large where every reward is −1."""
     runs = record["runs"]
     stuck = {name: round(runs * curve["runs_stuck"]) for name, curve in record["curves"].items()}
     text = ", ".join(f"{name}: {x}" for name, x in stuck.items())
     without = max(x for name, x in stuck.items() if name != WITH)
+    p = exact_test(without, runs, stuck[WITH], runs)
+    rest = (
+        f"short corridor, of {runs} runs stuck at one action: {text}. All rewards are −1 there, so "
+        "that no return is large by luck"
+    )
     number = (
-        f"short corridor, of {runs} runs stuck at one action: {text} (p = "
-        f"{exact_test(without, runs, stuck[WITH], runs):.2f}, Fisher). All rewards are −1 there, "
-        "so that no R is large by luck"
+        f"{without} of {runs} runs stick at one action, {stuck[WITH]} with a baseline (p = {p:.2f})"
     )
     more = without > stuck[WITH] and differ(without, runs, stuck[WITH], runs)
-    return "partly" if more else "unsupported", number, None
+    return Found("partly" if more else "unsupported", number, rest)
 
 
-@claim("1.2.2.1", "the same, on the short corridor", "corridor", how="corridor",
+@claim("1.2.2.1.2", "Without a baseline REINFORCE needs at least 10 times the episodes on the "
+       "short corridor.", "corridor", how="corridor",
        pictures=("corridor_13_2",))  # fmt: skip
 def baseline_corridor(options, record):
-    """Right if about ten times as many episodes are needed without."""
+    """Right if ten times as many episodes are needed without, by the policies' exact values and by
+    returns, partly if by one."""
     curves = [record["curves"][name] for name in (WITHOUT, WITH)]
     value, returns = ([curve[f"episodes_until_{by}_reaches"] for curve in curves]
                       for by in ("value", "smoothed_return"))  # fmt: skip
     bold = record["curves"]["α = 2⁻¹²"]
     if None in (*value, *returns):
-        return "unmeasured", "the runs on record are too short to reach −12.5", None
-    number = (
+        return Found("unmeasured", "the runs on record are too short to reach −12.5")
+    rest = (
         f"episodes until {record['threshold']}, mean of {record['runs']} runs, Sutton & Barto's α: "
         f"{value[0]} and {value[1]}, {value[0] / value[1]:.1f} times, by the policies' exact "
         f"value; {returns[0]} and {returns[1]}, {returns[0] / returns[1]:.1f} times, by returns. "
@@ -56,44 +62,51 @@ def baseline_corridor(options, record):
         f"{100 * bold['runs_stuck']:.0f} % of the runs stick"
     )
     data = {name: curve["mean_value"][::5] for name, curve in zip(("without", "with"), curves)}
-    return graded([value[0] >= 10 * value[1], returns[0] >= 10 * returns[1]]), number, data
+    ratios = value[0] / value[1], returns[0] / returns[1]
+    number = f"{ratios[0]:.1f} times by the policies' exact values, {ratios[1]:.1f} by returns"
+    return Found(graded([ratio >= 10 for ratio in ratios]), number, rest, data)
 
 
-@claim("3", "parallel workers shorten training", "speed_a3c", "asynchrony", "asynchronous",
+def paces(speed):
+    """Return {setting: steps per second of two A3C processes over those of one}, raced in turn."""
+    return {
+        name.split(", ")[2]: race["rows"]["one process"]["over"]["two processes"][0]
+        for name, race in speed["results"].items()
+        if name.startswith("A3C, processes")
+    }
+
+
+@claim("3", "Parallel workers shorten training.", "speed_a3c", "asynchrony", "asynchronous",
        how="speed a3c; … .asynchrony; … .asynchronous",
        pictures=("asynchrony", "asynchronous"))  # fmt: skip
 def parallel(options, speed, asynchrony, asynchronous):
-    """Right if two processes make over 1.5 times the steps per second and reach 475 over 1.5 times
-    sooner, partly if they are faster at all."""
-    races, found = speed["results"], asynchrony["summary"]["clock"]
-    real = {
-        name.split(", ")[2]: race["rows"]["one process"]["over"]["two processes"][0]
-        for name, race in races.items()
-        if name.startswith("A3C, processes")
-    }
-    until = {}
+    """Right if two processes make over 1.5 times the steps per second, and with the steps that one
+    and two take to 475 are there over 1.5 times sooner; partly if they are faster at all."""
+    real, found, steps = paces(speed), asynchrony["summary"]["clock"], {}
     for n in (1, 2, 4):
-        seconds = asynchronous[f"a3c-{n}"].of("seconds_until_reached")
-        until[n] = np.median([np.inf if x is None else x for x in seconds])
+        taken = asynchronous[f"a3c-{n}"].of("steps_until_reached")
+        steps[n] = np.median([np.inf if x is None else x for x in taken])
     one, many = found["1"], found["16"]
     first, last = one["seconds"][1], many["seconds"][1]
     never = [f"{x['seeds'] - x['reached']} of {x['seeds']}" for x in (one, many)]
     text = ", ".join(f"{ratio:.2f} ({name})" for name, ratio in real.items())
-    number = (
-        f"two processes on two cores: {text} times the steps per second; median seconds until 475 "
-        f"on CartPole of 1, 2 and 4 processes: {', '.join(f'{x:.2f}' for x in until.values())} "
-        f"({len(seconds)} runs each). Simulated, {never[1]} seeds of 16 workers never reach 475, "
-        f"of one worker {never[0]}; the median of 16 is there "
+    pace = min(real.values(), default=0.0)
+    sooner = pace * steps[1] / steps[2]
+    rest = (
+        f"two processes on two cores: {text} times the steps per second, raced in turn; median "
+        f"steps until 475 on CartPole of 1, 2 and 4 processes: "
+        f"{', '.join(f'{x:,.0f}' for x in steps.values())} ({len(taken)} runs each): "
+        f"{sooner:.1f} times sooner. Simulated, {never[1]} seeds of 16 workers never reach 475, of "
+        f"one worker {never[0]}; the median of 16 is there "
     )
-    number += f"{first / last:.1f} times sooner (the paper: 12.5)" if first and last else "never"
-    pace, sooner = min(real.values(), default=0.0), until[1] > 1.5 * until[2]
-    faster = pace > 1 or until[1] > until[2]
-    verdict = "right" if pace > 1.5 and sooner else "partly" if faster else "wrong"
-    return verdict, number, None
+    rest += f"{first / last:.1f} times sooner (the paper: 12.5)" if first and last else "never"
+    verdict = "right" if min(pace, sooner) > 1.5 else "partly" if max(pace, sooner) > 1 else "wrong"
+    number = f"{pace:.2f} times the steps per second with two processes on two cores"
+    return Found(verdict, number, rest)
 
 
-@claim("3.3.1", "inconsistent policies cost A3C sample efficiency", "asynchrony", how="asynchrony",
-       pictures=("asynchrony",))  # fmt: skip
+@claim("3.3.1", "A3C's workers act with outdated policies, and this costs it sample efficiency.",
+       "asynchrony", how="asynchrony", pictures=("asynchrony",))  # fmt: skip
 def staleness(options, record):
     """Right if fewer runs of stale workers reach 475 than of the same number without staleness, by
     an exact test, of 16 and of 64; partly if of one."""
@@ -108,37 +121,50 @@ def staleness(options, record):
         (a, n), (b, m) = ((row["reached"], row["seeds"]) for row in both)
         shown[-1] += f" (p = {exact_test(a, n, b, m):.2f}, Fisher)"
         fewer.append(a / n < b / m and differ(a, n, b, m))
-    number = "CartPole, 475 reached by, and median steps: " + "; ".join(shown)
+    rest = "CartPole, 475 reached by, and median steps: " + "; ".join(shown)
+    stale, fresh = (found[kind]["64"] for kind in ("clock", "serial"))
+    number = (
+        f"{stale['reached']} of {stale['seeds']} runs of 64 workers reach 475, "
+        f"{fresh['reached']} of {fresh['seeds']} without staleness"
+    )
     data = {
         kind: {N: [row["steps"], row["reached"], row["seeds"]] for N, row in found[kind].items()}
         for kind in ("clock", "serial")
     }
-    return graded(fewer, "unsupported"), number, data
+    return Found(graded(fewer, "unsupported"), number, rest, data)
 
 
-@claim("3.3.1", "A3C uses resources well, A2C waits for the slowest", "asynchronous", "learning",
-       how="asynchronous a3c-1 a3c-2; … .learning a2c")  # fmt: skip
-def waiting(options, asynchronous, learning):
-    """Right if A2C makes fewer steps per second than A3C of one process and of two, partly if only
-    of two; that the slowest is waited for is not measured."""
-    sync = learning["a2c, CartPole-v1, npgrad"]
-    races = [asynchronous[f"a3c-{n}"] for n in (1, 2)]
-    one, two = (np.median(race.of("steps_per_second")) for race in races)
-    ends = ([x[-1] for x in sync.of("curve", name)] for name in ("steps", "seconds"))
-    a2c = np.median(np.divide(*ends))
-    ours, theirs = (re.search(r"precision='(\w+)'", x.config)[1] for x in (races[0], sync))
-    number = (
-        f"CartPole, median steps/s: A3C {one:,.0f} with one process, {two:,.0f} with two on two "
-        f"cores, {two / one:.2f} times ({ours} precision, {len(races[0].runs)} and "
-        f"{len(races[1].runs)} runs, by the clock); A2C of 8 environments in one process "
-        f"{a2c:,.0f} ({theirs} precision, {len(sync.runs)} runs, by processor time): there nobody "
-        "waits, one batch serves all, and the second core idles. Where environments differ in "
-        "speed A2C does wait for the slowest; that is not measured"
+@claim("3.3.1", "A3C's workers act with different versions of the policy, A2C's always with one.",
+       "asynchrony", how="asynchrony", pictures=("asynchrony",))  # fmt: skip
+def versions(options, record):
+    """Right if others' updates come between a worker's pull and its push in A3C. (In A2C nothing is
+    updated while the environments play.)"""
+    found = record["summary"]["clock"]
+    between = {N: found[N]["mean_staleness"] for N in ("2", "4", "16", "64")}
+    text = ", ".join(f"{N}: {x:.1f}" for N, x in between.items())
+    number = f"{between['16']:.1f} updates of others come between pull and push, of 16 workers"
+    rest = f"simulated, with equal speeds, mean number by workers: {text}. In A2C it is 0"
+    return Found("right" if min(between.values()) > 0 else "wrong", number, rest)
+
+
+@claim("3.3.1", "A3C uses all processors; A2C waits for its slowest worker.", "speed_a3c",
+       how="speed a3c")  # fmt: skip
+def waiting(options, speed):
+    """Right if two processes of A3C make over 1.5 times the steps per second of one, and a step of
+    8 workers who wait for one another takes over 1.5 times the mean (by exponential times)."""
+    real, N = paces(speed), 8
+    slowest = sum(1 / k for k in range(1, N + 1))  # the mean of the largest of N exponential times
+    text = ", ".join(f"{ratio:.2f} ({name})" for name, ratio in real.items())
+    rest = (
+        f"the mean of the largest of {N} independent exponential times of mean 1 is Σ_k 1/k; of "
+        "equal times it is 1. A2C here computes its environments in one process, where nobody "
+        f"waits. Two A3C processes on two cores make {text} times the steps per second of one"
     )
-    return "right" if a2c < one else "partly" if a2c < two else "wrong", number, None
+    number = f"{slowest:.2f} times one worker's mean: a step of {N} that wait (exponential times)"
+    return Found(graded([min(real.values(), default=0.0) > 1.5, slowest > 1.5]), number, rest)
 
 
-@claim("3.3.1", "A3C suits fast exploration (Atari), A2C continuous control", "asynchronous",
+@claim("3.3.1", "A3C suits tasks that need exploration, A2C continuous control.", "asynchronous",
        "a2c_acrobot", "a2c_pendulum",
        how="asynchronous acrobot pendulum; … .a2c acrobot pendulum",
        pictures=("asynchronous", "a2c_acrobot", "a2c_pendulum"))  # fmt: skip
@@ -146,7 +172,7 @@ def scenarios(options, asynchronous, *synchronous):
     """Right if A3C scores higher on Acrobot, where the goal is to be found, and A2C on Pendulum,
     where actions are continuous, each by more than a 95 % bootstrap interval; partly if one does,
     wrong if both are reversed."""
-    rng, signs, text = np.random.default_rng(0), [], []
+    rng, signs, text, gaps = np.random.default_rng(0), [], [], []
     for name, record, sign in zip(("acrobot", "pendulum"), synchronous, (1, -1)):
         runs = asynchronous[name].of("evaluation"), record[name].of("evaluation")
         drawn = [rng.choice(x, (2000, len(x))).mean(1) for x in runs]
@@ -154,62 +180,71 @@ def scenarios(options, asynchronous, *synchronous):
         several = min(map(len, runs)) > 1
         signs.append(sign * several * (int(low > 0) - int(high < 0)))
         a, b = map(np.mean, runs)
+        gap = f"{a - b:+.1f} [{low:+.1f}, {high:+.1f}]"
+        gaps.append(gap)
         text.append(
             f"{asynchronous[name].env}: A3C {a:.0f} ({len(runs[0])} seeds), A2C {b:.0f} "
-            f"({len(runs[1])}), difference {a - b:+.1f} [{low:+.1f}, {high:+.1f}]"
+            f"({len(runs[1])}), difference {gap}"
         )
-    number = (
+    rest = (
         f"return of π at the end, {'; '.join(text)}. Steps and settings differ, each tuned by "
         "itself, and both compute the same gradient of a segment; Atari is not measured"
     )
     verdict = "right" if min(signs) > 0 else "wrong" if max(signs) < 0 else "unsupported"
-    return "partly" if min(signs) <= 0 < max(signs) else verdict, number, None
+    number = f"{gaps[0]} is A3C's return less A2C's on Acrobot, {gaps[1]} on Pendulum"
+    return Found("partly" if min(signs) <= 0 < max(signs) else verdict, number, rest)
 
 
-@claim("3.3.2", "Δθ_A3C = Σ_i over the workers", "asynchrony", how="asynchrony",
-       pictures=("asynchrony",))  # fmt: skip
-def every_worker(options, record):
-    """Wrong if others' updates come between the pull and the push of one: a sum has none."""
-    found = record["summary"]["clock"]
-    between = {N: found[N]["mean_staleness"] for N in ("2", "4", "16", "64")}
-    text = ", ".join(f"{N}: {x:.1f}" for N, x in between.items())
-    number = "an update is one worker's segment, and others' come between its pull and its push "
-    number += f"(mean number by workers: {text}); there is no Σ over workers"
-    return "wrong" if min(between.values()) > 0 else "right", number, None
+@claim("4", "DDPG handles continuous actions of many dimensions.", "ddpg_halfcheetah",
+       how="ddpg halfcheetah", pictures=("ddpg_halfcheetah",))  # fmt: skip
+def many_dimensions(options, record):
+    """Right if several seeds reach what is published for HalfCheetah's six dimensions; one seed
+    supports nothing."""
+    (row,) = record.values()
+    scores = [curve[-1] for curve in row.of("curve", "scores")]
+    least = min(PUBLISHED.values())
+    several = len(scores) > 1 and min(scores) > least
+    number = f"{np.mean(scores):,.0f} of return in {row.env}, six dimensions; {len(scores)} seed"
+    rest = (
+        f"after {row.steps:,} steps; published after 1,000,000 in earlier versions: "
+        + ", ".join(f"{name} {x:,}" for name, x in PUBLISHED.items())
+    )
+    return Found("right" if several else "unsupported", number, rest)
 
 
-def gap(better, row, by_goal):
-    """Return (mean of the gaps between two variants, seed by seed, their interval, its sign)."""
-    x, n = averages(better) - averages(row), len(better.runs)
+def gap(better, row, by):
+    """Return what one variant is ahead of another, in words, and its sign; 0 unless it is certain
+    at 95 %."""
+    a, b, n = reached(better), reached(row), len(better.runs)
+    if by == "goal":
+        ahead = f"{a} of {n} seeds reach {better.goal:g}; {row.label}: {b}"
+        return ahead, float(a - b), int(np.sign(a - b)) * differ(a, n, b, len(row.runs))
+    measure = averages if by == "run" else lambda row: np.array(row.of("evaluation"))
+    x = measure(better) - measure(row)
     low, high = study.interval(x)
-    sign = (int(low > 0) - int(high < 0)) * (n > 1)
-    if by_goal:
-        a, b = reached(better), reached(row)
-        sign = np.sign(a - b) * differ(a, n, b, len(row.runs))
-    return x.mean(), low, high, sign
+    ahead = f"{x.mean():+.0f} [{low:+.0f}, {high:+.0f}] of return over {row.label}"
+    return ahead, low, (int(low > 0) - int(high < 0)) * (n > 1)
 
 
-def compared(name, first, others, by_goal, options):
-    """Decide a claim on DDPG: right if each variant of `first` beats all `others` of
-    results/ddpg_NAME, partly if only some do, wrong if none does and another beats one, else
-    unsupported.
+def compared(name, first, others, by, options):
+    """Right if each variant that the statement prefers beats all others, partly if some of them do,
+    else unsupported: a defeat in one task does not refute advice.
 
-    One beats another if the 95 % bootstrap interval of the mean over seeds of the gap, in the
-    return of μ averaged over the run, is above 0: benchmarks.ddpg's. By goal: if more of its seeds
-    reach the threshold, by an exact test; that is for a sparse reward, where what is spent on the
-    way hides who gets there. Variants are given by how their names begin."""
+    One beats another by the 95 % bootstrap interval of the mean gap over seeds, in the return of μ
+    averaged over the run, or after it (“end”); or by how many seeds reach the threshold at some
+    time, by an exact test (“goal”: for a sparse reward, where what is spent on the way hides who
+    gets there)."""
     rows = claims.result(f"ddpg_{name}") or {}
     chosen = [next((rows[x] for x in rows if x.startswith(start)), None) for start in first]
     worse = [x for label, x in rows.items() if label.startswith(others) and x not in chosen]
     if None in chosen or not all(any(x.label.startswith(y) for x in worse) for y in others):
         return UNRECORDED
-    found, gaps = [], []
+    found, closest, gaps = [], [], []
     for better in chosen:
-        each = [(row, *gap(better, row, by_goal)) for row in worse]
-        gaps += [f"{better.label} less {row.label} {x:+.0f} [{low:+.0f}, {high:+.0f}]"
-                 for row, x, low, high, _ in each]  # fmt: skip
-        signs = [sign for *_, sign in each]
-        found.append("right" if min(signs) > 0 else "wrong" if min(signs) < 0 else "")
+        each = [gap(better, row, by) for row in worse]
+        gaps += [f"{better.label}: {ahead}" for ahead, *_ in each]
+        closest.append(f"{better.label}: {min(each, key=lambda x: x[1])[0]}")
+        found.append(min(sign for *_, sign in each) > 0)
     ends = "; ".join(
         f"{row.label} {reached(row)} of {len(row.runs)}, {np.median(row.of('evaluation')):.0f} "
         f"({min(row.of('evaluation')):.0f})"
@@ -217,52 +252,47 @@ def compared(name, first, others, by_goal, options):
     )
     rate = re.search(r"ou_theta=([\d.]+)", chosen[0].config)
     rate = f" (OU: ou_theta = {rate[1]})" if rate and chosen[0].label.startswith("OU") else ""
-    number = (
-        f"{better.env}, {len(better.runs)} seeds{rate}. Return of μ averaged over "
-        f"{better.steps:,} steps, {'; '.join(gaps)}. Seeds that reach {better.goal:g}, and at the "
-        f"end, median (worst): {ends}"
+    what = dict(run="Averaged over the run", end="After it", goal="At some time")[by]
+    rest = (
+        f"{better.env}, {better.steps:,} steps, {len(better.runs)} seeds{rate}. {what}, "
+        f"{'; '.join(gaps)}. "
+        f"Seeds that reach {better.goal:g}, and return of μ at the end, median (worst): {ends}"
     )
-    verdict = next((x for x in ("wrong", "right") if x in found), "unsupported")
-    if "right" in found and set(found) != {"right"}:
-        verdict = "partly"
     mean = lambda row: np.mean(row.of("curve", "scores"), 0).round().tolist()
     steps = next(iter(rows.values())).runs[0]["curve"]["steps"]
     data = {label: [steps, mean(row)] for label, row in rows.items()}
-    return verdict, number, data
+    return Found(graded(found, "unsupported"), "; ".join(closest), rest, data)
 
 
 for name, notes, says, part, *contest in (
-    ("noise", "4.2", "OU noise explores better than the others",
-     "noise", ("OU",), ("white", "ε-greedy"), False),
-    ("noise_car", "4.2", "the same, in MountainCarContinuous-v0",
-     "noise_car", ("OU",), ("white", "ε-greedy"), True),
-    ("no_noise", "4.2.1", "without noise a better action nearby is missed",
-     "noise", ("OU",), ("none",), False),
-    ("annealing", "4.2.1", "large noise first (σ = 0.3), small later (0.01)",
-     "annealing", ("σ = 0.3 →",), ("σ = 0.3", "σ = 0.01"), False),
-    ("soft", "4.3", "soft target updates are more stable than hard copies",
-     "targets", ("soft",), ("hard", "none"), False),
-    ("tau", "4.3", "τ between 0.001 and 0.01",
-     "tau", ("τ = 0.001", "τ = 0.01"), ("τ = 0.05", "τ = 0.2"), False),
+    ("noise", "4.2", "Correlated (OU) noise lets DDPG learn more than independent noise "
+     "(Pendulum).", "noise", ("OU",), ("white", "ε-greedy"), "run"),
+    ("noise_car", "4.2", "Correlated (OU) noise lets DDPG find a far goal more often than "
+     "independent noise (MountainCarContinuous).",
+     "noise_car", ("OU",), ("white", "ε-greedy"), "goal"),
+    ("no_noise", "4.2.1", "Without noise DDPG's policy misses a better action nearby.",
+     "noise", ("OU",), ("none",), "end"),
+    ("annealing", "4.2.1", "Noise should be strong at first (σ = 0.3) and weak later (0.01).",
+     "annealing", ("σ = 0.3 →",), ("σ = 0.3", "σ = 0.01"), "run"),
+    ("soft", "4.3", "Soft target updates make DDPG more stable than hard copies (Pendulum).",
+     "targets", ("soft",), ("hard", "none"), "run"),
+    ("tau", "4.3", "τ should be between 0.001 and 0.01.",
+     "tau", ("τ = 0.001", "τ = 0.01"), ("τ = 0.05", "τ = 0.2"), "run"),
 ):  # fmt: skip
     how = f"python -m benchmarks.ddpg {part}"
-    CLAIMED[name] = Claim(notes, says, partial(compared, part, *contest), how, (f"ddpg_{part}",))
+    asks = " ".join(compared.__doc__.split())
+    CLAIMED[name] = Claim(
+        notes, says, partial(compared, part, *contest), how, (f"ddpg_{part}",), asks
+    )
 
 
-def tabled(module, section, shown):
-    """Return the rows of benchmarks.traces or .entropy, from what they recorded; the picture has
-    those `shown`."""
+def tabled(module, section):
+    """Return the rows of benchmarks.traces or .entropy, from what they recorded. The rest is in
+    their own table."""
     name = module.__name__.split(".")[-1]
     if (record := claims.result(name)) is None:
         return {}
     return {
-        f"{name}_{k}": dict(
-            notes=section,
-            says=says,
-            verdict=WORDS.get(verdict, verdict),
-            number=f"{so}: {measured}",
-            how=f"python -m benchmarks.{name}",
-            pictures=[name] if k in shown else [],
-        )
-        for k, (says, verdict, so, measured) in enumerate(module.table(record), 1)
+        f"{name}_{k}": dict(notes=section, says=says, verdict=verdict, number=number, more=name)
+        for k, (says, verdict, number, *_) in enumerate(module.table(record), 1)
     }

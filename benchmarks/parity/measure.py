@@ -15,13 +15,13 @@ entry of its own matrix or vector W1, b1, ...: what is small is not hidden by wh
 The limits are n ε times a condition that is measured, as the largest difference that moving numbers
 by about ε makes: the response. n is the number of roundings on the way, at most: the sum of the
 networks' widths, forward and back, and of STEPS, of the page and of the twin (Higham, Accuracy and
-Stability, 2002, §3.1). What is displayed, and the twin's, is moved by the errors that it has in
-single precision, at data moved by that ε, times the ratio of both ε: in 1 − π, where π is near 1,
-they are large. A second run of the page has the first one's parameters after every update, each
-entry moved by ± ε at random, and gradients so moved; a third goes its own way, its own parameters
-so moved. A limit is n times the response, or n ε if that is more. A TD error that is a small
-difference of large values, and a run that tears apart what was close, have larger responses; a run
-whose limit is above TELLS tells nothing, and does not hold.
+Stability, 2002, §3.1, from memory). What is displayed, and the twin's, is moved by the errors that
+it has in single precision, at data moved by that ε, times the ratio of both ε: in 1 − π, where π is
+near 1, they are large. A second run of the page has the first one's parameters after every update,
+each entry moved by ± ε at random, and gradients so moved; a third goes its own way, its own
+parameters so moved. A limit is n times the response, or n ε if that is more. A TD error that is a
+small difference of large values, and a run that tears apart what was close, have larger responses;
+a run whose limit is above TELLS tells nothing, and does not hold.
 
 So runs must not be chaotic. The actions are the record's, and a policy is driven away from one
 whose advantage is negative, the faster the farther: with A3C's step size of 1e-3 and Gaussian

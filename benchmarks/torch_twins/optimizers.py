@@ -96,7 +96,7 @@ class Shared:
         return make(c.optimizer, groups, c.decay, c.eps)
 
     def optimizer_of_a_worker(self):
-        """Momentum and RMSProp keep statistics of each worker's own (A3C §4.5)."""
+        """Momentum and RMSProp keep statistics of each worker's own (A3C §4)."""
         own = self.config.optimizer in ("momentum", "rmsprop")
         return self.make_optimizer() if own else self.optimizer
 
