@@ -6,7 +6,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable
-from functools import partial
+from functools import partial, update_wrapper
 from typing import Any
 
 import numpy as np
@@ -38,8 +38,9 @@ def compiled(f: Callable[..., Any], after: int = 0) -> Callable[..., Any]:
     f      any function of arrays in plain NumPy, grad(g), value_and_grad(g), or what uses them
     after  the first calls with arrays of new shapes, dtypes or strides that f runs itself
 
-    The next call traces f, which takes milliseconds; 64 programs are kept. While the environment
-    variable NPGRAD_PLAIN is set, nothing is traced, and f itself runs.
+    The next call traces f, which takes milliseconds. 64 programs are kept: a new one takes the
+    place of the oldest, or with `after`, f itself runs. With the environment variable NPGRAD_PLAIN
+    nothing is traced, and f itself runs.
 
     Arrays among the arguments are data, of integers and booleans too. Numbers, strings, None and
     functions among them may decide in f; another one is traced anew. They may stand in tuples,
@@ -49,13 +50,16 @@ def compiled(f: Callable[..., Any], after: int = 0) -> Callable[..., Any]:
     In-place operators and a[i] = x on what f computes, and random numbers, raise TypeError too.
 
     An array that f closes over is read at each call where it meets an argument; what f computes
-    from such arrays alone is computed once, and another array under the same name is not seen. f
-    must have no other effect: it runs only when it is traced, and then twice.
+    from such arrays alone is computed once. Whatever else f reads (another array or number under
+    the same name, an object's attribute) is read when f is traced. f must have no other effect: it
+    runs only when it is traced, and then twice. What does not enter the result is not computed.
 
     Results are new arrays. f_compiled(..., out=a) copies the result into an array a, or into each
     array of a tuple, and returns `out`. The program keeps the last arguments alive. Threads may
     call one compiled function at once.
     """
+    if type(after) is not int or after < 0:
+        raise ValueError(f"after = {after!r}: must be a whole number, at least 0")
     programs: dict[Any, list[_Program]] = {}
     met: dict[Any, int] = {}
     lock = threading.RLock()
@@ -75,7 +79,7 @@ def compiled(f: Callable[..., Any], after: int = 0) -> Callable[..., Any]:
             elif kind in STATIC:
                 key += (kind, x if kind is not float else x.hex())
             elif callable(x):
-                key.append(x)
+                key += ("function", x)
             else:
                 key = None
                 break
@@ -101,7 +105,8 @@ def compiled(f: Callable[..., Any], after: int = 0) -> Callable[..., Any]:
             if len(met) > MET:
                 met.clear()
             met[found] = met.get(found, 0) + 1
-            early = met[found] <= after or "NPGRAD_PLAIN" in os.environ
+            full = after and sum(map(len, programs.values())) >= PROGRAMS
+            early = full or met[found] <= after or "NPGRAD_PLAIN" in os.environ
             result = (f if early else partial(traced, found, arrays))(*args, **kwargs)
         return result if out is None else _into(out, result)
 
@@ -123,12 +128,19 @@ def compiled(f: Callable[..., Any], after: int = 0) -> Callable[..., Any]:
                         RuntimeWarning,
                         stacklevel=3,
                     )
-        return program.source.make()(*arrays)
+        try:
+            return program.source.make()(*arrays)
+        except Otherwise:  # even with the numbers that were traced
+            return f(*args, **kwargs)
 
-    call.__name__ = getattr(f, "__name__", "compiled")
-    call.__doc__ = f.__doc__
-    call.__wrapped__, call.compiled = f, True  # type: ignore[attr-defined]
+    update_wrapper(call, f, updated=())
+    call.compiled = call  # type: ignore[attr-defined]
     return call
+
+
+def is_compiled(f: Any) -> bool:
+    """Return whether `compiled` returned f; functools.wraps copies its attributes to others."""
+    return getattr(f, "compiled", None) is f
 
 
 def _is_traced(x: Any) -> bool:
@@ -187,7 +199,8 @@ def program_of(f: Callable[..., Any], args: Any, kwargs: Any) -> Source:
         )
     for where, (var, array, before) in one.constants.items():
         if where not in two.constants:  # made by f itself: nothing else can change it
-            one.constants[where] = var, array.copy("K"), before
+            own = array.copy("K") if array.flags.forc else array  # of the same strides
+            one.constants[where] = var, own, before
             one.private.add(var.n)
     return Source(one, first)
 

@@ -39,7 +39,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from npgrad.autodiff import vjp
-from npgrad.compiled import compiled
+from npgrad.compiled import compiled, is_compiled
 from npgrad.memory import aligned
 from npgrad.parameters import Layout, whole_numbers
 from npgrad.types import Array
@@ -295,9 +295,8 @@ class AnyNetwork:
         self.model, self.theta, self.d_theta = model, theta, d_theta
         self.x = self.y = np.empty(0)
         self.filled, self.places = 0, dict[Any, Any]()
-        f = getattr(model, "f", model)
-        again = getattr(f, "compiled", False)
-        f = f.__wrapped__ if again else model
+        again = type(model) is from_function and is_compiled(model.f) and type(theta) is np.ndarray
+        f = model.f.__wrapped__ if again else model
         back = lambda theta, x, g: vjp(f, theta, x, argnums=0)[1](g)
         self.up: Any = compiled(f, AFTER) if again else f
         self.down: Any = compiled(back, AFTER) if again else back
@@ -326,8 +325,8 @@ class AnyNetwork:
             )
         y = _as_real("output", y)
         end = _end(row, rows[0] if rows else 1, self.filled)
-        self.x = self._grown(self.x, x, end, len(rows))
-        self.y = self._grown(self.y, y, end, len(rows))
+        grown = self._grown(self.x, x, end, len(rows)), self._grown(self.y, y, end, len(rows))
+        self.x, self.y = grown
         if self.x is not kept[0] or self.y is not kept[1] or len(self.places) >= MOST_VIEWS:
             self.places.clear()
         part: Any = slice(row, end) if rows else row
@@ -340,9 +339,11 @@ class AnyNetwork:
         old = memory if self.filled else np.empty((0, *x.shape[batch:]), x.dtype)
         if old.shape[1:] != x.shape[batch:]:
             raise ValueError(f"rows of shape {x.shape[batch:]}: must be {old.shape[1:]}, as before")
-        if rows <= len(old) and x.dtype == old.dtype:
+        dtype, enough = np.result_type(old, x), rows <= len(old)
+        if enough and dtype == old.dtype:
             return old
-        memory = np.empty((max(rows, 2 * len(old)), *old.shape[1:]), np.result_type(old, x))
+        rows = len(old) if enough else max(rows, 2 * len(old))
+        memory = np.empty((rows, *old.shape[1:]), dtype)
         memory[: len(old)] = old
         return memory
 

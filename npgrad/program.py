@@ -15,7 +15,7 @@ import numpy as np
 from npgrad import rules
 from npgrad.memory import aligned
 from npgrad.shorten import changes, join, joined, shortened
-from npgrad.trace import Var
+from npgrad.trace import Var, by_value
 from npgrad.traced import Traced, holds, walk
 
 
@@ -52,6 +52,7 @@ class Source:
         self._place_memory()
         for line in self.lines:
             self._write(line)
+        self.given = set()  # roots of the results so far: each has memory of its own
         self.returned = walk(result, self._result)
         self.text = self._text()
 
@@ -215,8 +216,9 @@ class Source:
         if type(x) is Traced:
             var = self.same(x.entry)
             lasting = type(var.value) is np.ndarray and (
-                var.root in self.constants or var.root in self.of_input
+                var.root in self.constants or var.root in self.of_input or var.root in self.given
             )
+            self.given.add(var.root)
             return _Text(f"{self._name(var)}.copy('K')" if lasting else self._name(var))
         if type(x) is np.ndarray:
             return _Text(f"{self._constant(x.copy('K'))}.copy('K')")
@@ -271,6 +273,8 @@ def _takes_out(line):
     f, v = line.function, line.out and line.out.value
     if f is join:
         return True
+    if by_value(f, line.args, line.kwargs):  # another shape needs other memory
+        return False
     if type(v) is not np.ndarray or not v.size or min((*v.strides, 1)) <= 0:
         return False
     if f is rules.tanh_gradient:

@@ -9,7 +9,7 @@ from npgrad import rules
 from npgrad.trace import Line, Var
 from npgrad.traced import walk
 
-PRODUCTS = {np.matmul, np.dot, np.inner, np.tensordot}
+PRODUCTS = {"matmul", "dot", "inner", "tensordot", "multi_dot", "einsum", "vecdot", "matvec"}
 
 
 def shortened(tracer, outputs):
@@ -51,7 +51,7 @@ def _apart(lines):
     """
     apart = set()
     for line in lines:
-        product = line.function in PRODUCTS
+        product = getattr(line.function, "__name__", line.function) in PRODUCTS
         arrays = [v for v in line.inputs if product and np.ndim(v.value) >= 2]
         if len({v.root for v in arrays}) == 2:
             a, b = arrays[:2]

@@ -108,7 +108,7 @@ class Tracer:
         line.out = self.var(value, self._root(line, value))
         self.lines.append(line)
         out = Traced(self, line.out)
-        if _by_value(function, args):
+        if by_value(function, args, kwargs):
             self.demand("shape", line.out, _shapes(value))
         return self._opened(out, line)
 
@@ -157,16 +157,29 @@ class Tracer:
             raise self.refusal
 
 
-def _by_value(function, args):
+def by_value(function, args, kwargs):
     """Return whether the shape of the result may depend on the numbers."""
     if function is operator.getitem:
         parts = args[1] if type(args[1]) is tuple else (args[1],)
+        if any(type(p) is slice and holds(p, Var) for p in parts):
+            return True
         return any(type(p) is Var and p.value.dtype.kind == "b" for p in parts if _has_dtype(p))
+    if type(function) is not np.ufunc and _whole_number((args[1:], kwargs)):  # an axis, a length
+        return True
+    if function is np.where and len(args) == 1:
+        return True
     if type(function) is str:
         return function in ("nonzero", "repeat", "compress")
     if isinstance(function, np.ufunc) or isinstance(getattr(function, "__self__", None), np.ufunc):
         return False
     return getattr(function, "__name__", "") not in SHAPED
+
+
+def _whole_number(x):
+    """Return whether x holds a Var that is an integer, not an array of them."""
+    found = []
+    walk(x, lambda y: found.append(y.value) if type(y) is Var else None)
+    return any(np.ndim(y) == 0 and getattr(y, "dtype", np.dtype(int)).kind in "iub" for y in found)
 
 
 def _has_dtype(x):

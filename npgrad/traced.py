@@ -115,6 +115,7 @@ class Traced(NDArrayOperatorsMixin):
         name = f"np.{function.__name__}"
         if kwargs.get("out") is not None or function in WRITING:
             raise self.tracer.refuse(f"{name} into an array", IN_PLACE)
+        kwargs = {key: x for key, x in kwargs.items() if key != "out"}
         if function in SAVING:
             raise self.tracer.refuse(name, "print or save the result of the call")
         if function in STATIC or (function is np.full_like and not holds(args[1:], Traced)):
@@ -180,7 +181,8 @@ class Traced(NDArrayOperatorsMixin):
         )
 
     def __pow__(self, exponent):
-        if type(exponent) in (int, float) and exponent == 2 and self.dtype.kind in "fc":
+        array = type(self.value) is np.ndarray and self.dtype.kind in "fc"
+        if type(exponent) in (int, float) and exponent == 2 and array:
             return self.tracer.record(np.square, (self,), {})
         if type(exponent).__name__ == "Node":
             return NotImplemented

@@ -558,3 +558,84 @@ def test_refusals__name_the_line_and_the_way_out(name):
 def test_refusals__of_arguments_name_their_kind(x, message):
     with pytest.raises(TypeError, match=message):
         compiled(lambda x: x)(x)
+
+
+# What others found
+
+
+NUMBER = np.int64
+VARYING = {  # f, arguments that come one after another
+    "where": (
+        lambda x: np.sum(x[np.where(x > 0)] * 2.0),
+        ([1.0, 2, 3], [-1.0, -2, 3], [1.0, -2, 3]),
+    ),
+    "slice": (lambda x: np.sum(x[: np.argmax(x)] * 2.0), ([1.0, 2, 3], [1.0, 5, 3])),
+    "axis": (
+        lambda x: np.sum(np.outer(x, [1.0, 2.0]), np.argmax(x)) * 1.0,
+        ([1.0, 2, 0], [3.0, 1, 0]),
+    ),
+    "expand": (lambda x: np.expand_dims(x, np.argmin(x)) * 2, ([1.0, 0, 2], [0.0, 1, 2])),
+    "trim": (lambda x: np.sum(np.trim_zeros(x * 1.5)), ([0.0, 1, 2, 0], [1.0, 0, 2, 3])),
+    "out": (lambda x: np.sum(x, out=None), ([1.0, 2], [3.0, 4])),
+}
+
+
+@pytest.mark.parametrize("name", VARYING)
+def test_compiled__shapes_that_numbers_decide(name):
+    f, inputs = VARYING[name]
+    agree(f, *[(np.array(x),) for x in inputs])
+
+
+def test_compiled__whole_numbers_decide_shapes():
+    x = np.arange(12.0)
+    for f in (
+        lambda x, k: np.sum(x[:k] * 2.0),
+        lambda x, k: np.reshape(x, (k, -1)) * 2.0,
+        lambda x, k: np.broadcast_to(x, (k, 12)) * 2.0,
+    ):
+        agree(f, (x, NUMBER(3)), (x, NUMBER(1)), (x, NUMBER(4)))
+
+
+def test_compiled__results_share_no_memory():
+    g = compiled(value_and_grad(lambda a, b: np.sum((a + b) ** 2), (0, 1)))
+    for results in (g(np.ones(2), np.ones(2))[1], compiled(lambda x: (x * 2, x * 2))(np.ones(2))):
+        results[0][:] = 0.0
+        assert results[1].all()
+
+
+@given(SEEDS)
+def test_compiled__squares_of_numbers_and_products_with_a_transpose(seed):
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(60, 50)), rng.normal(size=20)
+    agree(lambda x: (x[0, 0] ** 2, np.sum(x) ** 2), (x,))
+    agree(lambda x: np.linalg.matmul(x * 2, (x * 2).T), (x,))
+    agree(lambda x: np.linalg.multi_dot([x * 2, (x * 2).T]), (x,))
+    agree(lambda x: np.einsum("ij,kj->ik", x, x.copy(), optimize=True), (x,))
+    agree(lambda x: x @ np.sin(np.arange(400.0)).reshape(20, 20)[::-1], (y,))
+
+
+def test_compiled__tells_a_number_from_its_type():
+    f = lambda a, b: (
+        (a if isinstance(a, np.generic) else 10.0) - (b if isinstance(b, np.generic) else 10.0)
+    )
+    agree(f, (np.float64(2), np.float64), (np.float64, np.float64(2)))
+
+
+def test_compiled__with_after_keeps_no_more_programs_than_it_may():
+    runs = []
+
+    def f(x):
+        runs.append(len(x))
+        return 2 * x
+
+    program = compiled(f, 1)
+    for n in 3 * [*range(1, PROGRAMS + 10)]:
+        program(np.ones(n))
+    # once by itself, then traced twice; beyond the programs that are kept always by itself
+    assert len(runs) == 3 * PROGRAMS + 3 * 9
+
+
+@pytest.mark.parametrize("after", [-1, 2.5, "x", None, True])
+def test_compiled__refuses_what_is_no_number_of_calls(after):
+    with pytest.raises(ValueError, match="after = "):
+        compiled(np.sin, after)

@@ -1,6 +1,7 @@
 """Models are their formulas; networks are their models, and backward is the derivative."""
 
 import copy
+import functools
 import pickle
 from decimal import Decimal, localcontext
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from npgrad import (
     at,
     beside,
     check_gradient,
+    compiled,
     complex_step,
     from_function,
     linear,
@@ -801,3 +803,46 @@ def test_minibatch__goes_back_as_it_went_forward(case, more, fewer):
     with pytest.raises(ValueError, match="row = "):
         net.forward(**inputs, row=2)
     close(net.backward(case.g[:1]), rest.gradients(slice(1))[0])
+
+
+def test_from_function__learns_what_the_model_says():
+    """Not what it was compiled from."""
+    theta, x = np.linspace(-1.0, 1.0, 6), np.ones((4, 3))
+    f = compiled(lambda theta, x: np.tanh(x @ theta.reshape(3, 2)))
+
+    class Scaled(from_function):
+        def __call__(self, theta, x):
+            return 10 * super().__call__(theta, x)
+
+    @functools.wraps(f)
+    def wrapped(theta, x):
+        return 3 * f(theta, x)
+
+    for model in (Scaled(f, 6), from_function(wrapped, 6), from_function(f, 6)):
+        net = at(model, theta)
+        assert np.array_equal(net.forward(x), model(theta, x))
+        assert np.allclose(
+            net.backward(np.ones((4, 2))), vjp(model, theta, x)[1](np.ones((4, 2)))[0]
+        )
+
+
+def test_network__a_refused_row_leaves_its_memory():
+    def f(theta, x):
+        y = np.tanh(x @ theta.reshape(3, 2))
+        return np.concatenate([y, y], -1) if len(x) == 5 else y
+
+    theta, x = np.linspace(-1.0, 1.0, 6), np.random.default_rng(0).normal(size=(5, 3))
+    net = at(from_function(f, 6), theta)
+    net.forward(x[:2])
+    with pytest.raises(ValueError):
+        net.forward(x)
+    net.forward(x[2:4])
+    expected = vjp(f, theta, x[2:4])[1](np.ones((2, 2)))[0]
+    assert np.array_equal(net.backward(np.ones((2, 2))), expected)
+
+
+def test_network__rows_of_two_precisions_need_no_more_memory():
+    net = at(from_function(lambda theta, x: x * theta, 3), np.ones(3))
+    for row in range(30):
+        net.forward(np.ones(3, (np.float32, float)[row % 2]), row)
+    assert len(net.x) <= 64

@@ -1,6 +1,7 @@
 """From spaces to policies: what is observed, what is done, and models and heads of one's own."""
 
 import copy
+import functools
 from dataclasses import replace
 from itertools import islice
 from math import prod
@@ -557,3 +558,29 @@ def test_head__is_an_npgrad_head(given):
     for made in makers:
         with pytest.raises(TypeError, match=r"^head = .*: must be an npgrad\.Head$"):
             made()
+
+
+def test_compiled__is_the_pages_own_gradient_for_npgrads_own_gaussian():
+    """Whatever else may change between two calls runs as it is."""
+    env_spaces = Spaces(Box(-1, 1, (2,)), Box(-1, 1, (1,)))
+
+    class Tempered(Head):
+        T = 1.0
+
+        def __call__(self, h):
+            return super().__call__(h / self.T)
+
+    class Own(Network):
+        def head(self, space):
+            g = super().head(space)
+            return Tempered(g.distribution, g.size, g.noise, g.action)
+
+    @functools.wraps(actor_critic.gradient)
+    def logged(*args):
+        return actor_critic.gradient(*args)
+
+    policy = make_policy(env_spaces, Network())
+    assert policy.compiled(actor_critic.gradient) is not actor_critic.gradient
+    assert policy.compiled(logged) is logged
+    policy = make_policy(env_spaces, Own())
+    assert policy.compiled(actor_critic.gradient) is actor_critic.gradient

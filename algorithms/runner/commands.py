@@ -36,7 +36,7 @@ def train_command(argv, methods) -> Outcome:
         if options.tensorboard:
             events = Events(session.path, session.tally.steps)
             observers.append(stack.enter_context(closing(events)))
-        if options.plain:
+        if options.plain and "NPGRAD_PLAIN" not in os.environ:
             os.environ["NPGRAD_PLAIN"] = "1"
             stack.callback(os.environ.pop, "NPGRAD_PLAIN", None)
         result = training.learn(session, options.steps, options.checkpoint_every, observers)
