@@ -30,9 +30,10 @@ ROOT = Path(__file__).parent.parent
 
 
 def examples():
-    """The programs in README that use a page, and the one in the package's docstring."""
-    blocks = re.findall("```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
-    blocks = [block for block in blocks if "from algorithms import" in block]
+    """The programs in README and USING, and the one in the package's docstring."""
+    texts = [(ROOT / name).read_text("utf-8") for name in ("README.md", "USING.md")]
+    blocks = re.findall("```python\n(.*?)```", "".join(texts), re.S)
+    blocks = [block for block in blocks if not block.startswith("# algorithms/")]
     code = algorithms.__doc__.partition("    import gymnasium")
     return [*blocks, textwrap.dedent("".join(code[1:]))]
 
