@@ -20,13 +20,13 @@ The sum runs over all steps of all environments. R, and V in the first term, are
 V(s_t), up to where the data stop (Schulman et al. 2016, eqs 11–16). λ is `lam` here, α `decay`, ε
 `eps`, η `step_size`; optimisers are sgd, and momentum and RMSProp of A3C §4.
 
-What it ascends: the expected dθ is not ∇J, J = E[Σ_t γ^t r_t], for three of A3C's reasons. For
-γ < 1, a step's weight lacks γ^t. The bootstrap is biased as far as V is wrong. The entropy term is
-taken at each visited state only; it ignores that an action also changes which states come later
-(entropy "return" counts that, by R_t = r_t + β H_t + ...). No gradient is stale: all segments are
-computed at the same θ and enter one update. But the clock ends them, not the episode: in
-npgrad/Chain-v0, n = 5 and V = v/2, the bootstrap adds 0.48 |∇J|, and in A3C nothing, whose segments
-hold whole episodes there (`npgrad laboratory`, exactly).
+What it ascends: the expected dθ is not ∇J, J = E[Σ_t γ^t r_t], for A3C's reasons but one. For γ <
+1, a step's weight lacks γ^t. The bootstrap is biased as far as V is wrong; steps beyond a time
+limit are left out. The entropy term is taken at each visited state only; it ignores that an action
+also changes which states come later (entropy "return" counts that, by R_t = r_t + β H_t + ...). No
+gradient is stale: all segments have the same θ and enter one update. But the clock ends them, not
+the episode: in npgrad/Chain-v0, n = 5 and V = v/2, the bootstrap adds 0.48 |∇J|, and in A3C
+nothing, whose segments hold whole episodes there (`npgrad laboratory`, exactly).
 
 A vector environment is resumed by repeating its steps, up to 1e6 actions (Discrete(128): 1e7).
 """

@@ -26,9 +26,10 @@ the "entropy cost" that §9 gives for the Gaussian, −½(ln 2πσ² + 1), is �
 
 What it ascends: the expected dθ is not ∇J, J = E[Σ_t γ^t r_t], for these reasons. For γ < 1, a
 step's weight lacks γ^t, as in REINFORCE's `undiscounted_state`. The bootstrap R_k ← V(s_k) is
-biased as far as V is wrong, also where a time limit cuts the episode. The entropy term is taken at
-each visited state only; it ignores that an action also changes which states come later. And dθ,
-computed at θ', is added to a θ that other workers have moved meanwhile (staleness).
+biased as far as V is wrong, also where a time limit cuts the episode; the steps beyond the limit
+are left out. The entropy term is taken at each visited state only; it ignores that an action also
+changes which states come later. And dθ, computed at θ', is added to a θ that other workers have
+moved meanwhile (staleness).
 
 `npgrad laboratory` splits the expected dθ of a finite world into these parts, exactly. In
 npgrad/Chain-v0, t_max = 2 and V = v/2, the lack of γ^t adds 0.10 |∇J|, the bootstrap 0.84 |∇J|. The

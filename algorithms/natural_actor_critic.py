@@ -20,13 +20,15 @@ more and more episodes ω goes to the natural gradient F⁻¹∇J. With few it i
 a mean is not the mean of an inverse. With λ > 0 it goes to another direction in which J rises.
 Truncated episodes make ĝ biased.
 
-Why natural: let θ = Mϑ, M invertible. For the parameters ϑ, ψ becomes Mᵀψ and ω M⁻¹ω, the same
-step of θ; a plain step along ĝ becomes one along MMᵀĝ. Under a smooth θ(ϑ) with an inverse the step
-is the same to first order in α. So the policy's path does not depend on how it is parameterised.
-With λ > 0 this is true of M = c I alone.
+Why natural: let θ = Mϑ, M invertible. For the parameters ϑ, ψ becomes Mᵀψ and ω M⁻¹ω, the same step
+of θ; a plain step along ĝ becomes one along MMᵀĝ. Under a smooth θ(ϑ) with an inverse the step is
+the same to first order in α. So the policy's path does not depend on how it is parameterised. This
+needs λ = 0, and that the directions in which F̂ is singular leave π as it is. With λ > 0 it is true
+only of M = c times an orthogonal matrix.
 
 Damping: F̂ is singular if a step of θ can leave π as it is, or with fewer steps than parameters; λ
-counts in its mean eigenvalue. λ = 0 is allowed, and takes the shortest solution.
+counts in its mean eigenvalue. λ = 0 is allowed, and takes the shortest solution of the equations
+above: directions in which ψ is below 1e-7 of its largest count as singular.
 
 Departures: Peters & Schaal's episodic algorithm (cited from memory) has an equation for an episode,
 Σ_t γ^t R_{t+1} = ωᵀ Σ_t γ^t ψ_t + J. In expectation that weighs steps by γ^{2t}, and for γ < 1 its

@@ -132,7 +132,11 @@ def rmsprop_first(d: Array, t: int, step_size: float, decay: float = 0.99,
     """Return rmsprop's step t if all gradients so far were d: η d/√((1−αᵗ) d² + ε).
 
     At t = 1 and ε → 0 its size is η/√(1−α), at last η. g of t steps is (1−α) Σ_k α^k d² (k < t).
+    Raises ValueError as rmsprop.
     """
+    _numbers(np.dtype(float), decay, eps)
+    if not t >= 1:
+        raise ValueError(f"t = {t}: must be at least 1, the first step")
     return step_size * d / np.sqrt((1.0 - decay**t) * d**2 + eps)
 
 

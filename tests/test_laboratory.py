@@ -497,6 +497,12 @@ def test_command__prints_the_table_and_draws_it(tmp_path, monkeypatch):
         (["--env", "CartPole-v1"], "--env = CartPole-v1: .*must be a finite MDP"),
         (["--env", "npgrad/Chain-v0", "--spread", "-1"], "--spread = -1.0: must be at least 0"),
         (["--env", "npgrad/Chain-v0", "--beta", "-0.1"], "--beta = -0.1: must be at least 0"),
+        (
+            ["--env", "npgrad/Chain-v0", "--beta", "inf"],
+            "--beta = inf: must be a number of at most",
+        ),
+        (["--env", "npgrad/Chain-v0", "--critic", "nan"], "--critic = nan: must be a number"),
+        (["--env", "npgrad/Chain-v0", "--spread", "inf"], "--spread = inf: must be a number"),
         (["--env", "npgrad/Chain-v0", "--n", "0"], "--n = 0: must be at least 1"),
         (["--env", "npgrad/Chain-v0", "--out", "a.txt"], "--out = a.txt: must end in"),
         (["--env", "npgrad/Chain-v0", "--out", "none/a.png"], "--out = none/a.png: cannot be"),

@@ -472,6 +472,12 @@ def test_parts__name_what_is_wrong():
         exact.visits(mdp, pi, 0)
     with pytest.raises(ValueError, match=r"n = 5, limit = 0: must be >= 1"):
         exact.visits(mdp, pi, 5, 0)
+    with pytest.raises(ValueError, match="spacing = 3: must divide n = 4"):
+        exact.visits(mdp, pi, 4, spacing=3)
+    with pytest.raises(ValueError, match="spacing = 5: must divide n = 4"):
+        exact.visits(mdp, pi, 4, spacing=5)
+    with pytest.raises(ValueError, match="spacing = -1: must divide n = 4"):
+        exact.visits(mdp, pi, 4, spacing=-1)
     with pytest.raises(ValueError, match=r"limit: must be given, since episodes need not end"):
         exact.visits(garnet(0), np.full((4, 2), 0.5), 5)
     for page in (a3c, a2c):

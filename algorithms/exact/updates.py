@@ -83,10 +83,13 @@ def visits(mdp: FiniteMDP, pi, n: int, limit=None, spacing=None) -> Visits:
     """Count the visits of an episode by state and steps left. A segment begins `spacing` steps
     after the episode, or any multiple of it, equally often; by default with it, as A3C's.
 
-    Raises ValueError for n < 1 or limit < 1; without a limit, if episodes need not end.
+    Raises ValueError for n < 1 or limit < 1, and for a spacing that does not divide n; without a
+    limit, if episodes need not end.
     """
     if n < 1 or (limit is not None and limit < 1):
         raise ValueError(f"n = {n}, limit = {limit}: must be >= 1")
+    if spacing is not None and (spacing < 1 or n % spacing):
+        raise ValueError(f"spacing = {spacing}: must divide n = {n}")
     P_pi, spacing = markov_chain(mdp, pi)[0], spacing or n
     Q, mu, times = np.where(mdp.terminal, 0, P_pi), mdp.p0, range(limit or n)
     discounted = 0.0
@@ -120,7 +123,8 @@ def clockwork(mdp: FiniteMDP, pi, n: int, limit=None) -> int:
 
 def parts(mdp: FiniteMDP, pi, error, beta, seen: Visits, entropy="step") -> Parts:
     """The coefficients of one episode's dθ for v̂ = v + error, error (S,); terminal states have no
-    v̂. entropy as in a3c.Config. Raises ValueError for β < 0, and where ∇J does not exist."""
+    v̂. entropy as in a3c.Config. Raises ValueError for β < 0 and an error that is not finite, and as
+    state_values does."""
     _check(mdp, error, beta, entropy)
     error, D = np.where(mdp.terminal, 0, error), seen.left.sum(0)[:, None]
     soft = beta if entropy == "return" else 0.0
@@ -170,6 +174,8 @@ def _endless(mdp, pi):
 def _check(mdp, error, beta, entropy):
     if not 0 <= beta < inf:
         raise ValueError(f"beta = {beta}: must be at least 0, and finite")
+    if not np.isfinite(error).all():
+        raise ValueError("error: must be finite")
     if np.shape(error) != mdp.p0.shape:
         raise ValueError(f"error has shape {np.shape(error)}: must be {mdp.p0.shape}")
     if entropy not in ("step", "return"):

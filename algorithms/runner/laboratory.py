@@ -25,7 +25,8 @@ class Laboratory(arguments.Output):
     env: arguments._shown(str, "ID")
     """Id of a finite MDP, such as npgrad/Chain-v0."""
     horizon: arguments._shown(int | None, "INT", "(default: the episode's own end)") = None
-    """Steps after which every episode is cut; J is the return of these steps. At least 1."""
+    """Steps after which every episode ends; J is the return of these steps. Updates are also told
+    for a time limit of so many steps in its place; ∇J is then that without a limit. At least 1."""
     seed: int = 0
     """Seed of θ ~ N(0, spread²), the parameters of a tabular softmax policy. At least 0."""
     spread: float = 1.0
@@ -42,6 +43,10 @@ class Laboratory(arguments.Output):
     def __post_init__(self):
         arguments._at_least(0, seed=self.seed, spread=self.spread, beta=self.beta)
         arguments._at_least(1, n=self.n)
+        for name in ("spread", "critic", "beta"):
+            value = getattr(self, name)
+            if not abs(value) <= 1e100:
+                raise ValueError(f"--{name} = {value}: must be a number of at most 1e100")
         arguments._picture(self.out)
 
 
