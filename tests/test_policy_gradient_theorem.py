@@ -121,6 +121,29 @@ def test_theorem_1__is_the_derivative_of_the_exact_performance(world):
     assert np.array_equal(explicit, ascent(theta, policy, x, d, q))
 
 
+@given(worlds(), SEEDS)
+def test_theorem_1__has_the_recursion_that_its_proof_unrolls(world, seed):
+    """∇v(s) = Σ_a (∇π q + π ∇q), with ∇q = γ Σ_s' P ∇v(s') from a start, and without γ, less ∇J,
+    for the average reward: each of the proof's lines as it stands, in every state. ∇ is the
+    derivative along a random direction of θ, by the complex step."""
+    mdp, formulation, policy, x, theta = world
+    start = formulation == "start"
+    values, gamma = (action_values, mdp.gamma) if start else (differential_action_values, 1.0)
+    u, h = np.random.default_rng(seed).normal(size=theta.size), 2.0**-70
+    pi, pi_h = policy(theta, x), policy(theta + 1j * h * u, x)
+    q, q_h = values(mdp, pi), values(mdp, pi_h)
+    d_pi, d_q, d_v = pi_h.imag / h, q_h.imag / h, (pi_h * q_h).sum(1).imag / h
+    d_J = 0.0 if start else average_reward(mdp, pi_h).imag / h
+    S, A = pi.shape
+    size = (abs(q).max() + abs(mdp.r).max()) * (1 + abs(d_pi).max()) + abs(d_q).max() + TINY
+    for s in np.flatnonzero(~mdp.terminal):
+        by_parts = sum(d_pi[s, a] * q[s, a] + pi[s, a] * d_q[s, a] for a in range(A))
+        assert d_v[s] == pytest.approx(by_parts, rel=1e-9, abs=1e-11 * size)
+        for a in range(A):
+            later = sum(mdp.P[s, a, s2] * d_v[s2] for s2 in range(S))
+            assert d_q[s, a] == pytest.approx(gamma * later - d_J, rel=1e-9, abs=1e-10 * size)
+
+
 @given(worlds())
 def test_performance__in_plain_numpy_is_the_exact_one_and_so_is_its_tape(world):
     mdp, formulation, policy, x, theta = world

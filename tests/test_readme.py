@@ -8,7 +8,8 @@ import pytest
 from benchmarks import readme
 
 ROOT = Path(__file__).parent.parent
-TEXTS = ["README.md", "USING.md", "CONTRIBUTING.md", "algorithms/README.md", "benchmarks/README.md"]
+TEXTS = ["README.md", "USING.md", "CONTRIBUTING.md", "algorithms/README.md", "benchmarks/README.md",
+         "algorithms/EQUATIONS.md"]  # fmt: skip
 TEXT = (ROOT / "README.md").read_text("utf-8")
 
 

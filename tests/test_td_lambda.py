@@ -8,14 +8,15 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from strategies import distributions, mdps, policies
+from strategies import distributions, mdps, policies, unichain_mdps
 from worlds import SEEDS, Recorder, Scripted, Wander, contents
 
 from algorithms import td_lambda
 from algorithms.common.policy import Network, make_value
 from algorithms.common.world import BLOCK, Position
+from algorithms.exact.average_reward import stationary_distribution
 from algorithms.exact.mdp import (
     FiniteMDP,
     FiniteMDPEnv,
@@ -360,6 +361,33 @@ def test_update__expected_is_zero_at_the_true_values(world, trace, lam):
     v = state_values(mdp, pi)
     moved = expected_update(mdp, pi, np.eye(len(v)), v, config, horizon)
     assert np.abs(moved).max(initial=0.0) <= 1e-12 * (1 + np.abs(v).max()) * (1 + horizon) ** 2
+
+
+@given(unichain_mdps(), st.data(), st.floats(0.1, 0.95), UNIT, SEEDS)
+def test_fixed_point__has_at_most_the_error_of_12_8(mdp, data, gamma, lam, seed):
+    """Σ_s d(s) (v^π − v̂)² is at most (1 − γλ)/(1 − γ) times the least one where a linear v̂ has
+    Xᵀ D (I − γλP)⁻¹ (r + γPXw − Xw) = 0, D = diag d the stationary distribution. There the page's
+    update expects to stay: of the trace it needs the mean given S_t, on which alone δ_t depends."""
+    pi, S = data.draw(policies(mdp)), len(mdp.p0)
+    (P, r), d, I = markov_chain(mdp, pi), stationary_distribution(mdp, pi), np.eye(S)
+    v, n = state_values(replace(mdp, gamma=gamma), pi), min(2, np.count_nonzero(d > 1e-3))
+    X = np.random.default_rng(seed).normal(size=(S, n))
+    K = X.T @ (d[:, None] * np.linalg.inv(I - gamma * lam * P))
+    A = K @ (I - gamma * P) @ X
+    assume(np.linalg.cond(A) < 1e6)
+    w, root = np.linalg.solve(A, K @ r), np.sqrt(np.maximum(d, 0.0))
+    best = np.linalg.lstsq(root[:, None] * X, root * v)[0]
+    error = lambda w: sum(d[s] * (v[s] - X[s] @ w) ** 2 for s in range(S))
+    size = np.abs(v).max() + np.abs(X @ w).max() + np.abs(r).max()
+    bound = (1 - gamma * lam) / (1 - gamma) * error(best)
+    assert error(w) <= bound + 1e-9 * size**2  # w to eps cond(A)
+    zeta = np.linalg.solve((I - gamma * lam * P).T, P.T @ (d[:, None] * X))  # E[z_{t−1} 1{S_t = s}]
+    config, moved = Config(gamma=gamma, lam=lam, step_size=1.0), np.zeros(n)
+    for s, a, s2 in np.argwhere((d[:, None, None] > 1e-12) & (pi[:, :, None] * mdp.P > 0)):
+        state = State(w.copy(), zeta[s] / d[s], np.empty(0), None, None)
+        update(state, config, X[s], mdp.r[s, a, s2], X[s] @ w, X[s2] @ w)
+        moved += d[s] * pi[s, a] * mdp.P[s, a, s2] * (state.w - w)
+    np.testing.assert_allclose(moved, 0.0, atol=1e-9 * size * np.abs(X).max() / (1 - gamma * lam))
 
 
 @given(small_worlds(), UNIT, SEEDS)
