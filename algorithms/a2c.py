@@ -25,7 +25,7 @@ What it ascends: the expected dθ is not ∇J, J = E[Σ_t γ^t r_t], for A3C's r
 limit are left out. The entropy term is taken at each visited state only; it ignores that an action
 also changes which states come later (entropy "return" counts that, by R_t = r_t + β H_t + ...). No
 gradient is stale: all segments have the same θ and enter one update. But the clock ends them, not
-the episode: in npgrad/Chain-v0, n = 5 and V = v/2, the bootstrap adds 0.48 |∇J|, and in A3C
+the episode: in `npgrad/Chain-v0`, n = 5 and V = v/2, the bootstrap adds 0.48 |∇J|, and in A3C
 nothing, whose segments hold whole episodes there (`npgrad laboratory`, exactly).
 
 A vector environment is resumed by repeating its steps, up to 1e6 actions (Discrete(128): 1e7).

@@ -32,10 +32,10 @@ changes which states come later. And dθ, computed at θ', is added to a θ that
 moved meanwhile (staleness).
 
 `npgrad laboratory` splits the expected dθ of a finite world into these parts, exactly. In
-npgrad/Chain-v0, t_max = 2 and V = v/2, the lack of γ^t adds 0.10 |∇J|, the bootstrap 0.84 |∇J|. The
-entropy term has the cosine 0.952 with the gradient of E[Σ_t γ^t H_t]; entropy "return" is for that:
-R_i ← r_i + β H_i + γ R_{i+1}, from which V learns the value with entropy. Under sgd, an update that
-is k updates old is off by 0.14 η k of its own length, to first order in η.
+`npgrad/Chain-v0`, t_max = 2 and V = v/2, the lack of γ^t adds 0.10 |∇J|, the bootstrap 0.84 |∇J|.
+The entropy term has the cosine 0.952 with the gradient of E[Σ_t γ^t H_t]; entropy "return" is for
+that: R_i ← r_i + β H_i + γ R_{i+1}, from which V learns the value with entropy. Under sgd, an
+update that is k updates old is off by 0.14 η k of its own length, to first order in η.
 
 Departures: T counts a step only after the update that uses it; if a worker is killed, the steps
 since its last update are lost and not counted. Resuming a run in threads or processes starts new
