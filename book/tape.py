@@ -34,7 +34,7 @@ def sum_rule(g, y, a, axis=None, keepdims=False):
 
 
 def take_rule(g, y, a, key):
-    """What was taken receives its g, added up if it was taken twice; the rest receives 0."""
+    """Give what was taken its g, added up if it was taken twice; give the rest 0."""
     back = np.zeros_like(a)
     np.add.at(back, key, g)
     return (back,)

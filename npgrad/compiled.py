@@ -36,11 +36,11 @@ def compiled(f: Callable[..., Any], after: int = 0) -> Callable[..., Any]:
     """Return a function that behaves as f, bit for bit, but runs as a straight line of NumPy calls.
 
     f      any function of arrays in plain NumPy, grad(g), value_and_grad(g), or what uses them
-    after  the first calls with arrays of new shapes, dtypes or strides that f runs itself
+    after  f itself runs in so many calls with arrays of new shapes, dtypes or strides
 
-    The next call traces f, which takes milliseconds. 64 programs are kept: a new one takes the
-    place of the oldest, or with `after`, f itself runs. With the environment variable NPGRAD_PLAIN
-    nothing is traced, and f itself runs.
+    The next call traces f, which takes milliseconds. 64 programs are kept. A new one replaces the
+    oldest; with `after`, f itself runs instead. While the environment variable NPGRAD_PLAIN is set,
+    nothing is traced: f itself runs where there is no program yet.
 
     Arrays among the arguments are data, of integers and booleans too. Numbers, strings, None and
     functions among them may decide in f; another one is traced anew. They may stand in tuples,
@@ -66,23 +66,7 @@ def compiled(f: Callable[..., Any], after: int = 0) -> Callable[..., Any]:
     warned: list[bool] = []
 
     def call(*args: Any, out: Any = None, **kwargs: Any) -> Any:
-        key: Any = []
-        arrays: Any = []
-        for x in args:
-            kind = type(x)
-            if kind is np.ndarray:
-                key += (x.shape, x.strides, x.dtype)
-                arrays.append(x)
-            elif kind in SCALARS:
-                key.append(kind)
-                arrays.append(x)
-            elif kind in STATIC:
-                key += (kind, x if kind is not float else x.hex())
-            elif callable(x):
-                key += ("function", x)
-            else:
-                key = None
-                break
+        key, arrays = _fast_key(args)
         if key is None or kwargs:
             if _is_traced((args, kwargs)):
                 return f(*args, **kwargs)
@@ -105,8 +89,8 @@ def compiled(f: Callable[..., Any], after: int = 0) -> Callable[..., Any]:
             if len(met) > MET:
                 met.clear()
             met[found] = met.get(found, 0) + 1
-            full = after and sum(map(len, programs.values())) >= PROGRAMS
-            early = full or met[found] <= after or "NPGRAD_PLAIN" in os.environ
+            early = met[found] <= after or "NPGRAD_PLAIN" in os.environ
+            early = early or (after > 0 and sum(map(len, programs.values())) >= PROGRAMS)
             result = (f if early else partial(traced, found, arrays))(*args, **kwargs)
         return result if out is None else _into(out, result)
 
@@ -146,6 +130,27 @@ def is_compiled(f: Any) -> bool:
 def _is_traced(x: Any) -> bool:
     """Return whether another derivative or trace is under way: then f is a part of it."""
     return bool(holds(x, Node) or holds(x, Traced))
+
+
+def _fast_key(args: Any) -> tuple[Any, list[Any]]:
+    """Return what `_key` does, or (None, []) for tuples, lists and dicts among the arguments."""
+    key: list[Any] = []
+    arrays: list[Any] = []
+    for x in args:
+        kind = type(x)
+        if kind is np.ndarray:
+            key += (x.shape, x.strides, x.dtype)
+            arrays.append(x)
+        elif kind in SCALARS:
+            key.append(kind)
+            arrays.append(x)
+        elif kind in STATIC:
+            key += (kind, x if kind is not float else x.hex())
+        elif callable(x):
+            key += ("function", x)
+        else:
+            return None, []
+    return key, arrays
 
 
 def _key(args: Any, kwargs: Any) -> tuple[list[Any], list[Any]]:

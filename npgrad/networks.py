@@ -45,7 +45,7 @@ from npgrad.parameters import Layout, whole_numbers
 from npgrad.types import Array
 
 EPSILON = 1e-5  # of batch normalisation (Ioffe & Szegedy 2015 leave it open; frameworks' value)
-AFTER = 20  # calls with new shapes, a network's passes of a compiled function are compiled
+AFTER = 20  # calls with the same shapes before the passes of a compiled function are compiled
 MOST_VIEWS = 1000  # sets of views that a network keeps
 REAL = "fiubO"  # kinds of dtypes; objects may be real numbers of the user's own
 
@@ -267,7 +267,7 @@ class beside:
 class from_function:
     """The model of a function f(θ, x) written in plain NumPy.
 
-    f        if it is npgrad.compiled(f), the network's passes run compiled, where shapes return
+    f        npgrad.compiled(f) lets the network's passes run compiled, where shapes repeat
     layout   a Layout, or the length of θ
     init     rng -> start θ; default zeros
     axes     those of one input x: 1 for a vector

@@ -22,7 +22,7 @@ from npgrad import (
     softmax,
 )
 
-AFTER = 100  # calls with new shapes, a page's gradient is compiled
+AFTER = 100  # calls with the same shapes before a page's gradient is compiled
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,10 @@ class Policy:
         return self.head(y[..., :-1] if self.value else y)
 
     def compiled(self, gradient):
-        """A page's gradient; if the head is a Gaussian of npgrad, compiled where shapes return.
+        """Return a page's gradient. It is compiled if the head is npgrad's Gaussian.
 
-        It is the same to the bit. A Gaussian's gradient then takes two thirds of the time; that of
-        a softmax has no gain.
+        The results are the same to the bit. A Gaussian's gradient then takes two thirds to three
+        quarters of the time. A softmax's gains nothing.
         """
         page = getattr(gradient, "__globals__", {}).get("__name__", "")  # where it is written
         kind = type(self.head) is Head and getattr(self.head.distribution, "func", None)
@@ -129,8 +129,8 @@ def make_actor_critic(env, network, trunk):
 
 
 def soft_rewards(r, pi, beta, entropy):
-    """The rewards r, of shape (k,) or (n, N), that a return counts: with entropy "step" they are
-    r; with "return" r_i + β H(π(·|s_i)), as numbers, π being the distribution in all the steps."""
+    """Return the rewards that a return counts, as numbers. entropy "step": r, of shape (k,) or
+    (n, N); "return": r_i + β H(π(·|s_i)). pi is the distribution in all these steps."""
     return r if entropy == "step" else r + beta * pi.entropy().reshape(np.shape(r))
 
 

@@ -203,7 +203,7 @@ class Parser:
         return Item("group" if inner else "math", html, gap, inner)
 
     def _operand(self):
-        """What a prefix belongs to, or None: a word after a space is text."""
+        """Take what a prefix belongs to, or None: a word after a space is text."""
         k = self.k
         if self.peek().kind == "space":
             self.take()

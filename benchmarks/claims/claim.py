@@ -9,7 +9,7 @@ from benchmarks import record, study
 
 
 class Found(NamedTuple):
-    """What a claim's function finds."""
+    """Hold what a claim's function finds."""
 
     verdict: str
     number: str  # the one that carries the verdict, with what it is of

@@ -96,7 +96,7 @@ def of_actor_critic(method):
 
 
 def workers():
-    """What every asynchronous method is tried with."""
+    """Return the settings that every asynchronous method is tried with."""
     rows = [("two workers", dict(optimizer=optimizer)) for optimizer in OPTIMIZER]
     return [*rows, ("two workers, norm clipped", dict(max_norm=0.5))]
 

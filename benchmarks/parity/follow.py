@@ -30,7 +30,7 @@ class Chooser:
 
 
 def shared_by(run):
-    """What the twin's workers share."""
+    """Return what the twin's workers share."""
     config, env = run.config, run.envs[0]
     modules = networks(models(run.page, env, config), flat(run.start), torch.float64)
     return q_twins.SharedQ(config, *modules) if run.page is async_q else Shared(config, modules)

@@ -42,8 +42,8 @@ class Update(NamedTuple):
 
 
 class Advance(NamedTuple):
-    """What a page did: its updates, what its environments gave (a list for each), what workers did
-    in which turn [(worker, event, steps)], and the indices of the minibatches."""
+    """Hold what a page did: its updates, what its environments gave (a list for each), what workers
+    did in which turn [(worker, event, steps)], and the indices of the minibatches."""
 
     updates: list
     logs: list

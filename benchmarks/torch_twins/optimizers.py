@@ -83,7 +83,7 @@ def clip(gradients, limit):
 
 
 class Shared:
-    """What the workers of one method share: modules, whose parameters all move, and T."""
+    """Hold what the workers of one method share: modules, whose parameters all move, and T."""
 
     def __init__(self, config, modules):
         self.config, self.modules, self.T = config, modules, 0
@@ -113,8 +113,8 @@ class Shared:
 
 
 class Worker:
-    """Of a twin that shares `shared` with others and computes on `modules` of its own: an update in
-    three parts, between which others may make theirs. compute() leaves `gradients` and `k`."""
+    """Update in three parts, between which other workers may make theirs. It shares `shared` with
+    them and computes on `modules` of its own. compute() leaves `gradients` and `k`."""
 
     def join(self, shared, modules):
         self.shared, self.modules = shared, modules
