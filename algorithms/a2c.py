@@ -220,7 +220,7 @@ def learn(envs, config, state, gradient):
         v, last = v[: n * N], v[n * N :]
         v_next[:-1] = v.reshape(n, N)[1:]  # s'_t is s_{t+1} where the data go on
         v_next[terminated], v_next[bootstraps] = 0.0, last
-        counted = soft_rewards(r, head(h), config.beta, config.entropy)
+        counted = soft_rewards(r, h, head, config.beta, config.entropy)
         R = returns(counted, config.gamma, stops, v_next, config.lam).ravel()
         steps = int(np.count_nonzero(real))
         w = real.ravel() / dtype.type(N if config.reduction == "sum" else max(1, steps))

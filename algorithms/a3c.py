@@ -147,7 +147,7 @@ def worker(i, env, config, state, gradient):
                     break
             k, A = len(r), np.array(A)
             h, v = net.evaluate(np.array(S), k)
-            r = soft_rewards(r, head(h), config.beta, config.entropy)
+            r = soft_rewards(r, h, head, config.beta, config.entropy)
             R = returns(r, config.gamma, 0.0 if terminated else v[k])
             advantage = R - v[:k]  # a number: nothing is differentiated through it
             data = head, A, R, advantage, config.beta, config.value_coef

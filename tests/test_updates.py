@@ -101,8 +101,8 @@ def segments(world, age, s, n, restarts):
 def rows(page, world, steps):
     """(R, advantage, w) of a segment, by the page's functions."""
     s, _, r, s2, terminated, truncated = map(np.array, zip(*steps))
-    gamma, pi = world.mdp.gamma, Softmax(np.log(np.maximum(world.pi[s], 1e-300)))
-    r = page.soft_rewards(r, pi, world.beta, world.entropy)
+    gamma, h = world.mdp.gamma, np.log(np.maximum(world.pi[s], 1e-300))
+    r = page.soft_rewards(r, h, Softmax, world.beta, world.entropy)
     if page is a3c:
         R = a3c.returns(r, gamma, 0.0 if terminated[-1] else world.v_hat[s2[-1]])
     else:

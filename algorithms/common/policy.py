@@ -128,10 +128,10 @@ def make_actor_critic(env, network, trunk):
     return Policy(model, head, found, value=True)
 
 
-def soft_rewards(r, pi, beta, entropy):
+def soft_rewards(r, h, head, beta, entropy):
     """Return the rewards that a return counts, as numbers. entropy "step": r, of shape (k,) or
-    (n, N); "return": r_i + β H(π(·|s_i)). pi is the distribution in all these steps."""
-    return r if entropy == "step" else r + beta * pi.entropy().reshape(np.shape(r))
+    (n, N); "return": r_i + β H(π(·|s_i)). h (k, size) are the policy's outputs in these steps."""
+    return r if entropy == "step" else r + beta * head(h).entropy().reshape(np.shape(r))
 
 
 def _model(found, network, m):
