@@ -170,16 +170,14 @@ class Source:
             text = self._call(line, name)
         else:
             text = f"{name} = {self._call(line)}"
-            if _is_view(line):
-                sources = {v.n for v in line.inputs}
-                inputs = {self.of_input.get(n) for n in sources}
-                if sources <= self.made_once:
+            if _is_fixed_view(line):
+                (source,) = line.inputs
+                if source.n in self.made_once:
                     target = self.once
                     self.made_once.add(out.n)
-                elif len(inputs) == 1 and None not in inputs:
-                    (n,) = inputs
+                elif source.n in self.of_input:
+                    n = self.of_input[out.n] = self.of_input[source.n]
                     target = self.first[n]
-                    self.of_input[out.n] = n
         if line.err:
             target.append(f"with errstate(**{line.err!r}):")
             text = f"    {text}"
@@ -301,9 +299,10 @@ def _one_routine(line):
     return fit and all(x.flags.forc and x.flags.aligned and min(x.shape) > 1 for x in (a, b))
 
 
-def _is_view(line):
-    own = line.out.root == line.out.n
-    return not own and type(line.out.value) is np.ndarray
+def _is_fixed_view(line):
+    """Return whether the result is a view of an array, the same one whatever numbers it holds."""
+    view = line.out.root != line.out.n and type(line.out.value) is np.ndarray
+    return view and len(line.inputs) == 1 and not by_value(line.function, line.args, line.kwargs)
 
 
 def _of_scalars(line):
