@@ -2,10 +2,12 @@
 
     python -m benchmarks.learning [METHOD ...] [--seeds 10] [--jobs 1] [--draw]
 
-METHOD is of reinforce, actor_critic (traces), async_q (n-step Q, 8 workers in turn), a3c (2 workers
-in turn), a2c: CartPole-v1; and ddpg: Pendulum-v1. a2c and ddpg also run in Stable-Baselines3, with
-the same hyper-parameters, networks, distribution of first weights and noise
-(torch_twins/baselines.py); for that ddpg's critic has the action at its first layer.
+METHOD is one that `npgrad train` knows: ddpg on Pendulum-v1, the others on CartPole-v1 (async-q,
+async-sarsa and async-n-step-q: 8 workers in turn; a3c: 2). Those that control no episodes are left
+out. a2c and ddpg also run in Stable-Baselines3, with the same hyper-parameters, networks,
+distribution of first weights and noise (torch_twins/baselines.py); for that ddpg's critic has the
+action at its first layer. Seeds are 0 to 9, but of natural-actor-critic, whose settings were chosen
+on some of these, 10 to 19.
 
 Score: the mean return of the policy's mode, no exploration: of 20 episodes at each of 15 points of
 a run, of 100 or more (measure.judge) at its end, on seeds of their own. Seconds are processor time
@@ -19,6 +21,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
+from matplotlib.ticker import EngFormatter
 
 from algorithms.runner.plot import COLOURS, at_steps
 from algorithms.runner.scores import interval, iqm
@@ -34,12 +37,18 @@ PUBLISHED = {
 }
 METHODS = {
     "reinforce": Row("reinforce", CAR, 475.0),
-    "actor_critic": Row("actor-critic-traces", CAR, 475.0),
-    "async_q": Row("async-n-step-q", CAR, 475.0),
-    "a3c": Row("a3c", CAR, 475.0, changes=dict(driver="round-robin")),
     "a2c": Row("a2c", CAR, 475.0, "sync", steps=120_000),
+    "a3c": Row("a3c", CAR, 475.0, changes=dict(driver="round-robin")),
+    "actor-critic": Row("actor-critic", CAR, 475.0, None, steps=100_000),
+    "actor-critic-traces": Row("actor-critic-traces", CAR, 475.0),
+    "natural-actor-critic": Row("natural-actor-critic", CAR, 475.0),
+    "async-n-step-q": Row("async-n-step-q", CAR, 475.0),
+    "async-q": Row("async-q", CAR, 475.0),
+    "async-sarsa": Row("async-sarsa", CAR, 475.0),
     "ddpg": Row("ddpg", "Pendulum-v1", -160.0, "early"),
 }
+FIRST = {"natural-actor-critic": 10}  # seed that is reported
+AXES = dict(steps="environment steps", seconds="seconds of processor time, training alone")
 BOTH = ("a2c", "ddpg") if find_spec("stable_baselines3") else ()
 ROWS = {
     f"{name}, {row.env}, {who}": replace(row, who=who, every=row.length / POINTS)
@@ -50,7 +59,9 @@ ROWS = {
 
 def run(row, seed):
     """Return one run."""
-    return (measure.watched(row, seed)[1] if row.who == OURS else sb3(row, seed)).measured()
+    seed += FIRST.get(row.method, 0)
+    watch = measure.watched(row, seed)[1] if row.who == OURS else sb3(row, seed)
+    return dict(seed=seed) | watch.measured()
 
 
 def sb3(row, seed):
@@ -140,31 +151,33 @@ def together(rows):
 
 
 def picture(rows):
-    envs, methods = (list(dict.fromkeys(x)) for x in zip(*((r.env, name(r, 1)) for r in rows)))
-    fig, axes = figures.subplots(len(envs), 2, (13, 4.6 * len(envs)), squeeze=False)
+    return {"": curves(rows, ("steps", "seconds")), "_seconds": curves(rows, ("seconds",), False)}
+
+
+def curves(rows, by, bands=True):
+    """Draw panels: a line for each environment, or one panel for each, side by side, no bands."""
+    envs, labels = (list(dict.fromkeys(x)) for x in zip(*((r.env, name(r)) for r in rows)))
+    n, m = (len(envs), len(by)) if bands else (1, len(envs))
+    fig, axes = figures.subplots(n, m, (13, 4.6 * n), squeeze=False)
+    axes = axes.reshape(len(envs), len(by))
     for row in rows:
-        ours, colour = row.who == OURS, COLOURS[methods.index(name(row, 1))]
+        again, k = divmod(labels.index(name(row)), len(COLOURS))
+        ours, colour, ls = row.who == OURS, COLOURS[k], "-." if again else "-"
         label = name(row, 1) + ("" if ours else f", {row.who}")
-        for ax, by in zip(axes[envs.index(row.env)], ("steps", "seconds")):
-            grid, middle, band = curve(row, by, np.geomspace)
-            ax.fill_between(grid, *band, color=colour, alpha=0.13, lw=0)
-            ax.plot(grid, middle, color=colour, ls="-" if ours else "--", lw=2, label=label)
-    for (left, right), env in zip(axes, envs):
+        for ax, x in zip(axes[envs.index(row.env)], by):
+            grid, middle, band = curve(row, x, np.geomspace)
+            if bands:
+                ax.fill_between(grid, *band, color=colour, alpha=0.13, lw=0)
+            ax.plot(grid, middle, color=colour, ls=ls if ours else "--", lw=2, label=label)
+    for line, env in zip(axes, envs):
         row = next(row for row in rows if row.env == env)
-        for ax in (left, right):
+        title = f"{env}: IQM of {len(row.runs)} runs" + ", 95 % bands" * bands
+        figures.dress(line[0], title, "lower right", ylabel="score: return of the policy's mode")
+        for ax, x in zip(line, by):
             figures.goal_line(ax, row.goal, ls=":", label=None)
-            ax.set(xscale="log")
-        figures.dress(
-            left,
-            f"{env}: IQM of {len(row.runs)} runs, 95 % bands",
-            "lower right",
-            "x",
-            xlabel="environment steps",
-            ylabel="score: return of the policy's mode",
-        )
-        left.xaxis.set_minor_formatter("")
-        figures.dress(right, xlabel="seconds of processor time, training alone")
-        right.xaxis.set_major_formatter(lambda x, _: f"{x:g}")  # fmt: skip
+            figures.dress(ax, ax.get_title("left"), xscale="log", xlabel=AXES[x])
+            ax.xaxis.set_minor_formatter("")
+            ax.xaxis.set_major_formatter(EngFormatter(sep="") if x == "steps" else "{x:g}")
     return fig
 
 

@@ -24,22 +24,22 @@ class Method(NamedTuple):
 
 METHODS = (
     Method("policy-gradient theorem", "Sutton et al. 1999", "policy_gradient_theorem",
-           "test_theorem_1__is_the_derivative_of_the_exact_performance", ""),
+           "test_theorem_1__is_the_derivative_of_the_exact_performance", "laboratory_exact.png"),
     Method("REINFORCE, without and with baseline", "Sutton & Barto 2018, §13.3–13.4", "reinforce",
            "test_weights__unbiased_ones_have_the_gradient_as_expectation", "learning.png",
            ("reinforce", "REINFORCE")),
     Method("one-step actor–critic", "§13.5", "actor_critic",
            "test_one_step__expected_update_under_the_exact_v_is_the_policy_gradient",
-           "actor_critic_cartpole.png", ("actor_critic", "actor–critic, one-step")),
+           "learning.png", ("actor_critic", "actor–critic, one-step")),
     Method("actor–critic with traces, episodic and continuing", "§13.5–13.6", "actor_critic",
            "test_traces__sum_to_the_forward_view", "actor_critic_cartpole.png",
            ("actor_critic", "actor–critic, traces")),
     Method("natural actor–critic", "Kakade 2001; Peters & Schaal 2008", "natural_actor_critic",
            "test_omega__of_all_episodes_is_the_natural_gradient", "natural.png"),
     Method("TD(λ): accumulating, replacing, dutch", "§12.2, §12.5", "td_lambda",
-           "test_train__true_online_is_the_online_lambda_return_algorithm", ""),
+           "test_train__true_online_is_the_online_lambda_return_algorithm", "td_lambda.png"),
     Method("asynchronous Q, Sarsa, n-step Q", "Mnih et al. 2016, S1, S2", "async_q",
-           "test_train__finds_the_exact_q_of_a_finite_mdp", "asynchronous.png", ("async_q", "")),
+           "test_train__finds_the_exact_q_of_a_finite_mdp", "learning.png", ("async_q", "")),
     Method("A3C", "Mnih et al. 2016, S3", "a3c",
            "test_worker__small_steps_sum_to_the_gradients_at_the_start", "learning.png",
            ("a3c", "A3C, one worker")),
@@ -53,9 +53,7 @@ METHODS = (
 
 
 def ratios(races):
-    """Return the least and the largest median of torch lean over the page; "" without races."""
-    if not races:
-        return ""
+    """Return the least and the largest median of torch lean over the page."""
     name, begin = races
     recorded = json.loads((RESULTS / f"speed_{name}.json").read_text())["results"]
     found = [
@@ -75,10 +73,15 @@ def table():
         "|---|---|---|---|---|---|",
     ]
     for name, source, page, proof, curve, races in METHODS:
-        test = f"[{proof.partition('__')[2].replace('_', ' ')}](tests/test_{page}.py)"
-        picture = f"[curve](benchmarks/results/{curve})" if curve else ""
-        speed = f"[{ratios(races)}](benchmarks/results/speed.md)" if races else ""
-        cells = name, source, f"[{page}.py](algorithms/{page}.py)", test, picture, speed
+        law = proof.partition("__")[2].replace("_", " ")
+        cells = (
+            name,
+            f"[{source}](algorithms/SOURCES.md)",
+            f"[{page}.py](algorithms/{page}.py)",
+            f"[{law}](tests/test_{page}.py)",
+            f"[curve](benchmarks/results/{curve})",
+            f"[{ratios(races)}](benchmarks/results/speed.md)" if races else "–",
+        )
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
