@@ -155,16 +155,18 @@ def picture(rows):
 
 
 def curves(rows, by, bands=True):
-    """Draw panels: a line for each environment, or one panel for each, side by side, no bands."""
-    envs, labels = (list(dict.fromkeys(x)) for x in zip(*((r.env, name(r)) for r in rows)))
+    """Draw a line of panels for each environment; without bands a panel for each, side by side."""
+    envs = list(dict.fromkeys(row.env for row in rows))
     n, m = (len(envs), len(by)) if bands else (1, len(envs))
     fig, axes = figures.subplots(n, m, (13, 4.6 * n), squeeze=False)
     axes = axes.reshape(len(envs), len(by))
     for row in rows:
-        again, k = divmod(labels.index(name(row)), len(COLOURS))
-        ours, colour, ls = row.who == OURS, COLOURS[k], "-." if again else "-"
+        line, ours = axes[envs.index(row.env)], row.who == OURS
+        of_env = list(dict.fromkeys(name(other) for other in rows if other.env == row.env))
+        again, k = divmod(of_env.index(name(row)), len(COLOURS))
+        colour, ls = COLOURS[k], "-." if again else "-"
         label = name(row, 1) + ("" if ours else f", {row.who}")
-        for ax, x in zip(axes[envs.index(row.env)], by):
+        for ax, x in zip(line, by):
             grid, middle, band = curve(row, x, np.geomspace)
             if bands:
                 ax.fill_between(grid, *band, color=colour, alpha=0.13, lw=0)
@@ -172,7 +174,8 @@ def curves(rows, by, bands=True):
     for line, env in zip(axes, envs):
         row = next(row for row in rows if row.env == env)
         title = f"{env}: IQM of {len(row.runs)} runs" + ", 95 % bands" * bands
-        figures.dress(line[0], title, "lower right", ylabel="score: return of the policy's mode")
+        where = dict(loc="upper left", bbox_to_anchor=(0, -0.14), ncols=3, fontsize=9)
+        figures.dress(line[0], title, where, ylabel="score: return of the policy's mode")
         for ax, x in zip(line, by):
             figures.goal_line(ax, row.goal, ls=":", label=None)
             figures.dress(ax, ax.get_title("left"), xscale="log", xlabel=AXES[x])
