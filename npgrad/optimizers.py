@@ -1,6 +1,6 @@
 """Optimisers on flat vectors: each turns a gradient d into a STEP, and the caller applies it:
 
-    theta += step        to ascend,        theta -= step        to descend,
+    θ ← θ + step        to ascend,        θ ← θ − step        to descend,
 
 so the sign is visible in the code of the method. The statistics m (slots, n) are changed in place;
 the caller decides whether m is its own or shared. t counts the steps from 1. step_size is a number,

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import unicodedata
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -19,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from algorithms.runner import beside, book
+from algorithms.runner import beside, book, equations
 from algorithms.runner.cli import main
 from algorithms.runner.errors import Failure
 from algorithms.runner.notation import display, inline
@@ -60,7 +61,9 @@ def test_notation__every_sentence_and_equation_of_a_page_is_known(page):
             assert tree(made) is not None
 
 
-NAMES = st.sampled_from([*"abehqrsvwRSTAGθαβγδλπμσφψ", "v̂", "R̄", "ĝ", "q2", "s'", "θ⁻", "q*"])
+NAMES = st.sampled_from(
+    [*"abehqrsvwRSTAGθαβγδλπμσφψ", "v̂", "R̄", "ĝ", "q2", "s'", "θ⁻", "q*", "Σ_K"]
+)
 SCRIPTS = st.sampled_from(
     ["", "_t", "_{t+1}", "^t", "^{T−t−1}", "^λ_t", "²", "ᵀ", "_target", "^(−x)", "_a'"]
 )
@@ -76,6 +79,8 @@ def larger(inner):
         inner.map(lambda x: f"∇ln π({x})"),
         inner.map(lambda x: f"Σ_t [ {x} ]"),
         inner.map(lambda x: f"E[{x}]"),
+        inner.map(lambda x: f"⌊{x}⌋"),
+        inner.map(lambda x: f"∫ {x} ds"),
     )  # fmt: skip
 
 
@@ -84,8 +89,8 @@ FORMULAS = st.recursive(st.tuples(NAMES, SCRIPTS).map("".join), larger, max_leav
 
 def letters(text):
     """The letters and digits of a text, in no order: what typesetting must not lose."""
-    plain = {"ᵀ": "T", "⁻": "−", "²": "2", "Σ": "∑", "ĝ": "g"}
-    return sorted(c for c in "".join(plain.get(c, c) for c in text) if c.isalnum() or c in "∑∇")
+    plain = unicodedata.normalize("NFKD", text).translate(str.maketrans("∑∏", "ΣΠ"))
+    return sorted(c for c in plain if c.isalnum() or c in "∇∫")
 
 
 @given(FORMULAS)
@@ -105,7 +110,25 @@ def test_notation__refuses_other_characters_by_file_and_line(formula, above, wro
 
 @pytest.mark.parametrize(
     "text",
-    ["(a", "a)", "π(a|s", "a_", "x^", "gamma^t", "a - b", "\\frac", "$a$", "{a", "√", "[a}", "Σ_"],
+    [
+        "(a",
+        "a)",
+        "π(a|s",
+        "a_",
+        "x^",
+        "gamma^t",
+        "a - b",
+        "\\frac",
+        "$a$",
+        "{a",
+        "√",
+        "[a}",
+        "Σ_",
+        "⌊a",
+        "⌊a)",
+        "|a",
+        "|a)",
+    ],
 )
 def test_notation__refuses_what_it_does_not_know(text):
     for convert in (inline, display):
@@ -136,7 +159,22 @@ def test_notation__scripts_primes_and_accents_stand_where_they_should():
     assert parts(inline("G^λ_t", "f", 1), "msubsup") == ["G", "t", "λ"]
     assert parts(inline("v̂", "f", 1), "mover") == ["v", "^"]
     assert parts(inline("max_a' Q", "f", 1), "munder") == ["max", "a′"]
+    assert parts(inline("Σ_{t=0}^{T} r", "f", 1), "munderover") == ["∑", "t=0", "T"]
+    assert parts(inline("o_ij", "f", 1), "msub") == ["o", "ij"]
     assert parts(inline("e^(−ou_theta dt)", "f", 1), "msup") == ["e", "−ou_thetadt"]
+
+
+def test_notation__bars_are_brackets_or_a_condition():
+    assert parts(inline("|s|² [d u]", "f", 1), "msup") == ["|s|", "2"]
+    assert parts(inline("limit/‖d‖₂", "f", 1), "mfrac") == ["limit", "‖d‖2"]
+    assert parts(inline("η d/(|d| + ε)", "f", 1), "mfrac") == ["d", "|d|+ε"]
+    assert parts(inline("|π(a|s)|²", "f", 1), "msup") == ["|π(a|s)|", "2"]
+    assert parts(inline("∇Q(s, a)|_{a = μ}", "f", 1), "msub") == ["|", "a=μ"]
+
+
+@pytest.mark.parametrize("matrix", ["Σ_K Mᵀ", "P Σ₀", "H Σ_b", "H (Σ_b − Σ_K)", "Σ = ∫ ρ(s) ds"])
+def test_notation__a_sigma_that_sums_nothing_is_a_matrix(matrix):
+    assert "∑" not in inline(matrix, "f", 1) and "Σ" not in inline("Σ_b π_b + Σ W²", "f", 1)
 
 
 def test_display__keeps_columns_and_lets_a_bracket_go_on():
@@ -205,6 +243,41 @@ def test_chapter__names_file_and_line_of_a_docstring_it_cannot_read(tmp_path, mo
     (tmp_path / "page.py").write_text(page, encoding="utf-8")
     with pytest.raises(Failure, match=r"^page\.py:5: unknown notation at: \\alpha"):
         chapter(tmp_path, "{{page page.py}}").markdown()
+
+
+def test_index__has_every_row_with_the_lines_of_its_code_and_tests(tmp_path):
+    """In order: the letters of each equation and source, and the places of what it points to."""
+    text = chapter(tmp_path, "{{index}}").markdown()
+    shown = re.findall(r'<div class="row">(.*?)</div>\n', text)
+    rows = equations.read()
+    assert len(shown) == len(rows)
+    for row, made in zip(rows, shown):
+        equation, where = made.split('<div class="where">')
+        assert letters(text_of(equation)) == letters(row.block), row.line
+        pointers = [(f, equations.line_of(f, n)[1], n) for f, n in (*row.code, *row.tests)]
+        assert re.findall("<li>(.*?)</li>", where) == [f"{f}:{k}: {n}" for f, k, n in pointers]
+
+
+ROW = "# E\n\n## A: `algorithms/a3c.py`\n\n    {}\n\n{}\n· `a3c.py: {}`\n· `test_a3c.py: {}`"
+LAW = "test_worker__whatever_the_schedule_nothing_is_lost"
+
+
+@pytest.mark.parametrize(
+    ("row", "line", "says"),
+    [
+        (("θ ← \\theta", "S3", "worker", LAW), 5, "unknown notation"),
+        (("θ ← θ", "\\S3", "worker", LAW), 7, "unknown notation"),
+        (("θ ← θ\n    a - b", "S3", "worker", LAW), 6, "write − for a minus"),
+        (("θ ← θ", "S3", "gone", LAW), 5, "a3c.py: gone: must be a function"),
+        (("θ ← θ", "S3", "worker", "test_gone"), 5, "test_a3c.py: test_gone: must be a function"),
+    ],
+)
+def test_index__names_file_and_line_of_what_it_cannot_show(row, line, says, tmp_path, monkeypatch):
+    monkeypatch.setattr(book, "ROOT", tmp_path)
+    (tmp_path / "algorithms").mkdir()
+    (tmp_path / equations.INDEX).write_text(ROW.format(*row), encoding="utf-8")
+    with pytest.raises(Failure, match=rf"^{equations.INDEX}:{line}: {re.escape(says)}"):
+        chapter(tmp_path, "{{index}}").markdown()
 
 
 def test_record__has_every_row_of_the_file_and_every_number(tmp_path):

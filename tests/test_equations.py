@@ -6,11 +6,34 @@ from pathlib import Path
 
 import pytest
 
+from algorithms.runner.equations import INDEX, ROOT, line_of, parts, plain, read
+from algorithms.runner.errors import Failure
 from algorithms.runner.lookup import METHODS
-from benchmarks.equations import INDEX, ROOT, displayed, line_of, main, plain, read
+from benchmarks.equations import main
 
-TEXT = INDEX.read_text(encoding="utf-8")
-ROWS = read(TEXT)
+TEXT = (ROOT / INDEX).read_text(encoding="utf-8")
+ROWS = read()
+
+
+def displayed(path):
+    """Return the lines that a file displays: of the module's docstring those that are indented or
+    have columns; of all others the indented blocks that begin after an empty line."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)):
+            continue
+        doc = ast.get_docstring(node, clean=False) or ""
+        margin = " " * node.body[0].col_offset if doc else ""
+        lines = [line.removeprefix(margin).rstrip() for line in doc.split("\n")]
+        if isinstance(node, ast.Module):
+            found += [x for x in lines if x.startswith("    ") or "    " in x.strip()]
+            continue
+        for block in "\n".join(lines).split("\n\n"):
+            rows = block.rstrip("\n").split("\n")
+            found += rows if all(x.startswith("    ") for x in rows) else []
+    return found
+
+
 PAGES = sorted({page.module.replace(".", "/") for page in METHODS.values()})
 BESIDE = [path for page in PAGES for path in sorted(ROOT.glob(f"{page}*.py"))]
 EXACT = sorted((ROOT / "algorithms" / "exact").glob("*.py"))
@@ -79,9 +102,15 @@ def test_statements__that_only_runs_can_show_are_claims():
 
 
 @pytest.mark.parametrize("below", ["only a source", "    y = 2", ""])
-def test_read__names_a_block_without_its_paragraph(below):
-    with pytest.raises(ValueError, match="must be source"):
-        read(f"    x = 1\n\n{below}")
+def test_parts__names_file_and_line_of_a_block_without_its_paragraph(below):
+    with pytest.raises(Failure, match=r"EQUATIONS\.md:3: must be source"):
+        list(parts(f"# Head\n\n    x = 1\n\n{below}"))
+
+
+def test_rows__know_their_lines():
+    lines = TEXT.split("\n")
+    for row in ROWS:
+        assert row.block.split("\n")[0] == lines[row.line - 1]
 
 
 @pytest.mark.parametrize(
@@ -89,8 +118,8 @@ def test_read__names_a_block_without_its_paragraph(below):
     [("reinforce.py", "nothing"), ("nowhere.py", "gradient"), ("a3c.py", "worker.x")],
 )
 def test_line_of__names_what_does_not_exist(pointer):
-    with pytest.raises(LookupError, match=": must be a function"):
-        line_of(*pointer)
+    with pytest.raises(Failure, match=r"EQUATIONS\.md:7: .*: must be a function"):
+        line_of(*pointer, 7)
 
 
 def test_displayed__is_what_docstrings_set_apart(tmp_path):

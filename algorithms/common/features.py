@@ -1,7 +1,7 @@
 """Features that let a linear method bend: Fourier basis, polynomials and tiles of an observation.
 
     Fourier      x_i(s) = cos(π s·c_i)           s ∈ [0, 1]^d     c_i ∈ {0, ..., n}^d
-    polynomial   x_i(s) = Π_j s_j^c_ij           s ∈ [−1, 1]^d    the same c_i
+    polynomial   x_i(s) = Π_j s_j^{c_ij}         s ∈ [−1, 1]^d    the same c_i
     tiles        x_ki(s) = 1 if ⌊n s + o_k⌋ = c_i, else 0         s ∈ [0, 1]^d, the same c_i
                  o_kj = (k (2j + 1) mod N) / N   k < N tilings, j < d; N = min 2^m ≥ 4d
 

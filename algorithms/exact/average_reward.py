@@ -1,22 +1,22 @@
 """Average reward: exact solutions for finite MDPs whose episodes never end.
 
     ρ = lim_n 1/n E[R_1 + ... + R_n] = Σ_s d(s) Σ_a π(a|s) Σ_s' P r       d = P_πᵀ d, Σ_s d(s) = 1
-    q(s,a) = Σ_t E[R_t - ρ | S_0 = s, A_0 = a] = Σ_s' P[s,a,s'] (r[s,a,s'] - ρ + v(s'))
+    q(s,a) = Σ_t E[R_t − ρ | S_0 = s, A_0 = a] = Σ_s' P[s,a,s'] (r[s,a,s'] − ρ + v(s'))
     v(s) = Σ_a π(a|s) q(s,a), Σ_s d(s) v(s) = 0         (Σ_t as the mean of its partial sums)
 
 γ and p0 are not used: the chain P_π must have one recurrent class, so that ρ does not depend on the
 start. pi is an array (S, A), which may be complex, as in mdp. With u = 1/S, all results follow from
 
-    Z = (I - P_π + 1uᵀ)⁻¹:      dᵀ = uᵀZ      v = Z r_π - its mean under d.
+    Z = (I − P_π + 1uᵀ)⁻¹:      dᵀ = uᵀZ      v = Z r_π − its mean under d.
 
-The continuing actor-critic with θ, w and R̄ held, S_t ~ d, z_t = λ z_{t-1} + ∇ln π(A_t|S_t) and
+The continuing actor-critic with θ, w and R̄ held, S_t ~ d, z_t = λ z_{t−1} + ∇ln π(A_t|S_t) and
 v̂ = v + e expects the step
 
-    E[δ_t z_t] = ∇ρ + (1-λ) Σ_s ζ(s) e(s)     ∇ρ = Σ_s d(s) Σ_a π(a|s) q(s,a) ∇ln π(a|s)
-    ζ(s) = E[z_{t-1} 1{S_t = s}]:    ζ(s') = Σ_s P_π[s,s'] λ ζ(s) + Σ_s,a d(s) π(a|s) P ∇ln π(a|s).
+    E[δ_t z_t] = ∇ρ + (1−λ) Σ_s ζ(s) e(s)     ∇ρ = Σ_s d(s) Σ_a π(a|s) q(s,a) ∇ln π(a|s)
+    ζ(s) = E[z_{t−1} 1{S_t = s}]:  ζ(s') = Σ_s P_π[s,s'] λ ζ(s) + Σ_{s,a} d(s) π(a|s) P ∇ln π(a|s).
 
 With e = 0, E[δ_t | all before A_t] = 0: only the latest score meets δ_t, and E[q ∇ln π] is ∇ρ. With
-e, δ_t has e(S_{t+1}) - e(S_t) besides. E[z_t e(S_{t+1})] = Σ ζe. E[z_t e(S_t)] = λ Σ ζe, for the
+e, δ_t has e(S_{t+1}) − e(S_t) besides. E[z_t e(S_{t+1})] = Σ ζe. E[z_t e(S_t)] = λ Σ ζe, for the
 latest score has mean 0 given S_t. So a wrong v̂ has no effect on the mean as λ → 1; nor has a wrong
 R̄ for any λ, since E z_t = Σ_s ζ(s) = 0.
 
@@ -65,7 +65,7 @@ def differential_action_values(mdp: FiniteMDP, pi) -> np.ndarray:
 
 
 def arriving_trace(mdp: FiniteMDP, pi, scores, lam: float) -> np.ndarray:
-    """Return ζ (S, n), ζ(s) = E[z_{t-1} 1{S_t = s}] in the stationary chain, at λ = 1 its limit.
+    """Return ζ (S, n), ζ(s) = E[z_{t−1} 1{S_t = s}] in the stationary chain, at λ = 1 its limit.
 
     scores (S, A, n) are ∇ln π(a|s). Raises ValueError for λ outside [0, 1]; and as `solve`.
     """

@@ -3,20 +3,20 @@
 An estimator weighs the scores of one episode τ, ĝ(τ) = Σ_t weight_t(τ) ∇ln π(A_t|S_t). Where every
 episode has a last step there are finitely many τ, and nothing need be sampled:
 
-    E ĝ = Σ_τ Pr(τ) ĝ(τ)     bias = E ĝ - ∇J     Cov ĝ = Σ_τ Pr(τ) (ĝ - E ĝ)(ĝ - E ĝ)ᵀ
+    E ĝ = Σ_τ Pr(τ) ĝ(τ)     bias = E ĝ − ∇J     Cov ĝ = Σ_τ Pr(τ) (ĝ − E ĝ)(ĝ − E ĝ)ᵀ
     ∇J = Σ_s d(s) Σ_a π(a|s) q(s,a) ∇ln π(a|s)                     total variance: tr Cov ĝ
 
 What biased ones expect is also known in closed form (`expectation`), by other d or by q + Δ for q:
 
     γ^t dropped (Thomas 2014)       d(s) = Σ_t Pr(S_t = s): visits are not discounted
-    v̂ = v + e, n-step returns       Δ = γ^n P P_π^(n-1) e            (actor-critic: n = 1)
-    v̂ = v + e, λ-returns            Δ = (1-λ) γ P (I - γλ P_π)⁻¹ e
+    v̂ = v + e, n-step returns       Δ = γ^n P P_π^(n−1) e            (actor-critic: n = 1)
+    v̂ = v + e, λ-returns            Δ = (1−λ) γ P (I − γλ P_π)⁻¹ e
 
-The best baseline: ĝ with b is ĝ_0 - Σ_s b(s) Z_s, where Z_s is the sum of c_t ∇ln π_t over the
+The best baseline: ĝ with b is ĝ_0 − Σ_s b(s) Z_s, where Z_s is the sum of c_t ∇ln π_t over the
 visits of s, c_t = γ^t or 1 (where weights take b(S_0) alone: of all ∇ln π_t, if S_0 = s). Since
 E Z_s = 0, tr Cov ĝ is least where its slope is 0,
 
-    M b* = m       M_ss' = E[Z_s·Z_s']       m_s = E[Z_s·ĝ_0].
+    M b* = m       M_{s s'} = E[Z_s·Z_s']       m_s = E[Z_s·ĝ_0].
 
 A score has mean 0 given all that went before, so that E[∇ln π_t·∇ln π_t'] = 0 for t ≠ t': M is
 diagonal, M_ss = E[Σ_t 1{S_t=s} c_t² |∇ln π_t|²]. The states meet in m: ĝ_0 is all of the episode.
@@ -54,7 +54,7 @@ class Study(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """mean (n,) = E ĝ, bias (n,) = E ĝ - ∇J, covariance (n, n) of one episode's ĝ, and
+    """mean (n,) = E ĝ, bias (n,) = E ĝ − ∇J, covariance (n, n) of one episode's ĝ, and
     uphill = Pr(ĝ·∇J > 0), the chance that a small step along ĝ improves the policy."""
 
     mean: np.ndarray
@@ -64,7 +64,7 @@ class Moments(NamedTuple):
 
     @property
     def total_variance(self) -> float:
-        """tr Cov ĝ = E |ĝ - E ĝ|²."""
+        """tr Cov ĝ = E |ĝ − E ĝ|²."""
         return float(np.trace(self.covariance))
 
     @property
@@ -175,7 +175,7 @@ def n_step_returns(R, v, gamma, n):
 
 
 def lambda_returns(R, v, gamma, lam):
-    """G_t = R[t] + γ ((1-λ) v[t+1] + λ G_{t+1}), G_T = v[T]. Shapes as n_step_returns."""
+    """G_t = R[t] + γ ((1−λ) v[t+1] + λ G_{t+1}), G_T = v[T]. Shapes as n_step_returns."""
     G = np.append(np.zeros(len(R)), v[-1])
     for t in range(len(R) - 1, -1, -1):
         G[t] = R[t] + gamma * ((1 - lam) * v[t + 1] + lam * G[t + 1])
@@ -205,7 +205,7 @@ def weighted(p, g, gradient) -> Moments:
 def optimal_baseline(study: Study, weigh) -> np.ndarray:
     """b* (S,), which no b(s) beats in total variance; 0 where b(s) has no effect on it.
 
-    weigh(τ, b) (T,) takes the baselines b (T,) of S_0 ... S_{T-1}, and is affine in them with
+    weigh(τ, b) (T,) takes the baselines b (T,) of S_0 ... S_{T−1}, and is affine in them with
     factors that depend on t only.
     """
     M, m = np.zeros((2, len(study.pi)))

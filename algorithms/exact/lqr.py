@@ -121,7 +121,7 @@ def optimal_gain(lqr):
     P is computed by the doubling algorithm (Anderson 1978): H_k is the cost matrix of 2ᵏ steps, so
     a few dozen iterations suffice. With A₀ = √γ A, G₀ = γ B R⁻¹ Bᵀ, H₀ = Q:
 
-        A ← A (I + GH)⁻¹ A      G ← G + A (I + GH)⁻¹ G Aᵀ      H ← H + Aᵀ H (I + GH)⁻¹ A
+        A ← A (I + G H)⁻¹ A      G ← G + A (I + G H)⁻¹ G Aᵀ      H ← H + Aᵀ H (I + G H)⁻¹ A
     """
     A, B = np.sqrt(lqr.gamma) * lqr.A, np.sqrt(lqr.gamma) * lqr.B
     G, H = B @ np.linalg.solve(lqr.R, B.T), lqr.Q

@@ -1,16 +1,16 @@
 """Variance of sampled policy gradients, exactly: what bootstrapping removes, and what is left.
 
-With v̂ = v, every advantage is a sum of TD errors, G_t - v(S_t) = Σ_k c_k γ^k δ_{t+k}: c_k = λ^k for
+With v̂ = v, every advantage is a sum of TD errors, G_t − v(S_t) = Σ_k c_k γ^k δ_{t+k}: c_k = λ^k for
 λ-returns, and 1 for k < n, else 0, for n-step returns. Given (S_t, A_t), δ_{t+k} with k >= 1 has
 mean 0 whatever came before it, so that the products of two of them vanish in the mean:
 
-    E[(G_t - v(S_t))² | s,a] = Σ_k c_k² γ^2k E[δ_{t+k}² | S_t = s, A_t = a]            (spread)
+    E[(G_t − v(S_t))² | s,a] = Σ_k c_k² γ^{2k} E[δ_{t+k}² | S_t = s, A_t = a]            (spread)
 
-It grows with n and with λ: a step's own term γ^t (G_t - v) ∇ln π_t has the least variance at n = 1
+It grows with n and with λ: a step's own term γ^t (G_t − v) ∇ln π_t has the least variance at n = 1
 and λ = 0. This is the law of total variance. H is all up to S_{t+n}, Monte Carlo's G_t expects the
 n-step return given H, and bootstrapping leaves the second part out:
 
-    Var G_t = Var E[G_t | H] + E Var[G_t | H] = Var G_t^(n) + γ^2n E Var[G_{t+n} | S_{t+n}].
+    Var G_t = Var E[G_t | H] + E Var[G_t | H] = Var G_t^(n) + γ^{2n} E Var[G_{t+n} | S_{t+n}].
 
 The terms of one episode are correlated: tr Cov ĝ is not the sum of their variances, and need not
 grow with n (`explained` splits it by enumeration, for any weights). A wrong v̂ biases
@@ -18,7 +18,7 @@ bootstrapped returns, and this law no longer holds.
 
 The best baseline b* is not v (`matched_baseline`). b(s) takes b(s) ∇ln π off ĝ. What is left
 varies least where b(s) is the mean of q weighed by π |∇ln π|² instead of π: rare actions have
-large scores. A table's softmax over two actions has |∇ln π(a)|² = 2 (1-π(a))², so that b* = π(1)
+large scores. A table's softmax over two actions has |∇ln π(a)|² = 2 (1−π(a))², so that b* = π(1)
 q(0) + π(0) q(1): each value with the other action's probability. It is v only if both are as
 likely, or as good.
 """
@@ -32,13 +32,13 @@ from algorithms.exact.mdp import FiniteMDP, discounted_occupancy, markov_chain, 
 
 
 def td_spread(mdp: FiniteMDP, pi) -> np.ndarray:
-    """Return E[δ² | s,a] (S, A), δ = r + γ v(s') - v(s) with the exact v; 0 in terminal states."""
+    """Return E[δ² | s,a] (S, A), δ = r + γ v(s') − v(s) with the exact v; 0 in terminal states."""
     v = state_values(mdp, pi)
     return np.einsum("sat,sat->sa", mdp.P, (mdp.r + mdp.gamma * v - v[:, None, None]) ** 2)
 
 
 def n_step_spread(mdp: FiniteMDP, pi, n: int) -> np.ndarray:
-    """Return E[(G_t^(n) - v(s))² | s,a] (S, A), v̂ = v. Raises ValueError for n < 1."""
+    """Return E[(G_t^(n) − v(s))² | s,a] (S, A), v̂ = v. Raises ValueError for n < 1."""
     if n < 1:
         raise ValueError(f"n = {n}: must be at least 1")
     first = td_spread(mdp, pi)
@@ -51,7 +51,7 @@ def n_step_spread(mdp: FiniteMDP, pi, n: int) -> np.ndarray:
 
 
 def lambda_spread(mdp: FiniteMDP, pi, lam: float) -> np.ndarray:
-    """Return E[(G_t^λ - v(s))² | s,a] (S, A), v̂ = v. Raises ValueError for λ outside [0, 1]."""
+    """Return E[(G_t^λ − v(s))² | s,a] (S, A), v̂ = v. Raises ValueError for λ outside [0, 1]."""
     if not 0 <= lam <= 1:
         raise ValueError(f"lam = {lam}: must be in [0, 1]")
     first, decay = td_spread(mdp, pi), (lam * mdp.gamma) ** 2
@@ -61,7 +61,7 @@ def lambda_spread(mdp: FiniteMDP, pi, lam: float) -> np.ndarray:
 
 
 def own_terms(study: Study, spread) -> float:
-    """Return Σ_t E|γ^t (G_t - v(S_t)) ∇ln π_t|²: tr Cov ĝ and |E ĝ|² without what two terms share.
+    """Return Σ_t E|γ^t (G_t − v(S_t)) ∇ln π_t|²: tr Cov ĝ and |E ĝ|² without what two terms share.
 
     spread (S, A) is `n_step_spread` or `lambda_spread`.
     """

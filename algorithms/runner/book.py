@@ -16,6 +16,8 @@ A chapter is Markdown with these directives; what they cannot find fails, naming
     {{record FILE.md}}            the first table of a record in benchmarks/results, and the
                                   sections that it links to
     {{picture FILE | caption}}    a picture of benchmarks/results
+    {{index}}                     algorithms/EQUATIONS.md: every equation, its source, where its
+                                  code and its tests are; what has a page in the book links to it
 """
 
 import argparse
@@ -33,6 +35,7 @@ import tempfile
 from html import escape
 from pathlib import Path
 
+from algorithms.runner import equations
 from algorithms.runner.beside import Source, blocks, grid, lines, pairs, raw, table
 from algorithms.runner.errors import Failure, Outcome, UsageError, require
 from algorithms.runner.notation import display, inline
@@ -46,7 +49,7 @@ BLOCK = re.compile(
     r"|^\{\{(?P<line>\w+) ?(?P<rest>.*?)\}\}$",
     re.MULTILINE | re.DOTALL,
 )
-DIRECTIVES = "page", "gradients", "tests", "tape", "laboratory", "record", "picture"
+DIRECTIVES = "page", "gradients", "tests", "tape", "laboratory", "record", "picture", "index"
 PICTURE = r"\[([^]]*)\]\((\w+\.png)\)"
 INLINE = re.compile(r"\$(?P<formula>[^$\n]+)\$|`[^`\n]*`")
 
@@ -197,11 +200,12 @@ class Chapter:
             rows = display(text, name, line)
             codes = [beside.pop(line + k, "") for k in range(len(rows))]
             html.append(pairs(rows, codes) if any(codes) else grid(rows))
-        return raw("".join(html[1:]))
+        link = f"[All its equations, with their sources and tests]({self._up()}equations.md"
+        return f"{raw(''.join(html[1:]))}\n\n{link}#{Path(name).stem})\n"
 
     def _beside(self, page):
         """Return {line of the docstring: HTML of the code that computes it}."""
-        here = self._offset()
+        here = sum(map(len, self.text.splitlines(keepends=True)[: self.line - 1]))
         after, other = self.text.find("```beside\n", here), self.text.find("{{page", here + 1)
         if after < 0 or 0 <= other < after:
             return {}
@@ -217,9 +221,6 @@ class Chapter:
             self.line += 1
         self.line = start
         return found
-
-    def _offset(self):
-        return sum(map(len, self.text.splitlines(keepends=True)[: self.line - 1]))
 
     def gradients(self, rest):
         """Docstrings of functions and methods, typeset, beside their code."""
@@ -271,7 +272,7 @@ class Chapter:
 
     def laboratory(self, rest):
         """Rows of the laboratory's record, over its worlds."""
-        worlds = self._json("laboratory.json")["worlds"]
+        worlds = json.loads(self._result("laboratory.json").read_text("utf-8"))["worlds"]
         rows = []
         for name in rest.split(";"):
             found = [
@@ -323,11 +324,44 @@ class Chapter:
         """Copy a picture of benchmarks/results into the book; return its address from here."""
         (self.docs / "pictures").mkdir(parents=True, exist_ok=True)
         shutil.copy(self._result(name), self.docs / "pictures")
-        up = "../" * (len(self.path.relative_to(self.book).parts) - 1)
-        return f"{up}pictures/{name}"
+        return f"{self._up()}pictures/{name}"
 
-    def _json(self, name):
-        return json.loads(self._result(name).read_text(encoding="utf-8"))
+    def _up(self):
+        return "../" * (len(self.path.relative_to(self.book).parts) - 1)
+
+    def index(self, _):
+        """The index of equations, its rows typeset, with the lines of code and tests today."""
+        chapters = {
+            name.removesuffix(".py"): path.relative_to(self.book).as_posix()
+            for path in self.book.rglob("*.md")
+            for name in re.findall(r"{{page (\S+)}}", path.read_text(encoding="utf-8"))
+        }
+        shown = []
+        for part in equations.parts((ROOT / equations.INDEX).read_text(encoding="utf-8")):
+            if isinstance(part, equations.Row):
+                shown.append(raw(self._row(part)))
+                continue
+            part = part.replace("../benchmarks/results/claims.md", "claims.md")
+            part = re.sub(r"\[([^]]*)\]\((?!claims)[^)]*\)", r"\1", part)  # not in the book
+            if heading := re.fullmatch(r"### (.*): `(.*)`", part):
+                name, file = heading.groups()
+                to = [link for page, link in chapters.items() if file.startswith(page)]
+                name = f"[{name}]({to[0]})" if to else name
+                part = f"### {name} {{#{Path(file).stem}}}\n\n`{file}`"
+            shown.append(part)
+        return "\n\n".join(shown[1:])
+
+    def _row(self, row):
+        """HTML of a row: the equation, and below it where it comes from and is computed."""
+        file, line = equations.INDEX, row.line
+        shown = lines(display(row.block, file, line))
+        source = inline(row.source, file, line + row.block.count("\n") + 2)
+        code, tests = (
+            "".join(f"<li>{f}:{equations.line_of(f, n, line)[1]}: {n}</li>" for f, n in those)
+            for those in (row.code, row.tests)
+        )
+        where = f"<p>{source}</p><ul>{code}</ul><ul>{tests}</ul>"
+        return f'<div class="row"><div>{shown}</div><div class="where">{where}</div></div>'
 
     def _result(self, name):
         path = ROOT / RESULTS / name

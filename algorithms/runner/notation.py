@@ -5,10 +5,11 @@ notation is refused, with its file and line: an unknown character, a bracket tha
 Greek letter spelled out, a hyphen for a minus. The grammar:
 
     words      two letters or more are text; ln, exp, max, ... are functions; `code`, "text"
-    names      one letter, Latin or Greek, with accents (v̂), digits (q2), primes (s'), * (q*)
+    names      one letter, Latin or Greek, with accents (v̂), digits (q2), primes (s'), * (q*); Σ is
+               one where its index is a capital, or nothing follows to be summed
     scripts    _t  _{t+1}  _target  ^t  ^{t−1}  ^(−x)  and the raised digits ², ᵀ, ⁻
     calls      a bracket that follows without a space belongs to what stands before it: π(a|s),
-               1{S_t = s}
+               1{S_t = s}; |x| and ‖x‖ are brackets with a space, (, [ or / on the left
     fractions  a/b takes what is written without spaces, a b / c d the products beside it
     prefixes   ∇ ∂ √ ln log exp go with what follows: ∂ln π(a)/∂h is one fraction
 """
@@ -24,13 +25,13 @@ FUNCTIONS = set("ln log exp max min lim tanh tr Cov Var Pr argmax mod".split())
 BINDING = set("∇ ∂ √ ln log exp".split())
 LIMITS = set("Σ Π max min argmax lim mean".split())
 GREEK = set("alpha beta gamma delta epsilon theta lambda mu pi rho sigma tau phi psi omega".split())
-RELATIONS, BINARY = set("=←→↦≠≤≥<>∝∼∈≈"), set("+−±·×")
-RAISED = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ᵀᵗᵏⁿ", "0123456789+−Ttkn"))
+RELATIONS, BINARY = set("=←→↦≠≤≥<>≪∝∼∈≈"), set("+−±·×")
+RAISED = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ᵀᵗᵏⁿ°", "0123456789+−Ttkn∘"))
 LOWERED = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789"))
 MARKS = {"\u0302": "^", "\u0304": "¯", "\u0303": "∼"}
 PRIME = '<mo lspace="0" rspace="0">′</mo>'
-SHOWN = {"...": "…", "->": "↦", "~": "∼", "Σ": "∑", "Π": "∏"}
-OPEN = {"(": ")", "[": "]", "{": "}"}
+SHOWN = {"...": "…", "->": "↦", "~": "∼", "Σ": "∑", "Π": "∏", "∫": "∫"}
+OPEN = {"(": ")", "[": "]", "{": "}", "⌊": "⌋", "|": "|", "‖": "‖"}
 
 TOKEN = re.compile(
     r"""(?P<space>\s+)
@@ -38,25 +39,26 @@ TOKEN = re.compile(
       | (?P<quoted>"[^"]+")
       | (?P<text>§+|%|&|–|(?:[A-Za-z]\.){2,}|p\.(?=\s\d)|\w-[A-Za-z]{2,}[\w-]*
               |\d+-(?:[a-z]+|(?=\s)))
-      | (?P<raised>[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ᵀᵗᵏⁿ]+)
+      | (?P<raised>[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ᵀᵗᵏⁿ°]+)
       | (?P<lowered>[₀₁₂₃₄₅₆₇₈₉]+)
-      | (?P<differential>d(?:[NWt]|w(?!\w))(?![A-Za-z]))
+      | (?P<differential>d(?:[NWtsτ]|w(?!\w))(?![A-Za-z]))
       | (?P<factor>[A-Z](?=[A-Z][ᵀ⁻]))
-      | (?P<name_in_code>[A-Za-z]{2,}(?:_[A-Za-z0-9]{2,})+)
+      | (?P<matrix>Σ(?=_[A-Z]|[₀₁]|(?:_\w)?\s*(?:[−+=.,;:)\]]|$)))
+      | (?P<name_in_code>[A-Za-z]{2,}(?:_[A-Za-z0-9]{2,})+|d_theta)
       | (?P<word>(?:[A-Za-z]{2}[A-Za-z0-9]*|[A-Z]\d[A-Z])(?:[-–'][A-Za-z]+|(?<=s)'(?=\s))*)
       | (?P<number>\d+(?:\.\d+)*(?:e-?\d+)?|\.\d+|[½¼⅓])
-      | (?P<name>[A-Za-zΑ-Ωα-ωϑϕϵ]\d*)
+      | (?P<name>[A-Za-zΑ-Ωα-ωϑϕϵ∫]\d*)
       | (?P<accent>[\u0302\u0303\u0304])
       | (?P<prime>['′]|(?<=\w)\*)
       | (?P<script>[_^])
       | (?P<prefix>[∇∂√])
-      | (?P<open>[(\[{])
-      | (?P<close>[)\]}])
+      | (?P<open>[(\[{⌊]|(?<![^\s(\[{/])[|‖](?=[^\s_]))
+      | (?P<close>[)\]}⌋]|(?<=\S)[|‖](?=[\s)\]}/²₂.,;:]|$))
       | (?P<point>[,;:]|\.(?!\.))
-      | (?P<op>\.\.\.|->|[=←→↦≠≤≥<>∝~∈≈+−·±×/|‖∞!…])""",
+      | (?P<op>\.\.\.|->|[=←→↦≠≤≥<>≪∝~∈≈+−·±×/|‖∞!…])""",
     re.VERBOSE,
 )
-OPERANDS = "name", "word", "number", "differential", "name_in_code", "prefix", "open", "code"
+OPERANDS = set("name word number differential matrix name_in_code prefix open code".split())
 
 
 class Token(NamedTuple):
@@ -109,7 +111,7 @@ class Parser:
             if kind == "open":
                 stack.append((text, place))
             elif kind == "close" and stack:
-                if "}" in {text, OPEN[stack[-1][0]]} and text != OPEN[stack[-1][0]]:
+                if {text, want := OPEN[stack[-1][0]]} & set("}⌋|‖") and text != want:
                     self.fail(place, "unbalanced bracket")
                 stack.pop()
             elif kind == "close":
@@ -131,14 +133,14 @@ class Parser:
         self.k += 1
         return self.tokens[self.k - 1]
 
-    def at(self, *brackets):
-        """The next token is one of these brackets, and has its partner."""
-        return self.peek().text in brackets and self.peek().place not in self.alone
+    def at(self, kind):
+        """The next token is a bracket of that kind, and has its partner."""
+        return self.peek().kind == kind and self.peek().place not in self.alone
 
     def sequence(self):
         """Return the items up to the end or a closing bracket, fractions made."""
         items, gap = [], False
-        while self.peek().kind != "end" and not self.at(")", "]", "}"):
+        while self.peek().kind != "end" and not self.at("close"):
             if self.peek().kind == "space":
                 self.take()
                 gap = True
@@ -180,7 +182,7 @@ class Parser:
         if kind != "name" or text not in "aA" or after.kind != "space":
             return False
         before, after = self.tokens[self.k - 2] if self.k > 1 else None, self.peek(2)
-        if after.kind in ("word", "text"):
+        if after.kind in ("word", "text", "quoted"):
             return after.text not in FUNCTIONS
         return bool(before) and before.kind == "word" and after.kind in ("name", "number")
 
@@ -196,9 +198,9 @@ class Parser:
             operand = self._operand()
             return Item("math", html + (space + operand.html if operand else ""), gap)
         item = self.atom(gap)
-        html = self.scripted(item.html, text in LIMITS)
+        html = self.scripted(item.html, text in LIMITS and kind != "matrix")
         inner = item.inner if html == item.html else ()
-        while self.at("(", "[", "{"):
+        while self.at("open"):
             html, inner = self.scripted(html + self.atom(False).html), ()  # a call
         return Item("group" if inner else "math", html, gap, inner)
 
@@ -222,7 +224,10 @@ class Parser:
             inner, closing = self.sequence(), self.take().text
             html = row(inner)
             fence = "<mo>{}</mo>".format if "<mfrac" in html else mo
-            return Item("group", fence(text) + html + fence(closing), gap, (text, *inner, closing))
+            html = fence(text) + html + fence(closing)
+            if text in "([{":
+                return Item("group", html, gap, (text, *inner, closing))
+            return Item("math", f"<mrow>{html}</mrow>", gap)
         if kind == "number":
             return Item("math", f"<mn>{text.replace('-', '−')}</mn>", gap)
         if kind == "differential":
@@ -232,7 +237,7 @@ class Parser:
         if kind == "word" and self.k > 1 and self.tokens[self.k - 2].text == "/":
             while self.peek().kind == "space" and self.peek(1).kind == "word":
                 text += " " + (self.take(), self.take())[1].text  # 1/number of steps
-        html = mo(SHOWN[text]) if text in "ΣΠ" else mi(text)
+        html = mo(SHOWN[text]) if text in "ΣΠ∫" and kind != "matrix" else mi(text)
         while self.peek().kind == "accent":
             html = f'<mover accent="true">{html}{mo(MARKS[self.take().text])}</mover>'
         return Item("math", html, gap)
@@ -257,7 +262,8 @@ class Parser:
         if not (sub or sup):
             return base
         parts = "".join(f"<mrow>{part}</mrow>" for part in (base, sub, sup) if part)
-        tag = "munder" if limits and not sup else "m" + "sub" * bool(sub) + "sup" * bool(sup)
+        below, above = ("under", "over") if limits and sub else ("sub", "sup")
+        tag = "m" + below * bool(sub) + above * bool(sup)
         return f"<{tag}>{parts}</{tag}>"
 
     def _script(self):
@@ -268,7 +274,10 @@ class Parser:
             return row(inner)
         if self.peek().kind not in ("name", "word", "number"):
             self.fail(why="no script")
+        kind, text, _ = self.peek()
         html = self.atom(False).html
+        if kind == "word" and re.fullmatch("[a-z]{2}", text):  # x_ij
+            html = mi(text[0]) + mi(text[1])
         while self.peek().kind == "prime":
             self.take()
             html += PRIME
@@ -331,7 +340,7 @@ def row(items, alone=None, goes_on=False):
 
 def mo(text, form=""):
     form = f' form="{form}"' if form and text in RELATIONS | BINARY else ""
-    flat = ' stretchy="false"' if text in "()[]{}|‖^¯" else ""
+    flat = ' stretchy="false"' if text in "()[]{}⌊⌋|‖^¯" else ""
     return f"<mo{form}{flat}>{escape(text)}</mo>"
 
 
@@ -372,7 +381,7 @@ def flattened(items):
 
 def html_of(items, style=""):
     """Return HTML: words as text, the rest as formulas, which may be broken after a relation and
-    before a + or −."""
+    before a + or −; what is still long, between two factors."""
     html, formula, goes_on = "", [], False
 
     def flush(mark="", on=False):
@@ -381,6 +390,12 @@ def html_of(items, style=""):
             return
         inside = row(formula, goes_on=goes_on)
         words = re.sub("<[^>]+>", "", inside)
+        kinds = ["op", *(item.kind for item in formula)]
+        gaps = [k for k, x in enumerate(formula) if x.gap and "op" not in kinds[k : k + 2]]
+        if len(words) > 32 and gaps:
+            k = min(gaps, key=lambda k: abs(2 * k - len(formula)))
+            html += f"<math{style}>{row(formula[:k], goes_on=goes_on)}</math> "
+            inside = row(formula[k:], goes_on=True)
         number = re.fullmatch(r"[\d(),.;:…]*", words) and "<mf" not in inside
         plain = number and not html.endswith("<wbr/>")
         html += (words if plain else f"<math{style}>{inside}</math>") + mark
@@ -413,10 +428,15 @@ def display(block, file, line):
     """Return the lines of a block as HTML rows: each is a list of (column, HTML), where columns
     are set apart by two spaces or more. A bracket may be closed in a later column or line."""
     lines, loose, rows = block.split("\n"), [], []
+    for k in range(len(lines) - 1, 0, -1):  # a sentence of long lines is broken as there is room
+        above, text = lines[k - 1], lines[k].strip()
+        if len(above) > 84 and lines[k].index(text) == len(above) - len(above.lstrip()) and text:
+            if "  " not in above.strip() + text:
+                lines[k - 1 : k + 1] = f"{above}\n{text}", ""
     starts = {len(text) - len(text.lstrip()) for text in lines if text.strip()}
     for k, text in enumerate(lines):
         rows.append([])
-        for match in re.finditer(r"\S+(?: \S+)*", text):
+        for match in re.finditer(r"\S+(?:[ \n]\S+)*", text):
             for column, part in cut(match[0], match.start(), starts):
                 option = re.fullmatch(r"(?!then$)[A-Za-z_]{2,}", part) and part != text.strip()
                 if option and not rows[-1]:  # the name of one
