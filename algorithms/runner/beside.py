@@ -4,6 +4,7 @@ import ast
 import inspect
 import re
 from html import escape
+from itertools import pairwise
 from typing import NamedTuple
 
 
@@ -107,14 +108,17 @@ def blocks(docstring, line):
 
 
 def grid(rows):
-    """HTML of displayed lines, whose columns stay columns."""
+    """HTML of displayed lines, whose columns stay columns, apart unless a = goes on."""
     starts = sorted({column for row in rows for column, _ in row})
+    twos = [two for row in rows for two in pairwise(row)]
+    near = {column for (_, cell), (column, _) in twos if cell.endswith("=</mo></math>")}
     html = ""
     for k, row in enumerate(rows, 1):
         ends = [starts.index(column) + 1 for column, _ in row[1:]] + [-1]
         for (column, cell), end in zip(row, ends):
             where = f"grid-row:{k};grid-column:{starts.index(column) + 1}/{end}"
-            html += f'<div style="{where}">{cell}</div>'
+            apart = ' class="apart"' if column not in near | {starts[0]} else ""
+            html += f'<div style="{where}"{apart}>{cell}</div>'
     columns = f"grid-template-columns:repeat({len(starts)},auto)"
     return f'<div class="equations" style="{columns}">{html}</div>'
 
@@ -152,7 +156,9 @@ def table(head, rows):
     html = "".join(f"<th>{name}</th>" for name in head)
     names = [escape(re.sub("<[^>]*>", "", name)) for name in head]
     for row in rows:
-        cells = (f'<td data-of="{name}">{cell}</td>' for name, cell in zip(names, row))
+        plain = (re.sub("<[^>]*>", "", cell) for cell in row)
+        labels = ("" if name == text else name for name, text in zip(names, plain))
+        cells = (f'<td data-of="{label}">{cell}</td>' for label, cell in zip(labels, row))
         html += f"</tr><tr>{''.join(cells)}"
     return f'<div class="wide"><table><tr>{html}</tr></table></div>'
 

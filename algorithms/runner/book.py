@@ -51,7 +51,7 @@ BLOCK = re.compile(
 )
 DIRECTIVES = "page", "gradients", "tests", "tape", "laboratory", "record", "picture", "index"
 PICTURE = r"\[([^]]*)\]\((\w+\.png)\)"
-INLINE = re.compile(r"\$(?P<formula>[^$\n]+)\$|`[^`\n]*`")
+INLINE = re.compile(r"\$(?P<formula>[^$\n]+)\$(?P<after>[.,;:)]*)|`[^`\n]*`")
 
 
 def book_command(argv, methods) -> Outcome:
@@ -147,7 +147,9 @@ class Chapter:
         def replaced(match):
             self.line = 1 + self.text.count("\n", 0, start + match.start())
             formula = match["formula"] and inline(match["formula"], self.file, self.line)
-            return f"<span>{formula}</span>" if formula else match[0]
+            return (
+                f'<span class="formula">{formula}{match["after"]}</span>' if formula else match[0]
+            )
 
         return INLINE.sub(replaced, self.text[start:end])
 
@@ -254,7 +256,7 @@ class Chapter:
             [f"<code>{unit}</code>", "<br>".join(f"{law} <small>:{n}</small>" for law, n in those)]
             for unit, those in laws.items()
         ]
-        return raw(table([f"<code>{file}</code>", "the law that holds, and its line"], rows))
+        return raw(table([f"<code>{file}</code>", "law, line"], rows))
 
     def tape(self, first):
         """The next part of book/tape.py. Every part is shown, in the order of the file."""
@@ -287,7 +289,8 @@ class Chapter:
             cosines = [row["cosine"] for row, _ in found if row["cosine"] is not None]
             cells = [f"{row['variance']:.3g}" for row, _ in found]
             shown = f"{bias:.0e}" if bias < 1e-9 else f"{bias:.3f}"
-            rows.append([escape(name.strip()), shown, f"{min(cosines):.3f}", *cells])
+            least = f"{min(cosines):.3f}".replace("-", "−")
+            rows.append([escape(name.strip()), shown, least, *cells])
         names = [f"variance, {name[7:-3]}" for name in worlds]
         return raw(table(["estimator", "largest |bias| / |∇J|", "least cosine", *names], rows))
 
@@ -317,7 +320,7 @@ class Chapter:
     def picture(self, rest):
         name, _, caption = rest.partition("|")
         text, source = escape(caption.strip()), self._copied(name.strip())
-        image = f'<img src="{source}" alt="{text}" loading="lazy">'
+        image = f'<a href="{source}"><img src="{source}" alt="{text}" loading="lazy"></a>'
         return raw(f"<figure>{image}<figcaption>{text}</figcaption></figure>")
 
     def _copied(self, name):
@@ -357,7 +360,9 @@ class Chapter:
         shown = lines(display(row.block, file, line))
         source = inline(row.source, file, line + row.block.count("\n") + 2)
         code, tests = (
-            "".join(f"<li>{f}:{equations.line_of(f, n, line)[1]}: {n}</li>" for f, n in those)
+            "".join(
+                f"<li>{f}:{equations.line_of(f, n, line)[1]}: {n}</li>" for f, n in those
+            ).replace("_", "_<wbr>")
             for those in (row.code, row.tests)
         )
         where = f"<p>{source}</p><ul>{code}</ul><ul>{tests}</ul>"

@@ -17,6 +17,7 @@ Greek letter spelled out, a hyphen for a minus. The grammar:
 import re
 import unicodedata
 from html import escape
+from itertools import pairwise
 from typing import NamedTuple
 
 from algorithms.runner.errors import Failure
@@ -321,14 +322,14 @@ def row(items, alone=None, goes_on=False):
         return alone(items[0])
     html = ""
     for k, item in enumerate(items):
-        before = items[k - 1].kind if k else "op"
+        before = items[k - 1].kind if k and items[k - 1].html != mo("[") else "op"
         if item.gap and "op" not in (item.kind, before):
             html += mspace(".3em" if "text" in (item.kind, before) else ".17em")
         after = items[k + 1].kind if k + 1 < len(items) else "op"
         if item.html == "·" and {before, after} & {"op", "point"}:
             html += mi(item.html)
         elif item.kind == "op":
-            sign = item.html in BINARY and before in ("op", "point") and not (goes_on and k == 0)
+            sign = item.html in "+−±" and before in ("op", "point") and not (goes_on and k == 0)
             html += mo(item.html, "prefix" if sign else "infix")
         elif item.kind == "point":
             space = ".2em" if k + 1 < len(items) else "0"
@@ -373,8 +374,14 @@ def flattened(items):
             continue
         if item.inner and item.inner[0] == "(" and any(i.kind == "text" for i in item.inner[1:-1]):
             first, *rest = flattened(item.inner[1:-1])
-            yield from (Item("text", "(", item.gap), first._replace(gap=False), *rest)
-            yield Item("text", ")", False)
+            kinds = first.kind, [first, *rest][-1].kind
+            left, right = ((k, c if k == "text" else mo(c)) for k, c in zip(kinds, "()"))
+            yield from (
+                Item(*left, item.gap),
+                first._replace(gap=False),
+                *rest,
+                Item(*right, False),
+            )
         else:
             yield item
 
@@ -390,9 +397,12 @@ def html_of(items, style=""):
             return
         inside = row(formula, goes_on=goes_on)
         words = re.sub("<[^>]+>", "", inside)
-        kinds = ["op", *(item.kind for item in formula)]
-        gaps = [k for k, x in enumerate(formula) if x.gap and "op" not in kinds[k : k + 2]]
-        if len(words) > 32 and gaps:
+        gaps = [
+            k
+            for k, (a, b) in enumerate(pairwise(formula), 1)
+            if b.gap and "op" not in (a.kind, b.kind) and "∑</mo>" not in a.html[:40]
+        ]
+        if len(words) > 28 and gaps:
             k = min(gaps, key=lambda k: abs(2 * k - len(formula)))
             html += f"<math{style}>{row(formula[:k], goes_on=goes_on)}</math> "
             inside = row(formula[k:], goes_on=True)
@@ -410,7 +420,7 @@ def html_of(items, style=""):
             flush(" ")
         elif item.gap and formula and item.kind == "op" and item.html in BINARY:
             flush("<wbr/>", True)
-        elif item.gap and not formula and not html.endswith("<wbr/>"):
+        elif item.gap and not (formula or item.html in RELATIONS or html.endswith("<wbr/>")):
             html += " "
         formula.append(item)
         if item.kind == "op" and item.html in RELATIONS and item.gap:
