@@ -186,6 +186,21 @@ def test_display__keeps_columns_and_lets_a_bracket_go_on():
         display("    a = [ b\n    c", "f", 1)
 
 
+def test_display__joins_a_sentence_of_long_lines_and_still_knows_their_numbers():
+    long = "    " + " ".join(["so"] * 30) + "\n    "
+    assert [len(row) for row in display(f"{long}a = b\n    c = d", "f", 1)] == [1, 0, 1]
+    assert len(display(f"{long}  a = b", "f", 1)[1]) == 1  # not at the same indentation
+    with pytest.raises(Failure, match=r"^f:2: unknown"):
+        display(f"{long}a = \\", "f", 1)
+
+
+def test_notation__long_products_can_be_broken_and_nothing_is_lost():
+    text = "Σ_s d(s) Σ_a π(a|s) (q(s, a) − f(s, a)) ∇f(s, a)"
+    made = inline(text, "f", 1)
+    assert made.count("<math") == 2 and letters(text_of(made)) == letters(text)
+    assert inline("Σ_a π(a|s)", "f", 1).count("<math") == 1
+
+
 # quotations
 
 
@@ -247,8 +262,11 @@ def test_chapter__names_file_and_line_of_a_docstring_it_cannot_read(tmp_path, mo
 
 def test_index__has_every_row_with_the_lines_of_its_code_and_tests(tmp_path):
     """In order: the letters of each equation and source, and the places of what it points to."""
-    text = chapter(tmp_path, "{{index}}").markdown()
-    shown = re.findall(r'<div class="row">(.*?)</div>\n', text)
+    shown = book.Chapter(ROOT / "book/equations.md", ROOT / "book", tmp_path / "docs").markdown()
+    for path in CHAPTERS:
+        for page in re.findall(r"{{page (\S+)}}", path.read_text(encoding="utf-8")):
+            assert f"({path.relative_to(ROOT / 'book')}) {{#{Path(page).stem}}}" in shown
+    shown = re.findall(r'<div class="row">(.*?)</div>\n', shown)
     rows = equations.read()
     assert len(shown) == len(rows)
     for row, made in zip(rows, shown):
@@ -301,6 +319,7 @@ def test_record__has_every_row_of_the_file_and_every_number(tmp_path):
 def test_chapter__shows_the_code_that_runs(tmp_path):
     """Word for word: the quoted lines are those of the file, and their numbers are true."""
     text = chapter(tmp_path, BESIDE.format("θ ← θ + α^θ", "weights: gamma**t")).markdown()
+    assert "(equations.md#reinforce)" in text
     line = int(re.search(r"reinforce\.py:(\d+), weights", text)[1])
     lines = (ROOT / "algorithms/reinforce.py").read_text(encoding="utf-8").split("\n")
     assert "gamma**t" in lines[line - 1]

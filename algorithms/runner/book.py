@@ -146,10 +146,10 @@ class Chapter:
     def prose(self, start, end):
         def replaced(match):
             self.line = 1 + self.text.count("\n", 0, start + match.start())
-            formula = match["formula"] and inline(match["formula"], self.file, self.line)
-            return (
-                f'<span class="formula">{formula}{match["after"]}</span>' if formula else match[0]
-            )
+            if not match["formula"]:
+                return match[0]
+            formula = inline(match["formula"], self.file, self.line)
+            return f'<span class="formula">{formula}{match["after"]}</span>'
 
         return INLINE.sub(replaced, self.text[start:end])
 

@@ -374,16 +374,16 @@ def flattened(items):
             continue
         if item.inner and item.inner[0] == "(" and any(i.kind == "text" for i in item.inner[1:-1]):
             first, *rest = flattened(item.inner[1:-1])
-            kinds = first.kind, [first, *rest][-1].kind
-            left, right = ((k, c if k == "text" else mo(c)) for k, c in zip(kinds, "()"))
-            yield from (
-                Item(*left, item.gap),
-                first._replace(gap=False),
-                *rest,
-                Item(*right, False),
-            )
+            yield parenthesis("(", first, item.gap)
+            yield from (first._replace(gap=False), *rest)
+            yield parenthesis(")", [first, *rest][-1], False)
         else:
             yield item
+
+
+def parenthesis(text, beside, gap):
+    """A bracket of prose: a part of the formula that it touches, if there is one."""
+    return Item("text", text, gap) if beside.kind == "text" else Item("math", mo(text), gap)
 
 
 def html_of(items, style=""):
@@ -397,11 +397,7 @@ def html_of(items, style=""):
             return
         inside = row(formula, goes_on=goes_on)
         words = re.sub("<[^>]+>", "", inside)
-        gaps = [
-            k
-            for k, (a, b) in enumerate(pairwise(formula), 1)
-            if b.gap and "op" not in (a.kind, b.kind) and "∑</mo>" not in a.html[:40]
-        ]
+        gaps = [k for k, two in enumerate(pairwise(formula), 1) if apart(*two)]
         if len(words) > 28 and gaps:
             k = min(gaps, key=lambda k: abs(2 * k - len(formula)))
             html += f"<math{style}>{row(formula[:k], goes_on=goes_on)}</math> "
@@ -429,6 +425,11 @@ def html_of(items, style=""):
     return html.removesuffix("<wbr/>").strip()
 
 
+def apart(a, b):
+    """Two items are factors with a space between them, the first being no sum, max or bracket."""
+    return b.gap and not re.match("<munder|<mo[ >]", a.html) and "op" not in (a.kind, b.kind)
+
+
 def inline(text, file, line):
     """Return a sentence as HTML. Raises Failure, naming file and line, for unknown notation."""
     return html_of(Parser(text, file, line).sequence())
@@ -440,9 +441,10 @@ def display(block, file, line):
     lines, loose, rows = block.split("\n"), [], []
     for k in range(len(lines) - 1, 0, -1):  # a sentence of long lines is broken as there is room
         above, text = lines[k - 1], lines[k].strip()
-        if len(above) > 84 and lines[k].index(text) == len(above) - len(above.lstrip()) and text:
-            if "  " not in above.strip() + text:
-                lines[k - 1 : k + 1] = f"{above}\n{text}", ""
+        indent = above[: len(above) - len(above.lstrip())]
+        whole = len(above) > 84 and lines[k] == indent + text and text
+        if whole and "  " not in above.strip() + text:
+            lines[k - 1 : k + 1] = f"{above}\n{text}", ""
     starts = {len(text) - len(text.lstrip()) for text in lines if text.strip()}
     for k, text in enumerate(lines):
         rows.append([])
