@@ -322,14 +322,15 @@ def row(items, alone=None, goes_on=False):
         return alone(items[0])
     html = ""
     for k, item in enumerate(items):
-        before = items[k - 1].kind if k and items[k - 1].html != mo("[") else "op"
-        if item.gap and "op" not in (item.kind, before):
+        before = items[k - 1].kind if k else "math" if goes_on else "op"
+        before = "op" if k and items[k - 1].html == mo("[") else before
+        if k and item.gap and "op" not in (item.kind, before):
             html += mspace(".3em" if "text" in (item.kind, before) else ".17em")
         after = items[k + 1].kind if k + 1 < len(items) else "op"
         if item.html == "·" and {before, after} & {"op", "point"}:
             html += mi(item.html)
         elif item.kind == "op":
-            sign = item.html in "+−±" and before in ("op", "point") and not (goes_on and k == 0)
+            sign = item.html in "+−±" and before in ("op", "point")
             html += mo(item.html, "prefix" if sign else "infix")
         elif item.kind == "point":
             space = ".2em" if k + 1 < len(items) else "0"
