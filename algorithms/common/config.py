@@ -4,7 +4,7 @@ gamma: Unit = 0.99                     a number in [0, 1]
 batch: Count = 64                      a whole number, at least 1
 form: Literal["batch", "moving"]       one of these words
 
-class Config(Checked)                  a dataclass that checks them
+class Config(Checked)                  the dataclass, which checks them when it is made
 """
 
 from dataclasses import fields
@@ -85,7 +85,7 @@ def check(config: Any) -> None:
 
 
 class Checked:
-    """A dataclass that is checked when it is made."""
+    """The base of a dataclass that runs `check` when it is made."""
 
     def __post_init__(self) -> None:
         check(self)

@@ -73,9 +73,8 @@ def virtual_clock(
     A pull reads what was pushed up to that time. Yields (time, i, event, what).
     """
     running, free = list(workers), 0.0
-    agenda: list[Any] = [
-        (0.0, i, i, None) for i in range(len(running))
-    ]  # time, order, worker, push is due
+    # time, order, worker, push is due
+    agenda: list[Any] = [(0.0, i, i, None) for i in range(len(running))]
     order = len(agenda)
     while agenda:
         now, _, i, due = heappop(agenda)

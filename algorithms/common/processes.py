@@ -106,9 +106,8 @@ class Crew:
         self.stop = self.context.RawValue(ctypes.c_bool, False)
         self.places = {name: _share(self.context, state, name) for name in _arrays(state)}
         self.children: dict[Any, int] = {}  # {process: i} of all that were started and not replaced
-        self.members: dict[
-            Any, tuple[int, Any, int, int]
-        ] = {}  # {connection: (i, process, T[i] at its start, deaths before)}
+        # {connection: (i, process, T[i] at its start, deaths before)}
+        self.members: dict[Any, tuple[int, Any, int, int]] = {}
         resource_tracker.ensure_running()  # else the first child starts it, which unblocks SIGINT
 
     def start(self, i: int, deaths: int = 0) -> None:

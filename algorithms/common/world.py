@@ -95,6 +95,9 @@ class World:
     keeps no actions. number is said in errors. world.observation is the latest observation as it
     was given."""
 
+    observation: Any
+    S: "array[Any]"
+
     def __init__(
         self,
         env: Made,

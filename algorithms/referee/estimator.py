@@ -33,7 +33,7 @@ from algorithms.referee.enumerated import World, worlds
 from algorithms.referee.guard import Asked, Unusable
 from npgrad import Array
 
-KINDS = {
+KINDS: dict[tuple[str, ...], str] = {
     ("episode",): "weights",
     ("log_probs", "episode"): "loss",
     ("episode", "policy"): "estimate",
