@@ -33,16 +33,19 @@ import glob
 import os
 import sys
 import warnings
+from typing import Any, TypeVar
+
+_State = TypeVar("_State")
 
 
-def save(state, path):
+def save(state: Any, path: str | os.PathLike[str]) -> None:
     """Write a State, as it is when `train` has yielded, to the npz file `path`."""
     from algorithms.runner.checkpoint import save
 
     save(state, path)
 
 
-def load(path, state):
+def load(path: str | os.PathLike[str], state: _State) -> _State:
     """Return `state`, a new State of the same Config and spaces, as the one saved at `path`.
 
     Raises ValueError, naming the file, if it cannot be read or does not fit.
@@ -52,7 +55,7 @@ def load(path, state):
     return load(path, state)
 
 
-def _rivals():
+def _rivals() -> list[str]:
     """Return the other distributions that provide a package `algorithms`, as name-version."""
     found = set()
     for folder in filter(os.path.isdir, sys.path):
@@ -63,7 +66,7 @@ def _rivals():
     return sorted(found)
 
 
-def _provides(file):
+def _provides(file: str) -> bool:
     try:
         with open(file, encoding="utf-8", errors="replace") as text:
             return __name__ in text.read().split()
@@ -71,7 +74,7 @@ def _provides(file):
         return False
 
 
-def _warn():
+def _warn() -> None:
     """Warn of rivals, but not again in the processes that this one starts."""
     parent = getattr(sys.modules.get("multiprocessing"), "parent_process", lambda: None)
     rivals = [] if parent() else _rivals()

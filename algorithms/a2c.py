@@ -41,19 +41,20 @@ from algorithms.a2c_scaling import Scaled, acting, seen_spaces
 from algorithms.common.config import (
     PRECISIONS,
     BelowOne,
+    Checked,
     Count,
     Limit,
     NonNegative,
     Positive,
     Precision,
     Unit,
-    check,
 )
 from algorithms.common.metrics import Metrics
-from algorithms.common.policy import Network, make_actor_critic, soft_rewards
-from algorithms.common.world import Position, check_finite, encoder, spaces
+from algorithms.common.policy import Network, Policy, make_actor_critic, soft_rewards
+from algorithms.common.types import Act, Envs, Gradient, Training
+from algorithms.common.world import HasSpaces, Position, check_finite, encoder, spaces
 from algorithms.common.worlds import beside, close, positions, vectorized
-from npgrad import OPTIMIZERS, ActorCritic
+from npgrad import OPTIMIZERS, ActorCritic, Array, Head
 from npgrad.memory import aligned_copy
 from npgrad.optimizers import clip_norm
 
@@ -61,7 +62,7 @@ SETTINGS = MappingProxyType({"sgd": (), "momentum": ("decay",), "rmsprop": ("dec
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     environments: Count = 8
     """N, if the environment is not a vector of them already (common practice)."""
     vectorization: Literal["sync", "async", "vector_entry_point"] = "sync"
@@ -106,10 +107,9 @@ class Config:
     """Floating-point numbers of θ and all that belongs to it. single is faster."""
     network: Network = field(default_factory=Network)
 
-    __post_init__ = check
 
-
-def objective(h, v, head, A, R, advantage, w, beta, c):
+def objective(h: Array, v: Array, head: Head, A: Array, R: Array, advantage: Array, w: Array,
+              beta: float, c: float) -> float:  # fmt: skip
     """Σ w [advantage ln π(A) + β H(π) − ½ c (R − v)²], to be ascended.
 
     h (k, size) and v (k,) are the networks' outputs in all k = n N steps. A (k, ...) are actions;
@@ -120,7 +120,8 @@ def objective(h, v, head, A, R, advantage, w, beta, c):
     return np.sum(w * (gain - 0.5 * c * (R - v) ** 2))
 
 
-def gradient(h, v, head, A, R, advantage, w, beta, c):
+def gradient(h: Array, v: Array, head: Head, A: Array, R: Array, advantage: Array, w: Array,
+             beta: float, c: float) -> tuple[Array, Array]:  # fmt: skip
     """(∂/∂h, ∂/∂v) objective: w [advantage ∂ln π/∂h + β ∂H/∂h] (k, size) and w c (R − v) (k,).
     Sum over all steps, with weights w; ascent."""
     pi = head(h)
@@ -128,7 +129,7 @@ def gradient(h, v, head, A, R, advantage, w, beta, c):
     return w[:, None] * d_h, w * c * (R - v)
 
 
-def returns(r, gamma, stops, v_next, lam=1.0):
+def returns(r: Array, gamma: float, stops: Array, v_next: Array, lam: Array | float = 1.0) -> Array:
     """R_t = r_t + γ [(1−λ) v_next_t + λ R_{t+1}], with 0 for λ where the data stop in step t. They
     stop in every environment's last. All (n, N). v_next is V(s'), 0 if the episode terminated."""
     lam = lam * (1 - stops.astype(r.dtype))
@@ -141,11 +142,11 @@ def returns(r, gamma, stops, v_next, lam=1.0):
 @dataclass
 class State:
     parameters: ClassVar[tuple[str, ...]] = ("theta", "seen")
-    theta: np.ndarray
-    seen: np.ndarray  # moments of the features, if they are normalised (algorithms.a2c_scaling)
-    returned: np.ndarray  # moments of the discounted returns, if they are
-    statistics: np.ndarray  # of the optimiser
-    trace: np.ndarray  # (N,) Σ_k γ^k r_{t−k} within each episode
+    theta: Array
+    seen: Array  # moments of the features, if they are normalised (algorithms.a2c_scaling)
+    returned: Array  # moments of the discounted returns, if they are
+    statistics: Array  # of the optimiser
+    trace: Array  # (N,) Σ_k γ^k r_{t−k} within each episode
     rng: np.random.Generator
     worlds: list[Position]  # one for each environment; one of a vector
     T: int = 0  # environment steps
@@ -153,7 +154,7 @@ class State:
     episodes: int = 0
 
 
-def init(env, config, seed):
+def init(env: Envs, config: Config, seed: int) -> State:
     """The State before learning. Raises ValueError for spaces that have no policy here, and for
     environments that cannot be vectorised as config says."""
     policy = policy_of(env, config)
@@ -169,18 +170,18 @@ def init(env, config, seed):
     return State(theta, *moments, statistics, np.zeros(N), rng, places)
 
 
-def policy_of(env, config):
+def policy_of(env: HasSpaces, config: Config) -> Policy:
     """π and v̂."""
     return make_actor_critic(seen_spaces(env, config), config.network, config.trunk)
 
 
-def actor(env, config):
+def actor(env: Envs, config: Config) -> Act:
     """act(parameters, observation, rng, greedy) -> action for env.step."""
     policy = policy_of(env, config)
     return acting(policy, env) if config.normalize_observations else policy.act
 
 
-def train(env, config, state, gradient=gradient):
+def train(env: Envs, config: Config, state: State, gradient: Gradient = gradient) -> Training:
     """The loop above as a generator: yields Metrics after every update, and ends once T > T_max.
 
     env is an environment or a function that makes one, of which there will be config.environments;

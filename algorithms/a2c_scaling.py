@@ -6,17 +6,23 @@
 Moments of n numbers are an array (3, n): their count, mean, and Σ (x − mean)².
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from gymnasium.spaces import Box
 
-from algorithms.common.world import encoder, one_hot, spaces
-from algorithms.common.worlds import Step
+from algorithms.common.policy import Policy
+from algorithms.common.types import Act
+from algorithms.common.world import HasSpaces, Spaces, encoder, one_hot, spaces
+from algorithms.common.worlds import Several, Step, Worlds
+from npgrad import Array
 
 FARTHEST = 10.0  # bound of what is normalised, in standard deviations (common practice)
 LEAST = 1e-8  # variance that normalisation adds
 
 
-def merge(moments, x, of):
+def merge(moments: Array, x: Array, of: Array) -> None:
     """Count the rows of x (k, n) into moments (3, n) where of (k,) is True (Chan et al. 1979)."""
     k = np.count_nonzero(of)
     if k == 0:
@@ -30,7 +36,7 @@ def merge(moments, x, of):
     count += k
 
 
-def normalise(moments, x):
+def normalise(moments: Array, x: Array) -> Array:
     """(x − mean)/√(variance + 1e-8), kept within ±10; x unchanged before the first count."""
     count, mean, squares = moments
     if count[0] == 0:
@@ -38,11 +44,16 @@ def normalise(moments, x):
     return np.clip((x - mean) / np.sqrt(squares / count + LEAST), -FARTHEST, FARTHEST)
 
 
-def acting(policy, env):
+def acting(policy: Policy, env: HasSpaces) -> Act:
     """act(parameters, observation, rng, greedy) -> action for env.step, on normalised features."""
     n, encode = encoder(spaces(env).observation)
 
-    def act(parameters, observation, rng, greedy=False):
+    def act(
+        parameters: Mapping[str, Any],
+        observation: Any,
+        rng: np.random.Generator,
+        greedy: bool = False,
+    ) -> Any:
         s = normalise(parameters["seen"], one_hot(encode(observation), n))
         pi = policy.at(parameters["theta"], s)
         return policy.decode(pi.mode() if greedy else pi.sample(policy.head.noise(rng, 1)[0]))
@@ -50,7 +61,7 @@ def acting(policy, env):
     return act
 
 
-def seen_spaces(env, config):
+def seen_spaces(env: HasSpaces, config: Any) -> Spaces:
     """Return env's spaces. Normalised features are numbers, whatever the observations are."""
     found = spaces(env)
     if config.normalize_observations:
@@ -63,23 +74,23 @@ class Scaled:
     """Worlds whose features and rewards are normalised as config asks. state.seen and
     state.returned, the moments of transitions so far, and state.trace change at every step."""
 
-    def __init__(self, worlds, config, state):
+    def __init__(self, worlds: Several | Worlds, config: Any, state: Any) -> None:
         self.worlds, self.config, self.state = worlds, config, state
         self.N, self.take_ended = worlds.N, worlds.take_ended
 
     @property
-    def s(self):
+    def s(self) -> Array:
         return self._scale(self.worlds.s)
 
-    def _raw(self, s):
+    def _raw(self, s: Array) -> Array:
         return one_hot(s, self.worlds.n).astype(float)
 
-    def _scale(self, s):
+    def _scale(self, s: Array) -> Array:
         if not self.config.normalize_observations:
             return s
         return normalise(self.state.seen, self._raw(s))
 
-    def step(self, A):
+    def step(self, A: Array) -> Step:
         s = self.worlds.s
         s = self._raw(s) if self.config.normalize_observations else s
         r, s2, terminated, truncated, real = self.worlds.step(A)

@@ -64,8 +64,9 @@ from algorithms.common.asynchronous import (
 )
 from algorithms.common.config import Count, NonNegative
 from algorithms.common.policy import make_actor_critic, soft_rewards
+from algorithms.common.types import Act, Env, Gradient, Schedule, Training
 from algorithms.common.world import returns
-from npgrad import ActorCritic
+from npgrad import ActorCritic, Array, Head
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ class Config(Asynchronous):
 State = Shared
 
 
-def objective(h, v, head, A, R, advantage, beta, value_coef):
+def objective(h: Array, v: Array, head: Head, A: Array, R: Array, advantage: Array,
+              beta: float, value_coef: float) -> float:  # fmt: skip
     """Σ_i advantage_i ln π(a_i|s_i) + β H(π(·|s_i)) − ½ c (R_i − v_i)², to be ascended.
 
     h (k, size) and v (k,) are the networks' outputs at s_0 ... s_{k−1}. A (k, ...) are actions; the
@@ -97,7 +99,8 @@ def objective(h, v, head, A, R, advantage, beta, value_coef):
     return np.sum(gain - 0.5 * value_coef * (R - v) ** 2)
 
 
-def gradient(h, v, head, A, R, advantage, beta, value_coef):
+def gradient(h: Array, v: Array, head: Head, A: Array, R: Array, advantage: Array,
+             beta: float, value_coef: float) -> tuple[Array, Array]:  # fmt: skip
     """(∂/∂h, ∂/∂v) objective: advantage_i ∂ln π/∂h + β ∂H/∂h (k, size), and c (R_i − v_i) (k,).
     Sum over i; ascent."""
     pi = head(h)
@@ -107,18 +110,19 @@ def gradient(h, v, head, A, R, advantage, beta, value_coef):
     )
 
 
-def init(env, config, seed):
+def init(env: Env, config: Config, seed: int) -> State:
     """The State before learning. Raises ValueError for spaces that have no policy here."""
     model = make_actor_critic(env, config.network, config.trunk).model
     return State(**start(config, seed, model.init(np.random.default_rng(seed))))
 
 
-def actor(env, config):
+def actor(env: Env, config: Config) -> Act:
     """act(parameters, observation, rng, greedy) -> action for env.step."""
     return make_actor_critic(env, config.network, config.trunk).act
 
 
-def train(env, config, state, gradient=gradient, schedule=None):
+def train(env: Env, config: Config, state: State, gradient: Gradient = gradient,
+          schedule: Schedule = None) -> Training:  # fmt: skip
     """Algorithm S3 with config.workers workers, each in an environment like env, as a generator
     that ends once T > T_max: yields Metrics after every update, from threads and processes when
     episodes ended (see algorithms.common.drivers, also for `schedule`)."""

@@ -27,29 +27,30 @@ take δ∇v̂, Iδ∇ln π, δz^w, δz^θ for gradients; R̄ always moves by α^
 
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from algorithms.common.config import (
     PRECISIONS,
+    Checked,
     Count,
     NonNegative,
     OptimizerName,
     Precision,
     Unit,
-    check,
 )
 from algorithms.common.features import observed
 from algorithms.common.metrics import Metrics
 from algorithms.common.policy import Network, make_policy, make_value
+from algorithms.common.types import Act, Env, Gradient, Training
 from algorithms.common.world import BLOCK, Position, check_finite, entered, opened
-from npgrad import OPTIMIZERS, at
+from npgrad import OPTIMIZERS, Array, Head, at
 from npgrad.memory import aligned_copy, flush
 
 
 @dataclass(frozen=True)
-class Shared:
+class Shared(Checked):
     """Hyper-parameters of all three methods."""
 
     step_size: NonNegative = 2e-3
@@ -65,8 +66,6 @@ class Shared:
     order: Count = 3
     """Order n of that basis: (n + 1)^d features of d observations; of tiles, so many per tiling."""
     network: Network = field(default_factory=Network)
-
-    __post_init__ = check
 
 
 @dataclass(frozen=True)
@@ -101,12 +100,12 @@ class Continuing(Shared):
     """Steps between two reports, which stand where an episodic method has episodes."""
 
 
-def objective(h, head, a):
+def objective(h: Array, head: Head, a: Array) -> float:
     """ln π(a|s, θ), of which every box ascends a multiple. h (size,) is the policy's output."""
     return head(h).log_prob(a)
 
 
-def gradient(h, head, a):
+def gradient(h: Array, head: Head, a: Array) -> Array:
     """∂ objective/∂h (size,), the score of one action a. Ascent."""
     return head(h).score(a)
 
@@ -114,12 +113,12 @@ def gradient(h, head, a):
 @dataclass
 class State:
     parameters: ClassVar[tuple[str, ...]] = ("theta", "w")
-    theta: np.ndarray
-    w: np.ndarray
-    z_theta: np.ndarray  # traces, empty in the one-step method
-    z_w: np.ndarray
-    theta_statistics: np.ndarray  # of the optimiser
-    w_statistics: np.ndarray
+    theta: Array
+    w: Array
+    z_theta: Array  # traces, empty in the one-step method
+    z_w: Array
+    theta_statistics: Array  # of the optimiser
+    w_statistics: Array
     rng: np.random.Generator
     world: Position
     I: float = 1.0  # γ^t; 1 in the continuing method
@@ -168,7 +167,7 @@ def ascend(config, state, d_theta, d_w):
     state.w += optimizer(d_w, state.w_statistics, t, config.step_size_w)
 
 
-def init(env, config, seed):
+def init(env: Env, config: Shared, seed: int) -> State:
     """The State before learning. Raises ValueError for spaces that have no policy here."""
     with opened(env) as made:
         world = observed(made, config)
@@ -177,22 +176,22 @@ def init(env, config, seed):
     dtype, statistics = PRECISIONS[config.precision], OPTIMIZERS[config.optimizer].statistics
     theta = aligned_copy(policy.model.init(for_theta), dtype)
     w = aligned_copy(value.init(for_w), dtype)
-    z = [np.zeros(0 if type(config) is OneStep else x.size, dtype) for x in (theta, w)]
-    moments = [aligned_copy(statistics(x)) for x in (theta, w)]
-    return State(theta, w, *z, *moments, rng, Position(int(rng.integers(2**31))))
+    z, z_w = (np.zeros(0 if type(config) is OneStep else x.size, dtype) for x in (theta, w))
+    m, m_w = (aligned_copy(statistics(x)) for x in (theta, w))
+    return State(theta, w, z, z_w, m, m_w, rng, Position(int(rng.integers(2**31))))
 
 
-def actor(env, config):
+def actor(env: Env, config: Shared) -> Act:
     """act(parameters, observation, rng, greedy) -> action for env.step."""
     with opened(env) as made:
-        world = observed(made, config)
+        world: Any = observed(made, config)
     act = make_policy(world, config.network).act
     if world is made:
         return act
     return lambda theta, o, rng, greedy=False: act(theta, world.observation(o), rng, greedy)
 
 
-def train(env, config, state, gradient=gradient):
+def train(env: Env, config: Shared, state: State, gradient: Gradient = gradient) -> Training:
     """The box of `config` as an endless generator: yields Metrics after every episode (of a
     continuing method: after every `report_every` steps) and, in between, every BLOCK steps."""
     with entered(env, state.world, lambda env: observed(env, config)) as world:

@@ -17,11 +17,10 @@ n steps (Algorithm S2), with a copy θ' ← θ that acts for k ≤ t_max steps, 
     for i = k−1 ... 0:   R ← r_i + γR,   dθ ← dθ + ∂(R − Q(s_i, a_i; θ'))²/∂θ'
     θ ← θ − step(dθ);   T ← T + k;   θ⁻ ← θ as above
 
-Descent, SUMMED over steps. A truncated step or segment bootstraps like one that goes on. The worker
-that first notices that T has passed a multiple of I_target copies θ⁻ ← θ; the others do not wait.
-Each worker draws its own final ε; its ε falls linearly from 1 to that while T grows to
-`epsilon_steps`. Optimisers (§4) and the annealing of η are A3C's (algorithms.a3c). `epsilon` is
-that of ε-greedy, `eps` that of RMSProp.
+Descent, SUMMED over steps. A truncated step or segment bootstraps like one that goes on. The first
+worker to notice that T has passed a multiple of I_target copies θ⁻ ← θ; no other waits. Each worker
+has a final ε, to which its ε falls linearly from 1 while T grows to `epsilon_steps`. Optimisers and
+annealing of η are A3C's (algorithms.a3c). `epsilon` is that of ε-greedy, `eps` that of RMSProp.
 
 What they descend: Σ (y − Q)² with y held fixed (a semi-gradient), over the states that ε-greedy
 policies visit. For a table Q the fixed point is q* (one-step Q) or q of the ε-greedy policy (Sarsa,
@@ -29,10 +28,9 @@ if all workers have the same ε); neither for n steps, whose rewards come from �
 other approximators it need not minimise any error.
 
 Departures: T counts a step only after the update that uses it; if a worker is killed, the steps
-since its last update are lost and not counted. θ⁻ is copied after that count. Each worker draws its
-final ε once; the paper's is "periodically sampled" (§4), without a period. ε is that of a segment's
-first step. In threads and processes θ may move between Q(s, ·; θ) and its gradient; resumed, they
-cut episodes.
+since its last update are lost. θ⁻ is copied after that count. Each worker draws its final ε once;
+the paper's is "periodically sampled" (§4), without a period. ε is that of a segment's first step.
+In threads and processes θ may move between Q(s, ·; θ) and its gradient; resumed, they cut episodes.
 """
 
 from dataclasses import dataclass
@@ -58,9 +56,10 @@ from algorithms.common.asynchronous import (
     total,
 )
 from algorithms.common.config import Count, check
-from algorithms.common.policy import make_policy
+from algorithms.common.policy import Policy, make_policy
+from algorithms.common.types import Act, Env, Gradient, Schedule, Training
 from algorithms.common.world import returns, spaces
-from npgrad import at
+from npgrad import Array, at
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class Common(Asynchronous):
     epsilon_steps: Count = 10_000
     """Steps of T over which ε falls from 1 (the paper's 4 million, for Atari)."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check(self)
         finals, chances = self.final_epsilons, self.epsilon_chances
         numbers = lambda x: isinstance(x, (tuple, list)) and all(isinstance(e, Real) for e in x)
@@ -110,13 +109,13 @@ class NStepQ(Common):
     """Steps of a segment, at most (the paper's)."""
 
 
-def objective(q, A, y):
+def objective(q: Array, A: Array, y: Array) -> float:
     """Σ_i (y_i − Q(s_i, a_i))², to be descended. q (k, actions) are the network's outputs; A (k,)
     are the actions taken; y (k,) are numbers."""
     return np.sum((y - q[np.arange(len(A)), A]) ** 2)
 
 
-def gradient(q, A, y):
+def gradient(q: Array, A: Array, y: Array) -> Array:
     """∂ objective/∂q (k, actions): −2 (y_i − Q(s_i, a_i)) for the action taken, 0 for the others.
     Sum over i; descent."""
     g, taken = np.zeros_like(q), (np.arange(len(A)), A)
@@ -124,7 +123,7 @@ def gradient(q, A, y):
     return g
 
 
-def target(config, r, terminated, q2, a2):
+def target(config: Common, r: float, terminated: bool, q2: Array, a2: int | None) -> float:
     """y = r + γ max_a' q2, or r + γ q2[a2] for Sarsa (a2 an action); r alone if s' is terminal.
     q2 (actions,) are Q(s', ·; θ⁻)."""
     if terminated:
@@ -134,12 +133,12 @@ def target(config, r, terminated, q2, a2):
 
 @dataclass
 class State(Shared):
-    theta_target: np.ndarray  # θ⁻
-    copied: np.ndarray  # (1,) T // I_target as θ⁻ was copied last
-    final_epsilon: np.ndarray  # (N,)
+    theta_target: Array  # θ⁻
+    copied: Array  # (1,) T // I_target as θ⁻ was copied last
+    final_epsilon: Array  # (N,)
 
 
-def init(env, config, seed):
+def init(env: Env, config: Common, seed: int) -> State:
     """The State before learning. Raises ValueError unless the actions are Discrete."""
     policy = discrete_policy(env, config)
     rng = np.random.default_rng(seed)
@@ -149,20 +148,21 @@ def init(env, config, seed):
     return State(**fields, theta_target=fields["theta"].copy(), copied=copied, final_epsilon=final)
 
 
-def discrete_policy(env, config):
+def discrete_policy(env: Env, config: Common) -> Policy:
     """A Policy whose model is Q(s, ·). Raises ValueError unless the actions are Discrete."""
     if not isinstance(spaces(env).action, Discrete):
         raise ValueError(f"action_space = {spaces(env).action}: must be Discrete")
     return make_policy(env, config.network)
 
 
-def actor(env, config):
+def actor(env: Env, config: Common) -> Act:
     """act(parameters, observation, rng, greedy) -> argmax_a Q, for env.step; always greedy."""
     act = discrete_policy(env, config).act
     return lambda parameters, o, rng, greedy=False: act(parameters, o, rng, True)
 
 
-def train(env, config, state, gradient=gradient, schedule=None):
+def train(env: Env, config: Common, state: State, gradient: Gradient = gradient,
+          schedule: Schedule = None) -> Training:  # fmt: skip
     """Algorithm 1 or S2 with config.workers workers as a generator that ends once T > T_max: yields
     Metrics after every update (see algorithms.common.drivers, also for env and `schedule`)."""
     worker = n_step if isinstance(config, NStepQ) else one_step
@@ -175,7 +175,7 @@ def epsilon(config, state, i):
     return 1.0 + done * (float(state.final_epsilon[i]) - 1.0)
 
 
-def choose(q, chance, rng):
+def choose(q: Array, chance: float, rng: np.random.Generator) -> int:
     """ε-greedy: any action with probability ε = chance, else argmax q. Raises FloatingPointError
     where q is not finite."""
     a = int(q.argmax())

@@ -32,8 +32,9 @@ normalised by running averages, which follow the online ones as θ⁻ follows θ
 towards 0 are set to 0 before they become denormal (npgrad.optimizers.adam; parameters below 1e-16).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -47,11 +48,13 @@ from algorithms.common.config import (
     check,
 )
 from algorithms.common.metrics import Metrics
+from algorithms.common.types import Act, Env, Gradient, Training
 from algorithms.common.world import BLOCK, Position, check_finite, encoder, entered, spaces
-from algorithms.ddpg_networks import Networks, models
-from algorithms.ddpg_noise import Noise
+from algorithms.ddpg_networks import Networks as Networks  # as: ddpg.Networks is public
+from algorithms.ddpg_networks import models as models
+from algorithms.ddpg_noise import Noise as Noise
 from algorithms.ddpg_replay import Replay, empty_ring
-from npgrad import at
+from npgrad import Array, at
 from npgrad.memory import aligned_copy, flush
 from npgrad.optimizers import adam, soft_update
 
@@ -83,7 +86,7 @@ class Config:
     networks: Networks = field(default_factory=Networks)
     noise: Noise = field(default_factory=Noise)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check(self)
         if self.batch > self.replay:
             raise ValueError(f"batch = {self.batch}: must be at most replay = {self.replay}")
@@ -91,29 +94,29 @@ class Config:
             raise ValueError("batch = 1: must be at least 2 with batch_norm")
 
 
-def critic_objective(q, y, W, l2):
+def critic_objective(q: Array, y: Array, W: list[Array], l2: float) -> float:
     """mean_i (y_i − q_i)² + ½ l2 Σ W², to be descended. q (N,) are the critic's outputs
     Q(s_i, u_i); y (N,) are numbers; W are the critic's weight matrices."""
     return np.mean((y - q) ** 2) + 0.5 * l2 * sum(np.sum(w**2) for w in W)
 
 
-def critic_gradient(q, y, W, l2):
+def critic_gradient(q: Array, y: Array, W: list[Array], l2: float) -> tuple[Array, list[Array]]:
     """(∂/∂q, ∂/∂W) critic_objective: −2/N (y_i − q_i) (N,), and l2 W. Mean over i; descent."""
     return (2.0 / len(y)) * (q - y), [l2 * w for w in W]
 
 
-def actor_objective(q):
+def actor_objective(q: Array) -> float:
     """mean_i q_i, to be ascended. q (N,) are the critic's outputs Q(s_i, μ(s_i, θ))."""
-    return np.mean(q)
+    return q.mean()
 
 
-def actor_gradient(q):
+def actor_gradient(q: Array) -> Array:
     """∂ actor_objective/∂q (N,) = 1/N. Back through the critic to its input u it becomes
     1/N ∇_u Q(s_i, u), and through the actor 1/N Σ_i ∇_u Q ∇_θ μ(s_i, θ). Mean; ascent."""
     return np.full_like(q, 1.0 / len(q))
 
 
-def targets(config, r, terminated, q2):
+def targets(config: Config, r: Array, terminated: Array, q2: Array) -> Array:
     """y = r + γ (1 − terminated) q2 (N,), q2 being Q(s', μ(s', θ⁻), w⁻)."""
     return r + config.gamma * (1.0 - terminated) * q2
 
@@ -121,26 +124,26 @@ def targets(config, r, terminated, q2):
 @dataclass
 class State:
     parameters: ClassVar[tuple[str, ...]] = ("theta", "w")
-    theta: np.ndarray
-    w: np.ndarray
-    theta_target: np.ndarray
-    w_target: np.ndarray
-    theta_statistics: np.ndarray  # Adam's moments
-    w_statistics: np.ndarray
-    ring: np.ndarray  # the replay memory
-    N: np.ndarray  # OU noise
+    theta: Array
+    w: Array
+    theta_target: Array
+    w_target: Array
+    theta_statistics: Array  # Adam's moments
+    w_statistics: Array
+    ring: Array  # the replay memory
+    N: Array  # OU noise
     rng: np.random.Generator
     world: Position
     updates: int = 0
     steps: int = 0  # one transition stored in each
     episodes: int = 0
 
-    def filled(self):
+    def filled(self) -> dict[str, int]:
         """{name: rows of that array that hold something}: only these need saving."""
         return {"ring": min(self.steps, len(self.ring))}
 
 
-def init(env, config, seed):
+def init(env: Env, config: Config, seed: int) -> State:
     """The State before learning. Raises ValueError for spaces it cannot handle, and for a replay
     memory that does not fit."""
     actor_model, critic_model = models(env, config)
@@ -149,16 +152,17 @@ def init(env, config, seed):
     n = 1 if actor_model.one_hot else actor_model.sizes[0]
     ring = empty_ring(config.replay, n, d, dtype)
     parameters = actor_model.init(for_theta), critic_model.init(for_w)
-    copies = [aligned_copy(x, dtype) for x in parameters * 2]
-    moments = [aligned_copy(np.zeros((2, x.size)), dtype) for x in parameters]
-    return State(*copies, *moments, ring, np.zeros(d), rng, Position(int(rng.integers(2**31))))
+    theta, w, theta2, w2 = (aligned_copy(x, dtype) for x in parameters * 2)
+    m_theta, m_w = (aligned_copy(np.zeros((2, x.size)), dtype) for x in parameters)
+    N, world = np.zeros(d), Position(int(rng.integers(2**31)))
+    return State(theta, w, theta2, w2, m_theta, m_w, ring, N, rng, world)
 
 
-def scale(space):
+def scale(space: Any) -> Callable[[Array], Array]:
     """u in [−1, 1] -> the action, at u = ±1 exactly the bounds."""
     low, high = space.low.astype(float), space.high.astype(float)
 
-    def action(u):
+    def action(u: Array) -> Array:
         share = 0.5 + 0.5 * u.astype(float).reshape(space.shape)
         a = (1.0 - share) * low + share * high
         return np.asarray(np.minimum(np.maximum(a, low), high), space.dtype)
@@ -166,7 +170,7 @@ def scale(space):
     return action
 
 
-def actor(env, config):
+def actor(env: Env, config: Config) -> Act:
     """act(parameters, observation, rng, greedy) -> action for env.step; with or without greedy
     it is μ(s), for the policy is deterministic."""
     (_, encode), action = encoder(spaces(env).observation), scale(spaces(env).action)
@@ -174,11 +178,12 @@ def actor(env, config):
     return lambda parameters, o, rng, greedy=False: action(mu(parameters["theta"], encode(o)))
 
 
-def train(env, config, state, critic_gradient=critic_gradient, actor_gradient=actor_gradient):
+def train(env: Env, config: Config, state: State, critic_gradient: Gradient = critic_gradient,
+          actor_gradient: Gradient = actor_gradient) -> Training:  # fmt: skip
     """Algorithm 1 as an endless generator: yields Metrics after every episode and, within one,
     after every BLOCK steps."""
     mu, q = (at(*pair) for pair in zip(models(env, config), (state.theta, state.w)))
-    fixed = [at(mu.model, state.theta_target), at(q.model, state.w_target)]
+    fixed = at(mu.model, state.theta_target), at(q.model, state.w_target)
     replay = Replay(state.ring, q.model.second, config.batch, mu.model.one_hot)
     with entered(env, state.world, decode=scale(spaces(env).action)) as world:
         while True:
@@ -231,7 +236,7 @@ def learn(config, state, replay, mu, q, mu_target, q_target, critic_gradient, ac
     follow(state.theta_target, state.theta, config, state.updates)
 
 
-def follow(target, theta, config, updates):
+def follow(target: Array, theta: Array, config: Config, updates: int) -> None:
     """Soft: θ⁻ ← θ⁻ + τ (θ − θ⁻); hard: θ⁻ ← θ at every C-th update."""
     if updates % 100 == 0:
         flush(theta, 1e-16)

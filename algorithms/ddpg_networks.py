@@ -1,12 +1,13 @@
 """Actor and critic of DDPG: their settings, and the models for an environment's spaces."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from algorithms.common.config import Count, Unit, check, widths
-from algorithms.common.world import encoder, spaces
+from algorithms.common.world import HasSpaces, encoder, spaces
 from npgrad import mlp
 
 
@@ -22,7 +23,7 @@ class Networks:
     norm_decay: Unit = 0.99
     """Decay of the running averages by which batch_norm acts (the paper is silent)."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", widths(self.hidden))
         check(self)
         if not 1 <= self.action_layer <= len(self.hidden):
@@ -32,17 +33,21 @@ class Networks:
             )
 
 
-def models(env, config):
+def models(env: HasSpaces, config: Any) -> tuple[mlp, mlp]:
     """(actor, critic): models of μ(s) -> u (d,) and Q(s, u). Raises ValueError for other spaces."""
     (observations, space), nets = spaces(env), config.networks
     n, _ = encoder(observations)
-    numbers = isinstance(space, Box) and space.dtype.kind == "f"
-    if not (numbers and np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+    if not (
+        isinstance(space, Box)
+        and space.dtype.kind == "f"
+        and np.isfinite(space.low).all()
+        and np.isfinite(space.high).all()
+    ):
         raise ValueError(f"action_space = {space}: must be a Box of floats with finite bounds")
     if isinstance(observations, Discrete) and nets.action_layer == 1:
         raise ValueError("action_layer = 1: must be 2 or more for Discrete observations")
     d = int(np.prod(space.shape))
-    options = dict(activation="relu", batch_norm=nets.batch_norm, last=3e-3)
+    options: dict[str, Any] = dict(activation="relu", batch_norm=nets.batch_norm, last=3e-3)
     options["one_hot"] = isinstance(observations, Discrete)
     actor = mlp((n, *nets.hidden, d), output="tanh", **options)
     return actor, mlp((n, *nets.hidden, 1), second=d, at=nets.action_layer, **options)

@@ -19,9 +19,10 @@ from typing import Annotated, Literal
 import numpy as np
 
 from algorithms.common.config import Count, NonNegative, Range, Unit, check
+from npgrad import Array
 
 
-def clip(u):
+def clip(u: Array) -> Array:
     """Clip u to [−1, 1]; np.clip takes three times as long."""
     return np.minimum(np.maximum(u, -1.0), 1.0)
 
@@ -53,20 +54,20 @@ class Noise:
     epsilon: Unit = 0.1
     """Probability of a uniform action, if noise is epsilon."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check(self)
         stable = 2 / self.ou_theta if self.ou_form == "euler" and self.ou_theta else np.inf
         if not 0 < self.dt < stable:
             what = "above 0" if stable == np.inf else f"in (0, 2/ou_theta) = (0, {stable:g})"
             raise ValueError(f"dt = {self.dt!r}: must be {what}")
 
-    def sigma_at(self, t):
+    def sigma_at(self, t: int) -> float:
         """Return σ after t steps."""
         if self.sigma_final is None:
             return self.sigma
         return self.sigma + min(t / self.sigma_steps, 1.0) * (self.sigma_final - self.sigma)
 
-    def coefficients(self, sigma):
+    def coefficients(self, sigma: float) -> tuple[float, float]:
         """Return (keep, spread) of OU noise."""
         if self.ou_form == "euler":
             return 1 - self.ou_theta * self.dt, sigma * sqrt(self.dt)
@@ -75,7 +76,7 @@ class Noise:
         decayed = -expm1(-2 * self.ou_theta * self.dt)
         return exp(-self.ou_theta * self.dt), sigma * sqrt(decayed / (2 * self.ou_theta))
 
-    def explore(self, u, N, t, rng):
+    def explore(self, u: Array, N: Array, t: int, rng: np.random.Generator) -> Array:
         """Return the action to take for μ(s) = u (d,), within [−1, 1].
 
         N (d,), the state of OU noise, is updated in place; t is the number of steps taken.

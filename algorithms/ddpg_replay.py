@@ -7,14 +7,16 @@ capacity · (2n + d + 2) numbers in the end, 168 MB for a million transitions of
 single precision.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike
 
+from npgrad import Array
 from npgrad.memory import aligned, available_memory
 
 
-def empty_ring(capacity, n, d, dtype):
+def empty_ring(capacity: int, n: int, d: int, dtype: DTypeLike) -> Array:
     """Room for `capacity` transitions of states (n,) and actions (d,).
 
     Raises ValueError, before anything is allocated, if they will not fit into memory.
@@ -33,17 +35,17 @@ class Sample(NamedTuple):
     """N transitions: S (N, n), U (N, d), r (N,), S2 (N, n), terminated (N,), 1 or 0. Discrete
     states are S (N,) and S2 (N,). The next sample overwrites them."""
 
-    S: np.ndarray
-    U: np.ndarray
-    r: np.ndarray
-    S2: np.ndarray
-    terminated: np.ndarray
+    S: Array
+    U: Array
+    r: Array
+    S2: Array
+    terminated: Array
 
 
 class Replay:
     """Writes into and draws from `ring`, N transitions at a time. Actions are (d,)."""
 
-    def __init__(self, ring, d, N, discrete=False):
+    def __init__(self, ring: Array, d: int, N: int, discrete: bool = False) -> None:
         self.ring, self.discrete = ring, discrete
         self.n = n = (ring.shape[1] - d - 2) // 2
         self.row = np.empty(ring.shape[1], ring.dtype)
@@ -52,7 +54,7 @@ class Replay:
         self.batch = Sample(S, U, r[:, 0], S2, terminated[:, 0])
         self.indices = np.empty(N, np.intp)
 
-    def store(self, t, s, u, r, s2, terminated):
+    def store(self, t: int, s: Any, u: Array, r: float, s2: Any, terminated: bool) -> None:
         """Put transition number t (from 0) in the place of number t − capacity.
 
         Raises FloatingPointError, with nothing stored, if a number is not finite in its precision.
@@ -67,7 +69,7 @@ class Replay:
             )
         self.ring[t % len(self.ring)] = row
 
-    def sample(self, t, rng):
+    def sample(self, t: int, rng: np.random.Generator) -> Sample:
         """A Sample of those stored, drawn uniformly and independently, t of them ever stored."""
         self.indices[:] = rng.integers(min(t, len(self.ring)), size=len(self.rows))
         self.ring.take(self.indices, 0, self.rows, "clip")  # the one mode that writes straight out

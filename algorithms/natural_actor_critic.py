@@ -39,19 +39,20 @@ has n² numbers, and an update takes of the order of n³ operations: this is for
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from algorithms.common.config import Count, NonNegative, Unit, check
+from algorithms.common.config import Checked, Count, NonNegative, Unit
 from algorithms.common.metrics import Metrics
 from algorithms.common.policy import Network, make_policy, make_value
+from algorithms.common.types import Act, Env, Gradient, Training
 from algorithms.common.world import BLOCK, Position, check_finite, entered, returns
-from npgrad import at
+from npgrad import Array, Head, at
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     gamma: Unit = 0.99
     """Discount γ (common practice)."""
     episodes_per_update: Count = 5
@@ -64,21 +65,19 @@ class Config:
     """λ^w, in mean eigenvalues of V (tuned on CartPole-v1). 0: the shortest solution."""
     network: Network = field(default_factory=lambda: Network(hidden=(16,)))
 
-    __post_init__ = check
 
-
-def objective(h, head, A):
+def objective(h: Array, head: Head, A: Array) -> float:
     """Σ_t ln π(A_t|S_t). h (T, size) are the policy's outputs."""
     return np.sum(head(h).log_prob(A))
 
 
-def gradient(h, head, A):
+def gradient(h: Array, head: Head, A: Array) -> Array:
     """∂ objective/∂h (T, size), the scores ∂ln π(A_t|S_t)/∂h_t. Row t alone, sent back through the
     network, is ψ_t. θ ascends along ω = F̂⁻¹ĝ, which is of degree −1 in ψ."""
     return head(h).score(A)
 
 
-def sums(psi, phi, delta, gamma):
+def sums(psi: Array, phi: Array, delta: Array, gamma: float) -> tuple[Array, ...]:
     """Return F̂ (n, n), C (n, m), ĝ (n,), V (m, m) and b (m,) of one episode: sums over its steps.
 
     psi (T, n), phi (T, m) and delta (T,) are numbers.
@@ -87,7 +86,7 @@ def sums(psi, phi, delta, gamma):
     return weighted.T @ psi, weighted.T @ phi, weighted.T @ delta, phi.T @ phi, phi.T @ delta
 
 
-def solve(F, g, damping):
+def solve(F: Array, g: Array, damping: float) -> Array:
     """Return the solution x (n,) of (F + λ tr(F)/n I) x = g, the shortest if there are many."""
     n = len(F)
     return np.linalg.lstsq(F + np.sum(damping / n * np.diagonal(F)) * np.eye(n), g)[0]
@@ -96,13 +95,13 @@ def solve(F, g, damping):
 @dataclass
 class State:
     parameters: ClassVar[tuple[str, ...]] = ("theta", "w")
-    theta: np.ndarray
-    w: np.ndarray
-    F: np.ndarray  # F̂, C, ĝ, V and b of the episodes since the last update
-    C: np.ndarray
-    g: np.ndarray
-    V: np.ndarray
-    b: np.ndarray
+    theta: Array
+    w: Array
+    F: Array  # F̂, C, ĝ, V and b of the episodes since the last update
+    C: Array
+    g: Array
+    V: Array
+    b: Array
     rng: np.random.Generator
     world: Position
     waiting: int = 0  # episodes since the last update
@@ -110,21 +109,22 @@ class State:
     episodes: int = 0
 
 
-def init(env, config, seed):
+def init(env: Env, config: Config, seed: int) -> State:
     """The State before learning. Raises ValueError for spaces that have no policy here."""
     for_theta, for_w, rng = np.random.default_rng(seed).spawn(3)
     theta = make_policy(env, config.network).model.init(for_theta)
     w = make_value(env, config.network).init(for_w)
     n, m, world = theta.size, w.size, Position(int(rng.integers(2**31)))
-    return State(theta, w, *map(np.zeros, ((n, n), (n, m), n, (m, m), m)), rng, world)
+    F, C, g, V, b = (np.zeros(shape) for shape in ((n, n), (n, m), (n,), (m, m), (m,)))
+    return State(theta, w, F, C, g, V, b, rng, world)
 
 
-def actor(env, config):
+def actor(env: Env, config: Config) -> Act:
     """act(parameters, observation, rng, greedy) -> action for env.step."""
     return make_policy(env, config.network).act
 
 
-def train(env, config, state, gradient=gradient):
+def train(env: Env, config: Config, state: State, gradient: Gradient = gradient) -> Training:
     """The method as an endless generator: yields Metrics after every episode, and within one after
     every BLOCK steps. What it yields there is a State that a run can go on from."""
     policy, value = make_policy(env, config.network), make_value(env, config.network)
@@ -158,7 +158,7 @@ def learn(state, config, episode, head, pi, v, gradient):
             total[:] = 0.0
 
 
-def rows(net, S, g):
+def rows(net: Any, S: Array, g: Array) -> Array:
     """Return (∂y_t/∂θ)ᵀ g_t of each input S_t, a row each: what `backward` sums."""
     found = np.empty((len(S), net.theta.size))
     for row, s, g_t in zip(found, S, g):

@@ -40,21 +40,22 @@ steps and as episodes, and J as their return.
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
-from algorithms.common.config import NonNegative, Range, check
+from algorithms.common.config import Checked, NonNegative, Range
 from algorithms.common.metrics import Metrics
 from algorithms.common.policy import Network, make_policy
+from algorithms.common.types import Act, Env, Gradient, Model, Training
 from algorithms.common.world import check_finite, opened
 from algorithms.exact.average_reward import differential_action_values, stationary_distribution
-from algorithms.exact.mdp import action_values, discounted_occupancy, markov_chain
-from npgrad import Softmax, at
+from algorithms.exact.mdp import FiniteMDP, action_values, discounted_occupancy, markov_chain
+from npgrad import Array, Softmax, at
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     formulation: Literal["start", "average"] = "start"
     """J: the discounted return from p0, or the average reward per step (PG99 §1)."""
     direction: Literal["gradient", "natural"] = "gradient"
@@ -65,8 +66,6 @@ class Config:
     """p of α_k, so that α_k → 0 and Σ α_k = ∞."""
     network: Network = field(default_factory=lambda: Network(approximator="linear"))
 
-    __post_init__ = check
-
 
 class gibbs:
     """π(a|s) = exp h_a / Σ_b exp h_b (S, A), h = model(θ, x): a policy.
@@ -76,32 +75,35 @@ class gibbs:
     of a function (θ, x) -> π in plain NumPy.
     """
 
-    def __init__(self, model):
+    network: ClassVar[Any]
+
+    def __init__(self, model: Model) -> None:
         self.model, self.layout, self.init = model, model.layout, model.init
         self.axes = model.axes
 
-    def __call__(self, theta, x):
+    def __call__(self, theta: Array, x: Array) -> Array:
         return Softmax(self.model(theta, x)).probs()
 
 
 class Gibbs:
     """A gibbs policy at θ: its backward pass goes through ∂π/∂h (npgrad.Softmax) and the model."""
 
-    def __init__(self, policy, theta, d_theta):
+    def __init__(self, policy: gibbs, theta: Array, d_theta: Array) -> None:
         self.net, self.d_theta = at(policy.model, theta, d_theta), d_theta
 
-    def forward(self, x, row=0):
+    def forward(self, x: Array, row: int = 0) -> Array:
         self.pi = Softmax(np.array(self.net.forward(x, row)))
         return self.pi.probs()
 
-    def backward(self, g):
+    def backward(self, g: Array) -> Array:
         return self.net.backward(self.pi.mean_gradient(g))
 
 
 gibbs.network = Gibbs
 
 
-def performance(theta, mdp, policy, x, formulation="start"):
+def performance(theta: Array, mdp: FiniteMDP, policy: Model, x: Array,
+                formulation: str = "start") -> Array:  # fmt: skip
     """J(θ) written out in plain NumPy, to be differentiated by the tape or by complex steps."""
     pi = policy(theta, x)
     P = np.einsum("sa,sat->st", pi, mdp.P)
@@ -114,7 +116,7 @@ def performance(theta, mdp, policy, x, formulation="start"):
     return mdp.p0[alive] @ np.linalg.solve(K, r[alive])
 
 
-def evaluate(mdp, pi, formulation="start"):
+def evaluate(mdp: FiniteMDP, pi: Array, formulation: str = "start") -> tuple[Array, Array, Array]:
     """(J, d (S,), q (S, A)) of pi. Raises ValueError where they do not exist, naming the state."""
     if formulation == "average":
         d, q = stationary_distribution(mdp, pi), differential_action_values(mdp, pi)
@@ -123,18 +125,19 @@ def evaluate(mdp, pi, formulation="start"):
     return d @ markov_chain(mdp, pi)[1], d, q
 
 
-def objective(pi, d, q):
+def objective(pi: Array, d: Array, q: Array) -> float:
     """Σ_s d(s) Σ_a π(a|s) q(s,a), to be ascended. π (S, A) are the policy's outputs; d (S,) and q
     (S, A) are numbers."""
     return np.sum(d[:, None] * pi * q)
 
 
-def gradient(pi, d, q):
+def gradient(pi: Array, d: Array, q: Array) -> Array:
     """∂ objective/∂π (S, A) = d(s) q(s,a). Through ∂π/∂θ it is (2); with f_w for q, (5). Ascent."""
     return d[:, None] * q
 
 
-def exact_gradient(theta, mdp, policy, x, formulation="start", gradient=gradient):
+def exact_gradient(theta: Array, mdp: FiniteMDP, policy: Model, x: Array,
+                   formulation: str = "start", gradient: Gradient = gradient) -> Array:  # fmt: skip
     """∇J by Theorem 1."""
     net = at(policy, theta)
     pi = net.forward(x)
@@ -142,14 +145,14 @@ def exact_gradient(theta, mdp, policy, x, formulation="start", gradient=gradient
     return net.backward(gradient(pi, d, q))
 
 
-def score(theta, policy, x):
+def score(theta: Array, policy: Model, x: Array) -> Array:
     """∇π(a|s)/π(a|s) (S, A, n), the compatible features of (4). 0 where π(a|s) = 0: such an action
     enters (3) with weight 0, and ∇π = 0 there, because π has its minimum."""
     net = at(policy, theta)
     return scores(net, net.forward(x))
 
 
-def scores(net, pi):
+def scores(net: Any, pi: Array) -> Array:
     """`score` of the policy that went forward through `net` and gave π."""
     one, psi = np.zeros_like(pi), np.zeros((*pi.shape, net.d_theta.size))
     for s, a in np.argwhere(pi > 0):
@@ -159,7 +162,7 @@ def scores(net, pi):
     return psi
 
 
-def fit(features, pi, d, q):
+def fit(features: Array, pi: Array, d: Array, q: Array) -> Array:
     """w (n,) of f_w = features · w that solves (3): least squares, weighted by d(s) π(a|s).
 
     features (S, A, n). Where (3) has many solutions, which all give the same f_w wherever
@@ -171,7 +174,7 @@ def fit(features, pi, d, q):
     return np.linalg.lstsq(root[:, None] * x, root * q.ravel())[0]
 
 
-def fisher(features, pi, d):
+def fisher(features: Array, pi: Array, d: Array) -> Array:
     """F (n, n) = Σ_s d(s) Σ_a π(a|s) ψψᵀ of the scores ψ (S, A, n); F w = ∇J for their fit."""
     return np.einsum("s,sa,sai,saj->ij", d, pi, features, features, optimize=True)
 
@@ -179,12 +182,12 @@ def fisher(features, pi, d):
 @dataclass
 class State:
     parameters: ClassVar[tuple[str, ...]] = ("theta", "w")
-    theta: np.ndarray
-    w: np.ndarray  # the solution of (3) for the policy before the last update
+    theta: Array
+    w: Array  # the solution of (3) for the policy before the last update
     updates: int = 0
 
 
-def world(env, config):
+def world(env: Env, config: Config) -> tuple[FiniteMDP, gibbs, Array]:
     """(mdp, policy, x): the arrays behind env, and what its agent sees of each state."""
     with opened(env) as made:
         mdp = getattr(made.unwrapped, "mdp", None)
@@ -195,7 +198,7 @@ def world(env, config):
     return mdp, gibbs(make_policy(env, config.network).model), mdp.observation
 
 
-def init(env, config, seed):
+def init(env: Env, config: Config, seed: int) -> State:
     """The State before learning. Raises ValueError for an env that is not a FiniteMDPEnv, or whose
     J does not exist."""
     mdp, policy, x = world(env, config)
@@ -204,12 +207,12 @@ def init(env, config, seed):
     return State(theta, np.zeros_like(theta))
 
 
-def actor(env, config):
+def actor(env: Env, config: Config) -> Act:
     """act(parameters, observation, rng, greedy) -> action for env.step."""
     return make_policy(env, config.network).act
 
 
-def train(env, config, state, gradient=gradient):
+def train(env: Env, config: Config, state: State, gradient: Gradient = gradient) -> Training:
     """Theorem 3 for the policy of config.network, as an endless generator."""
     yield from iterate(*world(env, config), config, state, gradient)
 

@@ -33,17 +33,18 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from algorithms.common.config import Count, NonNegative, OptimizerName, Unit, check
+from algorithms.common.config import Checked, Count, NonNegative, OptimizerName, Unit
 from algorithms.common.metrics import Metrics
 from algorithms.common.policy import Network, make_policy, make_value
+from algorithms.common.types import Act, Env, Gradient, Training
 from algorithms.common.world import BLOCK, Position, check_finite, entered, returns
-from npgrad import OPTIMIZERS, at
+from npgrad import OPTIMIZERS, Array, Head, at
 
 WEIGHTINGS = ("total", "reward_to_go", "undiscounted_state")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     gamma: Unit = 0.99
     """Discount γ (common practice; Sutton & Barto's corridor has 1)."""
     weighting: Literal["total", "reward_to_go", "undiscounted_state"] = "reward_to_go"
@@ -64,10 +65,8 @@ class Config:
     The box has sgd."""
     network: Network = field(default_factory=Network)
 
-    __post_init__ = check
 
-
-def weights(t, G, b, gamma, weighting):
+def weights(t: Array, G: Array, b: Array, gamma: float, weighting: str) -> Array:
     """Return the factors of ∇ln π(A_t|S_t, θ) at times t (n,), given all G and b (T,)."""
     if weighting == "total":
         return np.full(len(t), G[0] - b[0])
@@ -76,23 +75,23 @@ def weights(t, G, b, gamma, weighting):
     return G[t] - b[t]
 
 
-def objective(h, head, A, weights):
+def objective(h: Array, head: Head, A: Array, weights: Array) -> float:
     """Σ_t weights_t ln π(A_t|S_t), to be ascended. h (T, size) are the policy's outputs; weights
     (T,) are numbers."""
     return np.sum(weights * head(h).log_prob(A))
 
 
-def gradient(h, head, A, weights):
+def gradient(h: Array, head: Head, A: Array, weights: Array) -> Array:
     """∂ objective/∂h (T, size) = weights_t ∂ln π(A_t|S_t)/∂h_t. Sum over t; ascent."""
     return weights[:, None] * head(h).score(A)
 
 
-def value_objective(v, G):
+def value_objective(v: Array, G: Array) -> float:
     """Σ_t ½ (G_t − v_t)², to be descended. v (T,) are the outputs v̂(S_t, w); G (T,) are numbers."""
     return 0.5 * np.sum((G - v) ** 2)
 
 
-def value_gradient(v, G):
+def value_gradient(v: Array, G: Array) -> Array:
     """∂ value_objective/∂v (T,) = −(G_t − v_t). Sum over t; descent."""
     return v - G
 
@@ -100,12 +99,12 @@ def value_gradient(v, G):
 @dataclass
 class State:
     parameters: ClassVar[tuple[str, ...]] = ("theta", "w")
-    theta: np.ndarray
-    w: np.ndarray  # empty without a learned baseline
-    theta_statistics: np.ndarray  # of the optimiser
-    w_statistics: np.ndarray
-    d_theta: np.ndarray  # Σ of the gradients of the episodes since the last update
-    d_w: np.ndarray
+    theta: Array
+    w: Array  # empty without a learned baseline
+    theta_statistics: Array  # of the optimiser
+    w_statistics: Array
+    d_theta: Array  # Σ of the gradients of the episodes since the last update
+    d_w: Array
     rng: np.random.Generator
     world: Position
     waiting: int = 0  # episodes since the last update
@@ -116,7 +115,7 @@ class State:
     episodes: int = 0
 
 
-def init(env, config, seed):
+def init(env: Env, config: Config, seed: int) -> State:
     """The State before learning. Raises ValueError for spaces that have no policy here."""
     for_theta, for_w, rng = np.random.default_rng(seed).spawn(3)
     statistics = OPTIMIZERS[config.optimizer].statistics
@@ -126,12 +125,13 @@ def init(env, config, seed):
     return State(theta, w, statistics(theta), statistics(w), *sums, rng, world)
 
 
-def actor(env, config):
+def actor(env: Env, config: Config) -> Act:
     """act(parameters, observation, rng, greedy) -> action for env.step."""
     return make_policy(env, config.network).act
 
 
-def train(env, config, state, gradient=gradient, value_gradient=value_gradient):
+def train(env: Env, config: Config, state: State, gradient: Gradient = gradient,
+          value_gradient: Gradient = value_gradient) -> Training:  # fmt: skip
     """The box as an endless generator: yields Metrics after every episode, and within one after
     every BLOCK steps. What it yields there is a State that a run can go on from."""
     policy, value = make_policy(env, config.network), make_value(env, config.network)

@@ -28,9 +28,10 @@ instead of 0.
 """
 
 from bisect import bisect
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from gymnasium.spaces import Discrete
@@ -38,9 +39,10 @@ from gymnasium.spaces import Discrete
 from algorithms.common.config import NonNegative, Unit, check
 from algorithms.common.metrics import Metrics
 from algorithms.common.policy import Network, make_value
+from algorithms.common.types import Act, Env, Gradient, Training
 from algorithms.common.world import BLOCK, Position, check_finite, encoder, entered, spaces
 from algorithms.exact.mdp import ROW_SUM_ERROR
-from npgrad import at
+from npgrad import Array, at
 from npgrad.memory import flush
 
 
@@ -63,7 +65,7 @@ class Config:
     network: Network = field(default_factory=lambda: Network(approximator="linear"))
     """The model of v̂ alone, since π is given. linear: one weight per discrete observation."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "policy", tuple(np.ravel(self.policy).tolist()))
         check(self)
         if self.trace != "accumulating" and self.network.approximator != "linear":
@@ -72,12 +74,12 @@ class Config:
             raise ValueError("trace = 'dutch': must be another for offline updates")
 
 
-def objective(v):
+def objective(v: Array) -> float:
     """v̂(S, w); its gradient ∇v̂ is what enters the trace z. v (1,) is the network's output."""
     return v[0]
 
 
-def gradient(v):
+def gradient(v: Array) -> Array:
     """∂ objective/∂v (1,) = 1; through the network it is ∇v̂(S, w), for a linear v̂ the x(S)."""
     return np.ones_like(v)
 
@@ -85,9 +87,9 @@ def gradient(v):
 @dataclass
 class State:
     parameters: ClassVar[tuple[str, ...]] = ("w",)
-    w: np.ndarray
-    z: np.ndarray
-    w_start: np.ndarray  # w as the episode began; empty if updates are online
+    w: Array
+    z: Array
+    w_start: Array  # w as the episode began; empty if updates are online
     rng: np.random.Generator
     world: Position
     v_old: float = 0.0
@@ -97,7 +99,7 @@ class State:
     episodes: int = 0
 
 
-def init(env, config, seed):
+def init(env: Env, config: Config, seed: int) -> State:
     """The State before learning. Raises ValueError for spaces and policies that do not fit."""
     policy_table(env, config)
     for_w, rng = np.random.default_rng(seed).spawn(2)
@@ -106,7 +108,7 @@ def init(env, config, seed):
     return State(w, np.zeros_like(w), w_start, rng, Position(int(rng.integers(2**31))))
 
 
-def policy_table(env, config):
+def policy_table(env: Env, config: Config) -> Array:
     """π as an array (O, A), or (1, A) for one row that serves all observations."""
     observations, space = spaces(env)
     if not isinstance(space, Discrete):
@@ -127,7 +129,7 @@ def policy_table(env, config):
     return pi
 
 
-def drawer(env, config):
+def drawer(env: Env, config: Config) -> Callable[[Any, np.random.Generator], int]:
     """draw(s, rng) -> a ~ π(·|s), an index, for features s."""
     below = policy_table(env, config).cumsum(1)
     rows = (below / below[:, -1:]).tolist()  # ending at 1: what has probability 0 is never drawn
@@ -136,17 +138,18 @@ def drawer(env, config):
     return lambda s, rng: bisect(rows[0], rng.random())
 
 
-def actor(env, config):
+def actor(env: Env, config: Config) -> Act:
     """act(parameters, observation, rng, greedy) -> action for env.step, drawn from π.
 
     π is given, not learned: parameters and greedy change nothing.
     """
     (_, encode), draw = encoder(spaces(env).observation), drawer(env, config)
-    first = int(spaces(env).action.start)
+    space: Any = spaces(env).action
+    first = int(space.start)
     return lambda parameters, o, rng, greedy=False: first + draw(encode(o), rng)
 
 
-def train(env, config, state, gradient=gradient):
+def train(env: Env, config: Config, state: State, gradient: Gradient = gradient) -> Training:
     """The boxes as an endless generator: yields Metrics after each episode and, within one, after
     every BLOCK steps.
 
@@ -209,7 +212,7 @@ def update(state, config, x, R, v, v_next):
     return delta
 
 
-def move_trace(z, x, config):
+def move_trace(z: Array, x: Array, config: Config) -> None:
     """z decays by γλ and marks x, in place. Raises ValueError where replacing is not defined."""
     z *= config.gamma * config.lam
     if config.trace == "accumulating":

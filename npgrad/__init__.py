@@ -17,10 +17,12 @@ from npgrad.networks import (
 from npgrad.numeric import central_differences, complex_step
 from npgrad.optimizers import OPTIMIZERS, clip_norm, soft_update
 from npgrad.parameters import Layout
+from npgrad.types import Array
 
 __all__ = [
     "OPTIMIZERS",
     "ActorCritic",
+    "Array",
     "CannotTell",
     "Gaussian",
     "Head",

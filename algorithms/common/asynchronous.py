@@ -17,33 +17,37 @@ is lost. The workers update θ without synchronisation.
 """
 
 from array import array
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from algorithms.common.config import (
     PRECISIONS,
     BelowOne,
+    Checked,
     Count,
     Limit,
     NonNegative,
     Positive,
     Precision,
     Unit,
-    check,
 )
+from algorithms.common.metrics import Ended
 from algorithms.common.policy import Network
+from algorithms.common.types import Made
 from algorithms.common.world import Position, World
+from npgrad import Array
 from npgrad.memory import aligned, aligned_copy
-from npgrad.optimizers import OPTIMIZERS, clip_norm
+from npgrad.optimizers import OPTIMIZERS, Optimizer, clip_norm
 
 PULL, ACT, PUSH = range(3)  # what a worker does next
 LAST = 255  # the last bin of the histogram: this staleness and all above
 # name: (npgrad's optimiser, the settings it takes, whether its statistics are shared)
-OPTIMIZER = MappingProxyType(
+OPTIMIZER: Mapping[str, tuple[Optimizer, tuple[str, ...], bool]] = MappingProxyType(
     {
         "sgd": (OPTIMIZERS["sgd"], (), True),
         "momentum": (OPTIMIZERS["momentum"], ("decay",), False),
@@ -54,7 +58,7 @@ OPTIMIZER = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class Asynchronous:
+class Asynchronous(Checked):
     """Hyper-parameters of every asynchronous method."""
 
     workers: Count = 2
@@ -85,21 +89,19 @@ class Asynchronous:
     """Floating-point precision of θ and all arrays computed with it. single is faster."""
     network: Network = field(default_factory=Network)
 
-    __post_init__ = check
-
 
 @dataclass
 class Learner:
     """The place of one worker: after a pull, its open segment; after a gradient, what it pushes."""
 
-    theta: np.ndarray  # θ', its copy of θ
-    d: np.ndarray  # the gradient of its segment so far
+    theta: Array  # θ', its copy of θ
+    d: Array  # the gradient of its segment so far
     rng: np.random.Generator
     world: Position
     next: int = PULL
     k: int = 0  # steps of its segment so far
     seen: int = 0  # number of updates, of all workers, at the time of its pull
-    ended: tuple = ()  # ((return, length),) if its latest step ended an episode
+    ended: Ended = ()  # ((return, length),) if its latest step ended an episode
     a: int | None = None  # the next action, where it is drawn ahead
 
 
@@ -114,13 +116,13 @@ class Turns:
 
     n: int
     rng: np.random.Generator
-    drawn: array = field(default_factory=lambda: array("q"))
+    drawn: "array[int]" = field(default_factory=lambda: array("q"))
     used: int = 0  # of those that are drawn
 
-    def __iter__(self):
+    def __iter__(self) -> "Turns":
         return self
 
-    def __next__(self):
+    def __next__(self) -> int:
         if self.used == len(self.drawn):
             turns = self.rng.permuted(np.tile(np.arange(self.n), (64, 1)), axis=1).ravel()
             self.drawn = array("q", np.repeat(turns, self.rng.integers(1, 4, turns.size)).tolist())
@@ -139,13 +141,13 @@ class Shared:
     """
 
     parameters: ClassVar[tuple[str, ...]] = ("theta",)
-    theta: np.ndarray
-    statistics: np.ndarray  # of the optimiser: (1 if shared, else N; slots; length of θ)
-    T: np.ndarray  # (N,) environment steps used in updates so far
-    updates: np.ndarray  # (N,) number of updates
-    begun: np.ndarray  # (N,) episodes begun; each has its own random stream
-    staleness: np.ndarray  # (N, LAST + 1) histogram: updates of each staleness
-    stop: np.ndarray  # (1,) bool
+    theta: Array
+    statistics: Array  # of the optimiser: (1 if shared, else N; slots; length of θ)
+    T: Array  # (N,) environment steps used in updates so far
+    updates: Array  # (N,) number of updates
+    begun: Array  # (N,) episodes begun; each has its own random stream
+    staleness: Array  # (N, LAST + 1) histogram: updates of each staleness
+    stop: Array  # (1,) bool
     seed: int
     learners: list[Learner]  # of workers in turn; in parallel, each worker has its own
     turns: Turns
@@ -153,27 +155,27 @@ class Shared:
     cut: int  # number of episodes that were begun and given up
 
 
-def start(config, seed, theta):
+def start(config: Asynchronous, seed: int, theta: Array) -> dict[str, Any]:
     """Return the fields of Shared before learning, from an initial θ."""
     theta = aligned_copy(theta, PRECISIONS[config.precision])
     optimizer, _, shared = OPTIMIZER[config.optimizer]
     statistics = np.array([optimizer.statistics(theta)] * (1 if shared else config.workers))
     statistics = aligned_copy(statistics)
-    rows = lambda *shape: np.zeros((config.workers, *shape), np.int64)
-    counters = dict(T=rows(), updates=rows(), begun=rows(), staleness=rows(LAST + 1))
-    counters |= dict(stop=np.zeros(1, bool), learners=learners(config.workers, theta))
+    rows: Callable[..., Array] = lambda *shape: np.zeros((config.workers, *shape), np.int64)
+    counters: dict[str, Any] = dict(T=rows(), updates=rows(), begun=rows(), seed=seed)
+    counters |= dict(staleness=rows(LAST + 1), stop=np.zeros(1, bool), episodes=0, cut=0)
     turns = Turns(config.workers, np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0]))
-    counters |= dict(seed=seed, episodes=0, cut=0)
+    counters |= dict(learners=learners(config.workers, theta))
     return dict(theta=theta, statistics=statistics, turns=turns, **counters)
 
 
-def learners(n, theta):
+def learners(n: int, theta: Array) -> list[Learner]:
     """Return n Learners that have not begun."""
-    copies = lambda: (aligned_copy(theta), aligned_copy(np.zeros_like(theta)))
-    return [Learner(*copies(), np.random.default_rng(0), Position(0)) for _ in range(n)]
+    copy, zeros, rng = aligned_copy, np.zeros_like(theta), np.random.default_rng
+    return [Learner(copy(theta), copy(zeros), rng(0), Position(0)) for _ in range(n)]
 
 
-def check_state(config, state):
+def check_state(config: Asynchronous, state: Shared) -> None:
     """Raise ValueError if the State was made for another number of workers or another optimiser."""
     optimizer, _, shared = OPTIMIZER[config.optimizer]
     N, (own, slots, _) = config.workers, state.statistics.shape
@@ -186,12 +188,12 @@ def check_state(config, state):
         )
 
 
-def total(counts):
+def total(counts: Array) -> int:
     """Return Σ over the workers of (N,) counts, as an int."""
     return sum(counts.tolist())
 
 
-def begin(state, i):
+def begin(state: Shared, i: int) -> np.random.Generator:
     """Count worker i's next episode and return its random stream.
 
     The stream is determined by (seed, i, number of the episode), so a worker that replaces a killed
@@ -202,7 +204,7 @@ def begin(state, i):
     return np.random.default_rng(stream)
 
 
-def enter(env, state, i):
+def enter(env: Made, state: Shared, i: int) -> World:
     """Return the World of worker i, where it was left; or in a new episode, which is begun."""
     me = state.learners[i]
     fresh = me.world.episode == 0
@@ -216,24 +218,24 @@ def enter(env, state, i):
     return world
 
 
-def running(config, state, i):
+def running(config: Asynchronous, state: Shared, i: int) -> bool:
     """Return whether worker i goes on: T ≤ T_max, or it has yet to push."""
     over = state.stop[0] or total(state.T) > config.T_max
     return not over or state.learners[i].next != PULL
 
 
-def stepper(config, state, i):
+def stepper(config: Asynchronous, state: Shared, i: int) -> Callable[[Array], Array]:
     """Return a function d -> step, the optimiser step of worker i for its gradient d.
 
     d is clipped in place. The caller adds the step to θ or subtracts it. η follows from the current
     T. The function raises FloatingPointError if ‖d‖² is not finite, before it changes statistics.
     """
-    optimizer, settings, shared = OPTIMIZER[config.optimizer]
-    settings = {name: getattr(config, name) for name in settings}
+    optimizer, names, shared = OPTIMIZER[config.optimizer]
+    settings: dict[str, Any] = {name: getattr(config, name) for name in names}
     settings["out"] = aligned(state.theta.shape, state.theta.dtype)
     statistics = state.statistics[0 if shared else i]
 
-    def step(d):
+    def step(d: Array) -> Array:
         T = total(state.T)
         if not isfinite(d.dot(d)):
             raise FloatingPointError(f"the gradient is not finite at T = {T}: theta has diverged")
@@ -245,7 +247,7 @@ def stepper(config, state, i):
     return step
 
 
-def landed(state, i, steps, seen):
+def landed(state: Shared, i: int, steps: int, seen: int) -> None:
     """Count an update of worker i.
 
     steps   environment steps used in the update

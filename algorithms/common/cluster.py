@@ -11,51 +11,59 @@ times, and begins its next episode. What is lost are its steps since its last pu
 
 import os
 import pickle
+from collections.abc import Callable
 from contextlib import closing
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from algorithms.common.events import HEARTBEAT, WorkerError
-from algorithms.common.processes import PATIENCE, TRIES, _arrays, _pack
+from algorithms.common.asynchronous import Asynchronous, Shared
+from algorithms.common.events import HEARTBEAT, PATIENCE, Events, Worker, WorkerError
+from algorithms.common.metrics import Ended
+from algorithms.common.processes import TRIES, _arrays, _pack
+from algorithms.common.types import Made
+from npgrad import Array
 from npgrad.memory import aligned_copy
 
 SUMMED = ("theta", "statistics")
+Changes: TypeAlias = dict[str, tuple[Any, Array]]  # {name: (flat indices, values)}
 
 
 class Parameters:
     """The arrays that all workers share, and the episodes that ended since the last `drain`."""
 
-    def __init__(self, arrays: dict[str, np.ndarray]):
+    def __init__(self, arrays: dict[str, Array]) -> None:
         self.arrays = {name: a.copy() for name, a in arrays.items()}
-        self.ended, self.stopped = [], False
+        self.ended: list[tuple[float, int]] = []
+        self.stopped = False
 
-    def push(self, changes, ended=()):
+    def push(self, changes: Changes, ended: Ended = ()) -> None:
         """Take the changes of a worker, {name: (flat indices, values)}, and its ended episodes."""
         for name, (where, values) in changes.items():
             flat = self.arrays[name].reshape(-1)
             flat[where] = flat[where] + values if name in SUMMED else values
         self.ended += ended
 
-    def exchange(self, changes):
+    def exchange(self, changes: Changes) -> dict[str, Array] | None:
         """`push`, and return all arrays; None tells the worker to end."""
         self.push(changes)
         return None if self.stopped else self.arrays
 
-    def drain(self):
+    def drain(self) -> tuple[list[tuple[float, int]], dict[str, Array]]:
         """Return the ended episodes since the last call, and all arrays."""
         ended, self.ended = self.ended, []
         return ended, self.arrays
 
-    def stop(self):
+    def stop(self) -> None:
         self.stopped = True
 
 
-def changes(state, before):
+def changes(state: Shared, before: dict[str, Array]) -> Changes:
     """Return {name: (flat indices, values)} of what is not as in `before`, {name: array}."""
     found = {}
     for name, old in before.items():
         new = getattr(state, name)
-        where = np.flatnonzero(new != old)
+        where: Any = np.flatnonzero(new != old)
         if where.size:
             where = slice(None) if where.size == new.size else where
             values = new.reshape(-1)[where]
@@ -63,9 +71,18 @@ def changes(state, before):
     return found
 
 
-def work(i, worker, env, config, state, options, exchange, push):
+def work(
+    i: int,
+    worker: Callable[..., Worker],
+    env: Made,
+    config: Asynchronous,
+    state: Shared,
+    options: dict[str, Any],
+    exchange: Callable[[Changes], dict[str, Array] | None],
+    push: Callable[[Changes, Ended], None],
+) -> None:
     """Run worker i on a State of its own, whose arrays come from `exchange` and go to `push`."""
-    before = exchange({})
+    before: Any = exchange({})
     for name, a in (before or {}).items():
         setattr(state, name, aligned_copy(a))
     with closing(worker(i, env, config, state, **options)) as events:
@@ -81,7 +98,13 @@ def work(i, worker, env, config, state, options, exchange, push):
                 before = {name: getattr(state, name).copy() for name in before}
 
 
-def cluster(worker, make, config, state, options):
+def cluster(
+    worker: Callable[..., Worker],
+    make: list[Callable[[], Made]],
+    config: Asynchronous,
+    state: Shared,
+    options: dict[str, Any],
+) -> Events:
     """Run config.workers workers on the Ray cluster at RAY_ADDRESS or, without one, on a new one of
     this machine; each takes one CPU. Other arguments, and what is yielded: see processes.
 
@@ -114,7 +137,7 @@ def cluster(worker, make, config, state, options):
             ray.shutdown()
 
 
-def _connected(cpus):
+def _connected(cpus: int) -> tuple[Any, bool]:
     """Return (ray, whether this call has connected to it)."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -124,24 +147,26 @@ def _connected(cpus):
     own = not ray.is_initialized()
     if own:
         address = os.environ.get("RAY_ADDRESS", "local")
-        local = {"num_cpus": cpus, "include_dashboard": False} if address == "local" else {}
+        local: dict[str, Any] = (
+            {"num_cpus": cpus, "include_dashboard": False} if address == "local" else {}
+        )
         ray.init(address, log_to_driver=False, logging_level="ERROR", **local)
     return ray, own
 
 
-def _task(i, luggage, server):
+def _task(i: int, luggage: Any, server: Any) -> None:
     """Run worker i wherever this is."""
     import ray
 
     worker, make, config, state, options = pickle.loads(luggage).fn
-    exchange = lambda changes: ray.get(server.exchange.remote(changes))
+    exchange: Callable[[Changes], Any] = lambda changes: ray.get(server.exchange.remote(changes))
     push = lambda changes, ended: server.push.remote(changes, list(ended))
     with closing(make[i]()) as env:
         work(i, worker, env, config, state, options, exchange, push)
     exchange({})  # so that all has arrived
 
 
-def _drained(ray, server, state):
+def _drained(ray: Any, server: Any, state: Shared) -> Ended:
     """Copy the shared arrays into `state`, but for `stop`, the caller's; return the ended
     episodes."""
     ended, arrays = ray.get(server.drain.remote())
@@ -150,7 +175,7 @@ def _drained(ray, server, state):
     return ended
 
 
-def _end(ray, ref, i):
+def _end(ray: Any, ref: Any, i: int) -> int:
     """Return i if worker i has ended without an error, else raise WorkerError."""
     try:
         ray.get(ref)

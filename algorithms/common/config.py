@@ -4,7 +4,7 @@ gamma: Unit = 0.99                     a number in [0, 1]
 batch: Count = 64                      a whole number, at least 1
 form: Literal["batch", "moving"]       one of these words
 
-__post_init__ = check                  in the dataclass
+class Config(Checked)                  the dataclass, which checks them when it is made
 """
 
 from dataclasses import fields
@@ -12,7 +12,7 @@ from functools import cache
 from math import inf
 from numbers import Integral, Real
 from types import MappingProxyType, NoneType
-from typing import Annotated, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -29,14 +29,14 @@ class Range(NamedTuple):
     below: bool = False
     infinite: bool = False  # whether inf itself is allowed
 
-    def __contains__(self, x):
+    def __contains__(self, x: Any) -> bool:
         if x == inf:
             return self.infinite
         return (self.low < x if self.above else self.low <= x) and (
             x < self.high if self.below else x <= self.high
         )
 
-    def __str__(self):
+    def __str__(self) -> str:
         if self.high == inf:
             return f"{'above' if self.above else 'at least'} {self.low:g}"
         left, right = "(" if self.above else "[", ")" if self.below else "]"
@@ -55,11 +55,11 @@ OptimizerName = Literal["sgd", "momentum", "rmsprop", "rmsprop_outside", "adam"]
 
 
 @cache
-def ranges(cls):
+def ranges(cls: Any) -> dict[str, tuple[Any, Any, bool, bool]]:
     """{name: (kinds, Range or words, whether None is allowed)} of a dataclass's fields."""
     found = {}
     for name, hint in get_type_hints(cls, include_extras=True).items():
-        allowed = None
+        allowed: Any = None
         if get_origin(hint) is Annotated:
             hint, *extras = get_args(hint)
             allowed = next((x for x in extras if isinstance(x, Range)), None)
@@ -71,9 +71,10 @@ def ranges(cls):
     return found
 
 
-def check(config):
+def check(config: Any) -> None:
     """Raise ValueError, naming the field, its value and what is allowed, unless all fields fit."""
-    known = ranges(type(config))
+    cls: Any = type(config)
+    known = ranges(cls)
     for name in (field.name for field in fields(config)):
         if name in known:
             hint, allowed, optional, whole = known[name]
@@ -83,7 +84,14 @@ def check(config):
                 raise ValueError(f"{name} = {value!r}: must be {wrong}")
 
 
-def _wrong(value, hint, allowed, whole):
+class Checked:
+    """The base of a dataclass that runs `check` when it is made."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+def _wrong(value: Any, hint: Any, allowed: Any, whole: bool) -> str | None:
     """Return what is allowed, or None if `value` is."""
     if hint is bool:
         return None if isinstance(value, (bool, np.bool_)) else "True or False"
@@ -99,7 +107,7 @@ def _wrong(value, hint, allowed, whole):
     return f"finite and {allowed}" if value == inf else str(allowed)
 
 
-def widths(hidden):
+def widths(hidden: Any) -> tuple[int, ...]:
     """`hidden` as a tuple. Raises ValueError unless it is one or more positive integers."""
     sizes = tuple(hidden) if np.iterable(hidden) else ()
     if not sizes or any(type(n) is not int or not 1 <= n < LARGEST for n in sizes):

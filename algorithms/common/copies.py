@@ -15,11 +15,14 @@ from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
 from types import FunctionType, ModuleType
+from typing import Any, TypeGuard
 
 import gymnasium
 import numpy as np
 from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import CloudpickleWrapper
+
+from algorithms.common.types import Made
 
 GENERATORS = (np.random.Generator, np.random.RandomState, random.Random)
 PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, np.ndarray)
@@ -29,12 +32,12 @@ STEPS = 32  # in which a fresh environment shows what an episode changes
 HAND_IN = "hand in a function () -> environment"
 
 
-def is_factory(env):
+def is_factory(env: Any) -> TypeGuard[Callable[[], Any]]:
     """Whether env is a function () -> environment."""
     return callable(env) and not isinstance(env, (gymnasium.Env, VectorEnv))
 
 
-def makers(env, n) -> list[Callable]:
+def makers(env: Any, n: int) -> list[Callable[[], Any]]:
     """Return n functions () -> environment.
 
     env is a factory or an environment. For an environment, the first function returns env itself,
@@ -52,7 +55,7 @@ def makers(env, n) -> list[Callable]:
     return [lambda: env] + [lambda: duplicate(env)] * (n - 1)
 
 
-def picklable_makers(env, n) -> list[Callable]:
+def picklable_makers(env: Any, n: int) -> list[Callable[[], Any]]:
     """Return `makers` for processes; if env cannot be pickled, they make it from its spec.
 
     Raises ValueError as `makers`, and if a process would receive something that differs from env.
@@ -73,7 +76,7 @@ def picklable_makers(env, n) -> list[Callable]:
     return make
 
 
-def check_copies(env):
+def check_copies(env: Any) -> None:
     """Raise ValueError if env holds a random generator of its own, whose copies would all draw the
     same numbers; or if its copies would differ from it."""
     for name in private_generators(env):
@@ -84,18 +87,18 @@ def check_copies(env):
     check_same(env, duplicate(env), "its copy")
 
 
-def private_generators(env):
+def private_generators(env: Any) -> dict[str, Any]:
     """Return {name: generator} of the random generators in env that are not Gymnasium's."""
     return {name: x for name, x in holdings(env).items() if isinstance(x, GENERATORS)}
 
 
-def fingerprint(env):
+def fingerprint(env: Any) -> int:
     """Return a number that tells the states of env's private generators apart; 0 if it has none."""
     found = private_generators(env)
     return int(sha256(pickle.dumps(found)).hexdigest()[:15], 16) if found else 0
 
 
-def duplicate(env):
+def duplicate(env: Any) -> Any:
     """Return a deep copy of env or, if copying fails, an environment made from its spec."""
     try:
         return copy.deepcopy(env)
@@ -105,7 +108,7 @@ def duplicate(env):
     return made_anew(env)
 
 
-def made_anew(env):
+def made_anew(env: Any) -> Made:
     """Return an environment made from env's spec. Raises ValueError if there can be none."""
     try:
         return gymnasium.make(env.spec)
@@ -115,12 +118,12 @@ def made_anew(env):
         ) from error
 
 
-def check_unchanged(env):
+def check_unchanged(env: Any) -> None:
     """Raise ValueError if env differs from an environment made from its spec."""
     check_same(env, made_anew(env), "its spec")
 
 
-def check_same(env, other, what):
+def check_same(env: Any, other: Any, what: str) -> None:
     """Raise ValueError, naming an attribute, if env and `other` differ in something that no episode
     changes. This plays in `other` and closes it."""
     ours, theirs = holdings(env), holdings(other)
@@ -135,7 +138,7 @@ def check_same(env, other, what):
         )
 
 
-def moving(env, before):
+def moving(env: Any, before: dict[str, Any]) -> set[str]:
     """Return the names of all that changes in STEPS random steps of env, which held `before`."""
     found = set()
     env.action_space.seed(0)
@@ -151,7 +154,7 @@ def moving(env, before):
     return found
 
 
-def holdings(env):
+def holdings(env: Any) -> dict[str, Any]:
     """Return {name: value} of the numbers, words, flags, arrays and random generators in env and in
     its attributes, without Gymnasium's own and without spaces."""
     found, seen, todo = {}, set(), deque([("", env)])
@@ -172,7 +175,7 @@ def holdings(env):
     return found
 
 
-def same(ours, theirs, name):
+def same(ours: dict[str, Any], theirs: dict[str, Any], name: str) -> bool:
     """Return whether both hold `name` with the same value."""
     if name not in ours or name not in theirs:
         return False

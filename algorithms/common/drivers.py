@@ -7,23 +7,35 @@ import queue
 import threading
 import time
 import warnings
+from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, closing
 from heapq import heappop, heappush
+from typing import Any
 
 import numpy as np
 
-from algorithms.common.asynchronous import LAST, check_state, learners, total
+from algorithms.common.asynchronous import LAST, Asynchronous, Shared, check_state, learners, total
 from algorithms.common.cluster import cluster
 from algorithms.common.copies import makers, picklable_makers
-from algorithms.common.events import HEARTBEAT, PATIENCE, Deadline, WorkerError, abandoned
-from algorithms.common.metrics import Metrics
+from algorithms.common.events import (
+    HEARTBEAT,
+    PATIENCE,
+    Deadline,
+    Events,
+    Worker,
+    WorkerError,
+    abandoned,
+)
+from algorithms.common.metrics import Ended, Metrics
 from algorithms.common.processes import processes
+from algorithms.common.types import Env, Schedule, Training
 from algorithms.common.world import check_finite
+from npgrad import Array
 
 BINS = np.arange(LAST + 1)
 
 
-def advance(i, worker):
+def advance(i: int, worker: Worker) -> tuple[str, Any] | None:
     """Return the next (event, what) of worker i, or None at its end. Raises WorkerError."""
     try:
         return next(worker, None)
@@ -31,7 +43,7 @@ def advance(i, worker):
         raise WorkerError(f"worker {i}: {type(error).__name__}: {error}") from error
 
 
-def interleave(workers, schedule):
+def interleave(workers: Iterable[Worker], schedule: Iterable[int]) -> Events:
     """Run the workers in turn, each to its next yield, in the order of the schedule's numbers.
 
     Yields (i, event, what). Workers that have ended are skipped. Ends when all workers have ended,
@@ -49,7 +61,9 @@ def interleave(workers, schedule):
                 return
 
 
-def virtual_clock(workers, step, gradient, push, bus=False):
+def virtual_clock(
+    workers: Iterable[Worker], step: Array, gradient: Array, push: Array, bus: bool = False
+) -> Generator[tuple[float, int, str, Any], None, None]:
     """Run the workers as if in parallel, on a simulated clock.
 
     step, gradient, push   seconds for an environment step, for a segment's gradient and for a push,
@@ -59,7 +73,8 @@ def virtual_clock(workers, step, gradient, push, bus=False):
     A pull reads what was pushed up to that time. Yields (time, i, event, what).
     """
     running, free = list(workers), 0.0
-    agenda = [(0.0, i, i, None) for i in range(len(running))]  # time, order, worker, push is due
+    # time, order, worker, push is due
+    agenda: list[Any] = [(0.0, i, i, None) for i in range(len(running))]
     order = len(agenda)
     while agenda:
         now, _, i, due = heappop(agenda)
@@ -78,7 +93,7 @@ def virtual_clock(workers, step, gradient, push, bus=False):
             heappush(agenda, (later, order, i, computed))
 
 
-def threads(workers, late=lambda: False):
+def threads(workers: Iterable[Worker], late: Callable[[], bool] = lambda: False) -> Events:
     """Run each worker in a thread, until all have ended, or there is no news and late().
 
     A thread that then does not end within PATIENCE seconds is abandoned, with a warning.
@@ -86,9 +101,10 @@ def threads(workers, late=lambda: False):
     Yields (i, "pushed", what) when episodes ended, (i, "ended", None) when a worker ended, and
     (None, "waiting", None) after HEARTBEAT seconds without either.
     """
-    news, stop = queue.SimpleQueue(), threading.Event()
+    news: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    stop = threading.Event()
 
-    def run(i, worker):
+    def run(i: int, worker: Worker) -> None:
         try:
             for event, what in worker:
                 if event == "pushed" and what:
@@ -129,7 +145,14 @@ def threads(workers, late=lambda: False):
                 warnings.warn(abandoned(i), RuntimeWarning, stacklevel=2)
 
 
-def train(worker, env, config, state, schedule=None, **options):
+def train(
+    worker: Callable[..., Worker],
+    env: Env,
+    config: Asynchronous,
+    state: Shared,
+    schedule: Schedule = None,
+    **options: Any,
+) -> Training:
     """Train with config.workers workers until T > T_max.
 
     env is an environment for the first worker, copied for the others, or a function
@@ -173,7 +196,7 @@ def train(worker, env, config, state, schedule=None, **options):
                 return
 
 
-def cut_episodes(state):
+def cut_episodes(state: Shared) -> None:
     """Give up the episodes in progress, with a warning, and let every worker begin anew."""
     cut = total(state.begun) - state.episodes - state.cut
     state.cut += cut
@@ -183,7 +206,7 @@ def cut_episodes(state):
         warnings.warn(text, RuntimeWarning, stacklevel=3)
 
 
-def report(state, ended):
+def report(state: Shared, ended: Ended) -> Metrics:
     """Return Metrics, given the (return, length) of the episodes that ended since the last report.
 
     Raises FloatingPointError if θ is not finite, so that no such State is yielded.
@@ -195,6 +218,6 @@ def report(state, ended):
     return Metrics(total(state.T), state.episodes, returns, lengths, scalars)
 
 
-def mean_staleness(state):
+def mean_staleness(state: Shared) -> float:
     """Return the mean number of other workers' updates between a pull and its push."""
     return float((state.staleness @ BINS).sum()) / max(1, total(state.updates))

@@ -25,24 +25,27 @@ CartPole's, have no scale: both want a network.
 """
 
 from itertools import product
+from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 
+from algorithms.common.types import Made
 from algorithms.common.world import name_of
+from npgrad import Array
 
 BASES = ("fourier", "polynomial", "tiles")
 MOST = 10_000  # features
 WIDEST = 1e30  # bounds that far apart, as float32's largest numbers are, stand for none
 
 
-def observed(env, config):
+def observed(env: Made, config: Any) -> Made:
     """env, seen through the basis config.features of order config.order; "none" is env itself."""
     return env if config.features == "none" else Features(env, config.features, config.order)
 
 
-class Features(gymnasium.ObservationWrapper):
+class Features(gymnasium.ObservationWrapper[Any, Any, Any]):
     """env, observed through a basis of order n.
 
     Raises ValueError for an observation space that is not a flat Box with finite bounds, less than
@@ -50,7 +53,7 @@ class Features(gymnasium.ObservationWrapper):
     features of an observation that is not finite are NaN, so that a World stops there.
     """
 
-    def __init__(self, env, basis, order):
+    def __init__(self, env: Made, basis: str, order: int) -> None:
         super().__init__(env)
         self.basis, self.order = basis, order
         self.low, self.high = bounds(env.observation_space, basis)
@@ -66,27 +69,28 @@ class Features(gymnasium.ObservationWrapper):
         self.first, self.place = k * (order + 1) ** d, (order + 1) ** np.arange(d)[::-1]
         self.observation_space = Box(-1.0, 1.0, (count,), float)
 
-    def observation(self, observation):
+    def observation(self, observation: Any) -> Array:
         """x (count,)."""
         if np.shape(observation) != self.low.shape:
             raise ValueError(
                 f"{name_of(self.env)}: observation of shape {np.shape(observation)}: must be "
                 f"{self.low.shape}, as in {self.env.observation_space}"
             )
+        shape: Any = self.observation_space.shape
         if not np.isfinite(observation).all():
-            return np.full(self.observation_space.shape, np.nan)
+            return np.full(shape, np.nan)
         clipped = np.minimum(np.maximum(observation, self.low), self.high)
         s = (clipped - self.low) / self.range
         if self.basis == "fourier":
             return np.cos(np.pi * self.c.dot(s))
         if self.basis == "polynomial":
             return np.prod((2.0 * s - 1.0) ** self.c, axis=1)
-        x = np.zeros(self.observation_space.shape)
+        x = np.zeros(shape)
         x[self.first + (self.order * s + self.offset).astype(int) @ self.place] = 1.0
         return x
 
 
-def bounds(space, basis):
+def bounds(space: gymnasium.Space[Any], basis: str) -> tuple[Array, Array]:
     """(low (d,), high (d,)) of a flat Box. Raises ValueError for other spaces and bounds."""
     if isinstance(space, Box) and len(space.shape) == 1:
         low, high = space.low.astype(float), space.high.astype(float)

@@ -1,6 +1,8 @@
 """The reports that a training loop yields."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
+
+Ended: TypeAlias = tuple[tuple[float, int], ...]  # (return, length) of episodes
 
 
 class Metrics(NamedTuple):
@@ -20,7 +22,7 @@ class Metrics(NamedTuple):
     scalars: dict[str, float]
 
     @classmethod
-    def of(cls, state, ended, scalars=None):
+    def of(cls, state: Any, ended: Ended, scalars: dict[str, float] | None = None) -> "Metrics":
         """Return the report of a State, given (return, length) of the episodes that ended."""
         returns, lengths = tuple(zip(*ended)) or ((), ())
         return cls(state.steps, state.episodes, returns, lengths, scalars or {})

@@ -1,15 +1,19 @@
 """A policy for an environment's spaces: a model, and a head that reads its outputs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
+from typing import Any, Literal
 
+import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from algorithms.common.config import check, widths
-from algorithms.common.world import decoder, encoder, one_hot, spaces
+from algorithms.common.types import Gradient, Model
+from algorithms.common.world import HasSpaces, Rewards, Spaces, decoder, encoder, one_hot, spaces
 from npgrad import (
+    Array,
     Gaussian,
     Head,
     beside,
@@ -40,18 +44,18 @@ class Network:
     spherical: bool = False
     """One σ for all action dimensions (A3C §9) instead of one each."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", widths(self.hidden))
         check(self)
 
-    def model(self, n, m, one_hot=False):
+    def model(self, n: int, m: int, one_hot: bool = False) -> Model:
         """The npgrad model of n features and m outputs. Override it to use your own: any NumPy
         function of (θ, x) is a model (npgrad.from_function). With one_hot, x is one-hot."""
         if self.approximator == "linear":
             return linear(n, m, bias=not one_hot, one_hot=one_hot)
         return mlp((n, *self.hidden, m), self.activation, one_hot=one_hot)
 
-    def head(self, space):
+    def head(self, space: gymnasium.Space[Any]) -> Head:
         """The npgrad.Head for an action space. Override it to use a distribution of your own.
 
         Raises ValueError for other spaces.
@@ -75,17 +79,17 @@ class Policy:
     With a value beside it (`make_actor_critic`), the model's last output is v̂(s).
     """
 
-    def __init__(self, model, head, env_spaces, value=False):
+    def __init__(self, model: Model, head: Head, env_spaces: Spaces, value: bool = False) -> None:
         self.model, self.head, self.value = model, head, value
         _, self.encode = encoder(env_spaces.observation)
         self.decode = decoder(env_spaces.action)
 
-    def at(self, theta, s):
+    def at(self, theta: Array, s: Any) -> Any:
         """The distribution at features s."""
         y = self.model(theta, s)
         return self.head(y[..., :-1] if self.value else y)
 
-    def compiled(self, gradient):
+    def compiled(self, gradient: Gradient) -> Gradient:
         """Return a page's gradient. It is compiled if the head is npgrad's Gaussian.
 
         The results are the same to the bit. A Gaussian's gradient then takes two thirds to three
@@ -96,25 +100,31 @@ class Policy:
         ours = page.startswith("algorithms.") and kind is Gaussian
         return compiled(gradient, AFTER) if ours else gradient
 
-    def act(self, parameters, observation, rng, greedy=False):
+    def act(
+        self,
+        parameters: Mapping[str, Any],
+        observation: Any,
+        rng: np.random.Generator,
+        greedy: bool = False,
+    ) -> Any:
         """An action for env.step, drawn from π at parameters["theta"]; with greedy, π's mode."""
         pi = self.at(parameters["theta"], self.encode(observation))
         return self.decode(pi.mode() if greedy else pi.sample(self.head.noise(rng, 1)[0]))
 
 
-def make_policy(env, network):
+def make_policy(env: HasSpaces, network: Network) -> Policy:
     """The Policy that `network` describes for env's spaces. Raises ValueError for other spaces."""
     found = spaces(env)
     head = _head(found, network)
     return Policy(_model(found, network, head.size), head, found)
 
 
-def make_value(env, network):
+def make_value(env: HasSpaces, network: Network) -> Model:
     """The model of v̂(s, w), with one output."""
     return _model(spaces(env), network, 1)
 
 
-def make_actor_critic(env, network, trunk):
+def make_actor_critic(env: HasSpaces, network: Network, trunk: str) -> Policy:
     """A Policy with v̂ as the model's last output.
 
     trunk   "shared": one network with two linear heads; "separate": a network each
@@ -122,19 +132,19 @@ def make_actor_critic(env, network, trunk):
     found = spaces(env)
     head = _head(found, network)
     if trunk == "separate":
-        model = beside(_model(found, network, head.size), _model(found, network, 1))
+        model: Model = beside(_model(found, network, head.size), _model(found, network, 1))
     else:
         model = _model(found, network, head.size + 1)
     return Policy(model, head, found, value=True)
 
 
-def soft_rewards(r, h, head, beta, entropy):
+def soft_rewards(r: Rewards, h: Array, head: Head, beta: float, entropy: str) -> Rewards:
     """Return the rewards that a return counts, as numbers. entropy "step": r, of shape (k,) or
     (n, N); "return": r_i + β H(π(·|s_i)). h (k, size) are the policy's outputs in these steps."""
     return r if entropy == "step" else r + beta * head(h).entropy().reshape(np.shape(r))
 
 
-def _model(found, network, m):
+def _model(found: Spaces, network: Network, m: int) -> Model:
     """network.model for these spaces. A model of one-hot vectors is given discrete observations as
     such. Raises ValueError unless the model has what a model needs, and m outputs."""
     n, _ = encoder(found.observation)
@@ -165,7 +175,7 @@ def _model(found, network, m):
     return model
 
 
-def _head(found, network):
+def _head(found: Spaces, network: Network) -> Head:
     """network.head for these spaces. Raises TypeError unless it is a Head."""
     head = network.head(found.action)
     if not isinstance(head, Head):

@@ -19,14 +19,27 @@ import signal
 import time
 import traceback
 import warnings
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
+from typing import Any
 
 import numpy as np
 from gymnasium.vector.utils import CloudpickleWrapper
 
-from algorithms.common.events import HEARTBEAT, PATIENCE, Deadline, WorkerError, abandoned
+from algorithms.common.asynchronous import Asynchronous, Shared
+from algorithms.common.events import (
+    HEARTBEAT,
+    PATIENCE,
+    Deadline,
+    Events,
+    Worker,
+    WorkerError,
+    abandoned,
+)
+from algorithms.common.types import Made
+from npgrad import Array
 
 LINE = 64  # bytes in a cache line; each array begins at a new one
 TRIES = 3  # deaths of a worker in a row, without an update between, that end the run
@@ -34,7 +47,13 @@ BLAS = ("OMP_NUM", "OPENBLAS_NUM", "MKL_NUM", "VECLIB_MAXIMUM")
 ONE_THREAD = {f"{name}_THREADS": "1" for name in BLAS}
 
 
-def processes(worker, make, config, state, options):
+def processes(
+    worker: Callable[..., Worker],
+    make: list[Callable[[], Made]],
+    config: Asynchronous,
+    state: Shared,
+    options: dict[str, Any],
+) -> Events:
     """Run config.workers workers, each in a spawned process, on the arrays of `state`.
 
     The BLAS of each process has one thread. The arrays of `state` are in shared memory until this
@@ -78,7 +97,7 @@ def processes(worker, make, config, state, options):
 class Crew:
     """The processes of the workers, and the arrays of `state` in shared memory."""
 
-    def __init__(self, state, luggage):
+    def __init__(self, state: Shared, luggage: bytes) -> None:
         self.context, self.state, self.luggage = (
             multiprocessing.get_context("spawn"),
             state,
@@ -86,11 +105,12 @@ class Crew:
         )
         self.stop = self.context.RawValue(ctypes.c_bool, False)
         self.places = {name: _share(self.context, state, name) for name in _arrays(state)}
-        self.children = {}  # {process: i} of all that were started and not replaced
-        self.members = {}  # {connection: (i, process, T[i] at its start, deaths before)}
+        self.children: dict[Any, int] = {}  # {process: i} of all that were started and not replaced
+        # {connection: (i, process, T[i] at its start, deaths before)}
+        self.members: dict[Any, tuple[int, Any, int, int]] = {}
         resource_tracker.ensure_running()  # else the first child starts it, which unblocks SIGINT
 
-    def start(self, i, deaths=0):
+    def start(self, i: int, deaths: int = 0) -> None:
         ours, theirs = self.context.Pipe(duplex=False)
         arguments = i, self.luggage, self.places, self.stop, theirs
         child = self.context.Process(target=_child, args=arguments, daemon=True)
@@ -99,7 +119,7 @@ class Crew:
             child.start()
             self.members[ours] = i, child, int(self.state.T[i]), deaths
 
-    def receive(self, connection):
+    def receive(self, connection: Any) -> tuple[int, str, Any, list[Any]]:
         """Return (i, event, what, the rest of the member); its last event removes the member."""
         try:
             event, what = connection.recv()
@@ -111,7 +131,7 @@ class Crew:
             connection.close()
         return i, event, what, life
 
-    def replace(self, i, child, T, deaths):
+    def replace(self, i: int, child: Any, T: int, deaths: int) -> None:
         _end({child: i})
         code, deaths = child.exitcode, deaths + 1 if self.state.T[i] == T else 0
         del self.children[child]
@@ -123,7 +143,7 @@ class Crew:
         warnings.warn(text, RuntimeWarning, stacklevel=2)
         self.start(i, deaths)
 
-    def end(self):
+    def end(self) -> None:
         """End all processes, and copy the arrays of `state` out of the shared memory."""
         self.stop.value = True
         for connection in self.members:
@@ -133,26 +153,34 @@ class Crew:
             setattr(self.state, name, getattr(self.state, name).copy())
 
 
-def _arrays(state):
+def _arrays(state: Shared) -> list[str]:
     return [name for name, value in vars(state).items() if isinstance(value, np.ndarray)]
 
 
-def _pack(worker, make, config, state, options):
+def _pack(
+    worker: Callable[..., Worker],
+    make: list[Callable[[], Made]],
+    config: Asynchronous,
+    state: Shared,
+    options: dict[str, Any],
+) -> bytes:
     """Return all that a worker needs, except the arrays of `state`, as bytes.
 
     Raises ValueError if it cannot be pickled.
     """
-    state = dataclasses.replace(state, **dict.fromkeys(_arrays(state)))
+    none: Any = dict.fromkeys(_arrays(state))
+    luggage: Any = worker, make, config, dataclasses.replace(state, **none), options
     try:
-        return pickle.dumps(CloudpickleWrapper((worker, make, config, state, options)))
+        return pickle.dumps(CloudpickleWrapper(luggage))
     except Exception as error:
         what = "the environment and all options must be objects that can be pickled"
         raise ValueError(f"driver = processes: {what}: {error}") from error
 
 
-def _child(i, luggage, places, stop, connection):
+def _child(i: int, luggage: bytes, places: dict[str, Any], stop: Any, connection: Any) -> None:
     """Run worker i in its process until it ends, is told to stop, or the parent has died."""
-    parent = multiprocessing.parent_process().pid
+    process: Any = multiprocessing.parent_process()
+    parent = process.pid
     try:
         worker, make, config, state, options = pickle.loads(luggage).fn
         for name, place in places.items():
@@ -163,14 +191,14 @@ def _child(i, luggage, places, stop, connection):
                     return
                 if event == "pushed" and what:
                     connection.send((event, what))
-        last = "ended", None
+        last: tuple[str, Any] = "ended", None
     except Exception as error:
         last = "failed", (f"{type(error).__name__}: {error}", traceback.format_exc())
     with suppress(BrokenPipeError):  # the parent no longer reads
         connection.send(last)
 
 
-def _end(children):
+def _end(children: dict[Any, int]) -> None:
     """Wait until all processes {process: i} have ended; after PATIENCE seconds, kill the others."""
     deadline = time.monotonic() + PATIENCE
     for child, i in children.items():
@@ -182,7 +210,7 @@ def _end(children):
             child.join()
 
 
-def _share(context, state, name):
+def _share(context: Any, state: Shared, name: str) -> tuple[Any, np.dtype[Any], tuple[int, ...]]:
     """Move an array of `state` into shared memory; return (memory, dtype, shape) for `_view`."""
     a = getattr(state, name)
     place = context.RawArray(ctypes.c_byte, a.nbytes + LINE), a.dtype, a.shape
@@ -191,13 +219,13 @@ def _share(context, state, name):
     return place
 
 
-def _view(memory, dtype, shape):
+def _view(memory: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
     """Return the array in `memory`, which begins at its first cache line."""
     return np.ndarray(shape, dtype, memory, -ctypes.addressof(memory) % LINE)
 
 
 @contextmanager
-def _birth():
+def _birth() -> Iterator[None]:
     """Let a process that is spawned in this block have one BLAS thread, and ignore Ctrl-C and
     SIGTERM.
 

@@ -13,6 +13,9 @@ A name is "k.attribute", k being the number of wrappers below the one that remem
 may be added on top. Moments are [dtype, mean, var, count].
 """
 
+from collections.abc import Iterator
+from typing import Any, SupportsFloat, TypeAlias
+
 import gymnasium
 import numpy as np
 from gymnasium.utils import RecordConstructorArgs
@@ -20,36 +23,40 @@ from gymnasium.vector import VectorWrapper
 from gymnasium.wrappers import NormalizeReward
 from gymnasium.wrappers.utils import RunningMeanStd
 
+from algorithms.common.types import Made
+
+Memory: TypeAlias = dict[str, list[Any]]
 OWN = "own return"
 TRACE = "discounted_reward"  # of NormalizeReward: Σ_k γ^k r_{t−k}, which a truncation does not end
 
 
-class OwnReturn(gymnasium.Wrapper, RecordConstructorArgs):
+class OwnReturn(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Adds to `info` the sum of the rewards since the reset."""
 
-    def __init__(self, env):
+    def __init__(self, env: Made) -> None:
         RecordConstructorArgs.__init__(self)
         super().__init__(env)
         self.G = 0.0
 
-    def reset(self, **how):
+    def reset(self, **how: Any) -> tuple[Any, dict[str, Any]]:
         self.G = 0.0
         return self.env.reset(**how)
 
-    def step(self, action):
-        s, r, terminated, truncated, info = self.env.step(action)
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        answer: Any = self.env.step(action)
+        s, r, terminated, truncated, info = answer
         self.G += r if type(r) is float else float(np.sum(r))
         return s, r, terminated, truncated, info | {OWN: self.G}
 
 
-def own_return(info, G):
+def own_return(info: Any, G: Any) -> Any:
     """Return what OwnReturn noted in the info of a step, of one environment or of a VectorEnv,
     whose info of an episode's end may be set apart; or else G."""
     last = info.get("final_info", info) if isinstance(info, dict) else None
     return last.get(OWN, G) if isinstance(last, dict) else G
 
 
-def remembered(env) -> dict[str, list]:
+def remembered(env: Any) -> Memory:
     """Return all that the wrappers of env remember."""
     memory = {}
     for name, wrapper, attribute in _places(env):
@@ -62,10 +69,10 @@ def remembered(env) -> dict[str, list]:
     return memory
 
 
-def remind(env, memory: dict[str, list]):
+def remind(env: Any, memory: Memory) -> None:
     """Make the wrappers of env remember `memory`. Raises ValueError, before anything changes, if it
     is not of such wrappers, of these shapes, or not finite."""
-    places = {name: place for name, *place in _places(env)}
+    places = {name: (wrapper, attribute) for name, wrapper, attribute in _places(env)}
     if not isinstance(memory, dict) or places.keys() != memory.keys():
         given = ", ".join(memory) if isinstance(memory, dict) else None
         needed = ", ".join(places) or "nothing"
@@ -79,20 +86,20 @@ def remind(env, memory: dict[str, list]):
             moments.mean, moments.var, moments.count = read[name]
 
 
-def freeze(env):
+def freeze(env: Any) -> None:
     """Let the wrappers of env use their moments, but not renew them."""
     for _, wrapper, _ in _places(env):
         if hasattr(wrapper, "update_running_mean"):
             wrapper.update_running_mean = False
 
 
-def normalises_observations(env) -> bool:
+def normalises_observations(env: Any) -> bool:
     """Return whether what a policy sees depends on what the wrappers of env remember."""
     rewards = ("return_rms", TRACE)
     return any(name.split(".")[1] not in rewards for name in remembered(env))
 
 
-def pooled(memories: list[dict]) -> dict[str, list]:
+def pooled(memories: list[Memory]) -> Memory:
     """Return the moments of all that several environments have seen (Chan et al. 1979); the first's
     discounted reward."""
     first, *others = memories
@@ -109,7 +116,7 @@ def pooled(memories: list[dict]) -> dict[str, list]:
     return merged
 
 
-def _places(env):
+def _places(env: Any) -> Iterator[tuple[str, Any, str]]:
     """Yield (name, wrapper, attribute) of all that is remembered, from the inside outwards."""
     chain = [env]
     while isinstance(chain[0], (gymnasium.Wrapper, VectorWrapper)):
@@ -121,7 +128,7 @@ def _places(env):
                 yield f"{k}.{attribute}", wrapper, attribute
 
 
-def _read(name, wrapper, attribute, entry):
+def _read(name: str, wrapper: Any, attribute: str, entry: Any) -> list[Any]:
     """Return the arrays, and for moments the count, of an entry. Raises ValueError."""
     old = getattr(wrapper, attribute)
     shapes = [np.shape(old)] if attribute == TRACE else [np.shape(old.mean), np.shape(old.var), ()]

@@ -26,10 +26,11 @@ a vector of indices for MultiDiscrete and MultiBinary, a vector of numbers for a
 
 import warnings
 from array import array
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import inf, isfinite, prod
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import gymnasium
 import numpy as np
@@ -37,10 +38,14 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.vector import VectorEnv
 
 from algorithms.common.copies import fingerprint, is_factory
-from algorithms.common.remembered import own_return, remembered, remind
+from algorithms.common.metrics import Ended
+from algorithms.common.remembered import Memory, own_return, remembered, remind
+from algorithms.common.types import Env, Envs, Made
+from npgrad import Array
 
 BLOCK = 32  # steps after which a method yields, also within an episode
 MOST_ACTIONS = 10**6  # of one episode that a Position remembers
+Rewards: TypeAlias = Sequence[float] | Array
 
 
 @dataclass
@@ -59,12 +64,12 @@ class Position:
     """
 
     seed: int
-    generator: dict | None = None
+    generator: dict[str, Any] | None = None
     private: int = 0
-    memory: dict = field(default_factory=dict)
-    latest: dict = field(default_factory=dict)
-    actions: array = field(default_factory=lambda: array("d"))
-    s: np.ndarray = field(default_factory=lambda: np.empty(0))
+    memory: Memory = field(default_factory=dict)
+    latest: Memory = field(default_factory=dict)
+    actions: "array[Any]" = field(default_factory=lambda: array("d"))
+    s: Array = field(default_factory=lambda: np.empty(0))
     G: float = 0.0
     t: int = 0
     episode: int = 0
@@ -77,10 +82,10 @@ class Episode(NamedTuple):
     otherwise only the data end (truncated).
     """
 
-    S: np.ndarray
-    A: np.ndarray
-    R: np.ndarray
-    s_final: np.ndarray
+    S: Array
+    A: Array
+    R: Array
+    s_final: Array
     terminated: bool
 
 
@@ -90,7 +95,18 @@ class World:
     keeps no actions. number is said in errors. world.observation is the latest observation as it
     was given."""
 
-    def __init__(self, env, position, record=False, decode=None, keep=True, number=None):
+    observation: Any
+    S: "array[Any]"
+
+    def __init__(
+        self,
+        env: Made,
+        position: Position,
+        record: bool = False,
+        decode: Callable[[Any], Any] | None = None,
+        keep: bool = True,
+        number: int | None = None,
+    ) -> None:
         if isinstance(env, VectorEnv):
             raise ValueError(f"env = {env}: must be one environment, no VectorEnv (a2c takes one)")
         self.env, self.position, self.record = env, position, record
@@ -100,8 +116,10 @@ class World:
         self.space, self.shape = env.observation_space, env.observation_space.shape
         self.discrete = isinstance(self.space, Discrete)
         self.most = inf if record else MOST_ACTIONS if keep else 0
-        self.ended, self.episode, self.resumed = (), None, position.episode > 0
-        self.latest = ()  # episode and step of the latest step
+        self.ended: Ended = ()
+        self.episode: Episode | None = None
+        self.resumed = position.episode > 0
+        self.latest: tuple[int, ...] = ()  # episode and step of the latest step
         self.remembers, self.private = bool(remembered(env)), True
         if not self.resumed:
             self._begin(None, seed=position.seed)
@@ -112,9 +130,10 @@ class World:
             if self.t > 0:
                 self._reset()
 
-    def _replay(self, actions, s, G, t):
+    def _replay(self, actions: Array, s: Any, G: float, t: int) -> bool:
         """Bring the environment to the position; False if what it shows is not the same."""
-        position, how = self.position, dict(seed=self.position.seed)
+        position = self.position
+        how: dict[str, Any] = dict(seed=position.seed)
         if position.generator is not None:
             self.env.reset(**how)
             self.env.unwrapped.np_random.bit_generator.state = position.generator
@@ -128,13 +147,14 @@ class World:
         same = position.private == private and self.t == t and self.G == G
         return same and np.array_equal(self.s, s)
 
-    def _reset(self):
+    def _reset(self) -> None:
         generator = getattr(self.env.unwrapped, "np_random", None)
         self._begin(None if generator is None else generator.bit_generator.state)
 
-    def _begin(self, generator, **how):
+    def _begin(self, generator: dict[str, Any] | None, **how: Any) -> None:
         """Reset the environment and note that an episode begins."""
-        position, space = self.position, self.env.action_space
+        position = self.position
+        space: Any = self.env.action_space
         position.memory = position.latest = remembered(self.env) if self.remembers else {}
         first, _ = self.env.reset(**how)
         if self.private:
@@ -147,7 +167,7 @@ class World:
         self.t, self.G = position.t, position.G = 0, 0.0
         self.s = position.s = self._features(first)
 
-    def _features(self, observation):
+    def _features(self, observation: Any) -> Any:
         """Features of an observation that fits the space and is finite, or an error."""
         if self.discrete:
             whole = isinstance(observation, (int, np.integer)) or (
@@ -173,7 +193,7 @@ class World:
             )
         return s
 
-    def _reward(self, r):
+    def _reward(self, r: Any) -> float:
         """A reward as a finite float, or an error."""
         if np.ndim(r) != 0:
             raise ValueError(f"{self.where()}: reward = {r}: must be a number")
@@ -181,12 +201,12 @@ class World:
             raise FloatingPointError(f"{self.where()}: reward = {r}: must be finite")
         return float(r)
 
-    def where(self, episode=None, t=None):
+    def where(self, episode: int | None = None, t: int | None = None) -> str:
         """Environment, episode and step, by default the present ones."""
         episode, t = self.position.episode if t is None else episode, self.t if t is None else t
         return f"{self.name}: episode {episode}, step {t}"
 
-    def step(self, a):
+    def step(self, a: Any) -> tuple[float, Any, bool, bool]:
         """Take action a: (r, s2, terminated, truncated)."""
         observation, r, terminated, truncated, info = self.env.step(self.decode(a))
         self.t = self.position.t = self.t + 1
@@ -213,14 +233,14 @@ class World:
             self.s = self.position.s = s2
         return r, s2, bool(terminated), bool(truncated)
 
-    def _recorded(self, s_final, terminated):
+    def _recorded(self, s_final: Any, terminated: bool) -> Episode:
         S = np.array(self.S, np.intp if self.discrete else float)
         A = np.array(self.position.actions).reshape(self.t, *self.action)
         S = S if self.discrete else S.reshape(self.t, self.n)
         return Episode(S, A, np.array(self.R), s_final, terminated)
 
 
-def returns(R, gamma, last=0.0):
+def returns(R: Rewards, gamma: float, last: float = 0.0) -> Array:
     """G_t = R[t] + γ G_{t+1}, t = T − 1, ..., 0, with G_T = last. R (T,); G (T,)."""
     G, last = np.empty(len(R)), float(last)
     for t in reversed(range(len(R))):
@@ -231,11 +251,14 @@ def returns(R, gamma, last=0.0):
 class Spaces(NamedTuple):
     """The spaces of one environment."""
 
-    observation: gymnasium.Space
-    action: gymnasium.Space
+    observation: gymnasium.Space[Any]
+    action: gymnasium.Space[Any]
 
 
-def spaces(env):
+HasSpaces: TypeAlias = Envs | Spaces
+
+
+def spaces(env: HasSpaces) -> Spaces:
     """The Spaces of an Env, of one of a VectorEnv, or of what a factory makes."""
     if isinstance(env, Spaces):
         return env
@@ -249,7 +272,7 @@ def spaces(env):
     return Spaces(getattr(env, f"{one}observation_space"), getattr(env, f"{one}action_space"))
 
 
-def encoder(space):
+def encoder(space: gymnasium.Space[Any]) -> tuple[int, Callable[[Any], Any]]:
     """(n, encode): the number of features, and observation -> features, always new ones.
 
     Raises ValueError for images, Dict and other spaces.
@@ -269,7 +292,7 @@ def encoder(space):
     )
 
 
-def one_hot(k, n):
+def one_hot(k: Any, n: int) -> Array:
     """Rows of the identity: (..., n) of integers k (...)."""
     k = np.asarray(k)
     if k.dtype.kind not in "iu":  # one-hot already
@@ -279,7 +302,7 @@ def one_hot(k, n):
     return rows
 
 
-def decoder(space):
+def decoder(space: gymnasium.Space[Any]) -> Callable[[Any], Any]:
     """a -> what env.step takes, for one environment or for N side by side.
 
     A continuous action is clipped to the bounds, and rounded to the nearest integer in a Box of
@@ -292,22 +315,22 @@ def decoder(space):
         low, high, shape, dtype = space.low, space.high, space.shape, space.dtype
         whole, flat = dtype.kind in "iu", len(shape) == 1
 
-        def decode(a):
+        def decode(a: Any) -> Array:
             a = a if flat else a.reshape((*a.shape[:-1], *shape))
             a = np.rint(a) if whole else a
             return np.asarray(np.minimum(np.maximum(a, low), high), dtype)
 
         return decode
     if isinstance(space, (MultiDiscrete, MultiBinary)):
-        start = space.start if isinstance(space, MultiDiscrete) else 0
-        return lambda a: (a.reshape(*a.shape[:-1], *space.shape) + start).astype(space.dtype)
+        first: Any = space.start if isinstance(space, MultiDiscrete) else 0
+        return lambda a: (a.reshape(*a.shape[:-1], *space.shape) + first).astype(space.dtype)
     raise ValueError(f"action_space = {space}: must be Discrete, MultiDiscrete, MultiBinary or Box")
 
 
 @contextmanager
-def opened(env):
+def opened(env: Env) -> Iterator[Made]:
     """env; or what the factory () -> environment makes, which is closed in the end."""
-    made = env() if is_factory(env) else env
+    made: Any = env() if is_factory(env) else env
     try:
         yield made
     finally:
@@ -316,7 +339,9 @@ def opened(env):
 
 
 @contextmanager
-def entered(env, position, see=lambda env: env, **options):
+def entered(
+    env: Env, position: Position, see: Callable[[Made], Made] = lambda env: env, **options: Any
+) -> Iterator[World]:
     """The World of see(env), env being an environment or a factory. FloatingPointErrors that leave
     the block say where in the world they happened."""
     with opened(env) as made:
@@ -329,18 +354,18 @@ def entered(env, position, see=lambda env: env, **options):
             raise FloatingPointError(text if known else f"{where}: {text}") from error
 
 
-def shown(x):
+def shown(x: Any) -> str:
     """x as text in one line."""
     return " ".join(str(x).split())
 
 
-def name_of(env):
+def name_of(env: Any) -> str:
     """Its id, or the name of its class."""
     spec = getattr(env, "spec", None)
     return spec.id if spec else type(getattr(env, "unwrapped", env)).__name__
 
 
-def check_finite(step, **learned):
+def check_finite(step: int, **learned: Array | tuple[Array, ...]) -> None:
     """Raise FloatingPointError, with the name and the step, unless all that is learned is finite:
     name=array, or name=(array, ...) with the optimiser's statistics."""
     for name, arrays in learned.items():

@@ -27,9 +27,10 @@ import os
 import signal
 import warnings
 from array import array
+from collections.abc import Callable
 from functools import partial
 from math import isfinite
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -46,7 +47,9 @@ from algorithms.common.copies import (
     picklable_makers,
 )
 from algorithms.common.events import HEARTBEAT, WorkerError
+from algorithms.common.metrics import Ended
 from algorithms.common.remembered import own_return
+from algorithms.common.types import Envs, Made, Vector
 from algorithms.common.world import (
     MOST_ACTIONS,
     Position,
@@ -56,9 +59,10 @@ from algorithms.common.world import (
     name_of,
     spaces,
 )
+from npgrad import Array
 
 
-def vectorized(env, n, vectorization):
+def vectorized(env: Envs, n: int, vectorization: str) -> list[Made] | Vector:
     """env, if it is or makes a VectorEnv; else n environments like it (algorithms.common.copies): a
     list of them (sync), or a VectorEnv that steps them in processes (async) or in their own form
     (vector_entry_point).
@@ -66,7 +70,7 @@ def vectorized(env, n, vectorization):
     Raises ValueError for an environment of which this cannot be made. The caller closes the result
     by `close`.
     """
-    made = env() if is_factory(env) else env
+    made: Any = env() if is_factory(env) else env
     if isinstance(made, VectorEnv):
         check_vector(made)
         return made
@@ -88,31 +92,31 @@ def vectorized(env, n, vectorization):
         return AsyncVectorEnv(make, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
     made = []
     try:
-        for make in makers(env, n):
-            made.append(make())
+        for another in makers(env, n):
+            made.append(another())
     except Exception:
         close(made, env)
         raise
     return made
 
 
-def positions(envs, seed):
+def positions(envs: list[Made] | Vector, seed: int) -> list[Position]:
     """Return the Positions of what `vectorized` made, before the first step: one of a VectorEnv, or
     one for each environment."""
     n = 1 if isinstance(envs, VectorEnv) else len(envs)
     return [Position(seed + i) for i in range(n)]
 
 
-def beside(envs, places):
+def beside(envs: list[Made] | Vector, places: list[Position]) -> "Several | Worlds":
     """Return the Worlds of what `vectorized` made, at these Positions. Raises ValueError if the
     Positions are of another number of environments."""
-    vector = isinstance(envs, VectorEnv)
-    if len(places) != (1 if vector else len(envs)):
+    n = 1 if isinstance(envs, VectorEnv) else len(envs)
+    if len(places) != n:
         raise ValueError(f"environments = {len(places)}: must be as many as in the State")
-    return Worlds(envs, places[0]) if vector else Several(envs, places)
+    return Worlds(envs, places[0]) if isinstance(envs, VectorEnv) else Several(envs, places)
 
 
-def _apart(parent, make):
+def _apart(parent: int, make: Callable[[], Made]) -> Made:
     """Make an environment in a process of its own, which leaves Ctrl-C to its parent and ends at
     SIGTERM, whatever the parent does at signals."""
     if os.getpid() != parent:
@@ -121,7 +125,7 @@ def _apart(parent, make):
     return make()
 
 
-def check_vector(envs):
+def check_vector(envs: Vector) -> None:
     """Raise ValueError for a VectorEnv without an autoreset mode, or with uneven spaces."""
     mode = envs.metadata.get("autoreset_mode")
     if not isinstance(mode, AutoresetMode):
@@ -142,24 +146,25 @@ class Step(NamedTuple):
     only reset itself: ignore all other values of that entry.
     """
 
-    r: np.ndarray
-    s2: np.ndarray
-    terminated: np.ndarray
-    truncated: np.ndarray
-    real: np.ndarray
+    r: Array
+    s2: Array
+    terminated: Array
+    truncated: Array
+    real: Array
 
 
 class Several:
     """N environments, stepped one after the other; see the module."""
 
-    def __init__(self, envs, places):
+    def __init__(self, envs: list[Made], places: list[Position]) -> None:
         self.worlds = [World(envs[i], places[i], number=i) for i in range(len(envs))]
-        self.N, self.n, self.ended = len(envs), self.worlds[0].n, []
+        self.N, self.n = len(envs), self.worlds[0].n
+        self.ended: list[tuple[float, int]] = []
         self.resumed = np.array([world.resumed for world in self.worlds])
         self.real = np.ones(self.N, bool)
         self.s = np.array([world.s for world in self.worlds])
 
-    def step(self, A):
+    def step(self, A: Array) -> Step:
         """Take actions A in all environments."""
         steps = []
         for world, a in zip(self.worlds, A.tolist() if A.ndim == 1 else A):
@@ -169,7 +174,7 @@ class Several:
         self.s = np.array([world.s for world in self.worlds])
         return Step(r, s2, terminated, truncated, self.real)
 
-    def take_ended(self):
+    def take_ended(self) -> Ended:
         ended, self.ended = self.ended, []
         return tuple(ended)
 
@@ -178,9 +183,9 @@ class Worlds:
     """A VectorEnv of N environments; see the module. The G of its Position is the sum of all
     rewards since its one seed, t the number of steps."""
 
-    def __init__(self, envs, position):
+    def __init__(self, envs: Vector, position: Position) -> None:
         self.envs, self.N, self.mode = envs, envs.num_envs, envs.metadata["autoreset_mode"]
-        self.space = spaces(envs).observation
+        self.space: Any = spaces(envs).observation
         self.n, _ = encoder(self.space)
         self.discrete = isinstance(self.space, Discrete)
         self.action = spaces(envs).action
@@ -197,9 +202,10 @@ class Worlds:
             self._begin()
         self.resumed = np.full(self.N, resumed)
 
-    def _begin(self, **how):
+    def _begin(self, **how: Any) -> None:
         """Reset all environments."""
-        self.real, self.ended = np.ones(self.N, bool), []
+        self.real = np.ones(self.N, bool)
+        self.ended: list[tuple[float, int]] = []
         self.t, self.begun, self.G = 0, np.zeros(self.N, int), np.zeros(self.N)
         self.episode, position, action = np.ones(self.N, int), self.position, self.action
         self.compact = isinstance(action, Discrete) and action.n <= 128
@@ -211,7 +217,7 @@ class Worlds:
         position.private = fingerprint(self.envs)
         self.s = position.s = self._features(observation, np.zeros(self.N))
 
-    def _replay(self, actions, s, G, t):
+    def _replay(self, actions: Array, s: Array, G: float, t: int) -> bool:
         """Repeat the saved steps; return whether they lead to what was saved."""
         width = () if isinstance(self.action, Discrete) else (-1,)
         if actions.size < t * self.N:  # more steps than are kept
@@ -221,7 +227,7 @@ class Worlds:
         self.ended = []
         return self.position.G == G and np.array_equal(self.s, s)
 
-    def step(self, A):
+    def step(self, A: Array) -> Step:
         """Take actions A in all environments."""
         answer = self._answer(self.envs.step, self.decode(A))
         observation, r, terminated, truncated, info = answer
@@ -246,7 +252,7 @@ class Worlds:
             position.actions.extend(A.ravel().tolist())
         return Step(r, s2, terminated, truncated, real)
 
-    def _rewards(self, r):
+    def _rewards(self, r: Array) -> Array:
         """Rewards (N,), 0 where an environment only reset itself; finite, or an error."""
         if np.shape(r) != (self.N,):
             raise ValueError(f"{name_of(self.envs)}: rewards of shape {np.shape(r)}: must be "
@@ -256,10 +262,10 @@ class Worlds:
             self._blame("reward", r, self.all, np.zeros(self.N))
         return r
 
-    def _begin_again(self, s2, over, ended, info):
+    def _begin_again(self, s2: Array, over: Array, ended: Array, info: dict[str, Any]) -> Array:
         """s2 with the last features of what is over; self.s gets the next episodes' first."""
         if self.mode is AutoresetMode.DISABLED:
-            how = dict(options={"reset_mask": over})
+            how: Any = dict(options={"reset_mask": over})
             self.s = self._features(self._answer(lambda: self.envs.reset(**how))[0], over)
         elif "final_obs" not in info:
             raise ValueError(f'info["final_obs"] is missing, in a step of {self.envs} (SAME_STEP)')
@@ -268,7 +274,7 @@ class Worlds:
             s2[over] = self._features(last, np.zeros(len(ended)), ended)
         return s2
 
-    def _features(self, observation, first, rows=None):
+    def _features(self, observation: Any, first: Array, rows: Array | None = None) -> Array:
         """Features of observations (k, ...), or an error: k × n numbers, or k indices. They are of
         the environments `rows`, by default of all; `first` (k,): whether they begin an episode."""
         observation, rows = np.asarray(observation), self.all if rows is None else rows
@@ -291,7 +297,7 @@ class Worlds:
             self._blame("observation", s, rows, first)
         return s
 
-    def _blame(self, what, x, rows, first):
+    def _blame(self, what: str, x: Array, rows: Array, first: Array) -> None:
         """Raise FloatingPointError, naming what is not finite, unless all of it is."""
         wrong = ~np.isfinite(x).reshape(len(x), -1).all(1)
         if wrong.any():
@@ -305,7 +311,7 @@ class Worlds:
                 f"{x[k]}: must be finite"
             )
 
-    def _answer(self, ask, *args):
+    def _answer(self, ask: Callable[..., Any], *args: Any) -> Any:
         """ask(*args), but a process that has died is an error."""
         try:
             return ask(*args)
@@ -318,12 +324,12 @@ class Worlds:
                     ) from error
             raise
 
-    def take_ended(self):
+    def take_ended(self) -> Ended:
         ended, self.ended = self.ended, []
         return tuple(ended)
 
 
-def close(envs, env):
+def close(envs: list[Made] | Vector, env: Envs) -> None:
     """Close what `vectorized` made of env: all but env itself."""
     if envs is env:
         return

@@ -26,11 +26,12 @@ about eps ‖Z‖.
 Sources: Sutton, McAllester, Singh & Mansour 1999; Puterman 1994, chapter 8 (from memory).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from algorithms.exact.mdp import FiniteMDP, markov_chain
+from npgrad import Array
 
 SLOWEST_MIXING = 1e9
 
@@ -38,33 +39,33 @@ SLOWEST_MIXING = 1e9
 class Stationary(NamedTuple):
     """Stationary distribution d (S,), average reward per step rho, differential values v (S,)."""
 
-    d: np.ndarray
+    d: Array
     rho: float
-    v: np.ndarray
+    v: Array
 
 
-def stationary_distribution(mdp: FiniteMDP, pi) -> np.ndarray:
+def stationary_distribution(mdp: FiniteMDP, pi: Array) -> Array:
     """Return d (S,): the share of time spent in each state; exactly 0 in transient states."""
     return solve(mdp, pi).d
 
 
-def average_reward(mdp: FiniteMDP, pi) -> float:
+def average_reward(mdp: FiniteMDP, pi: Array) -> float:
     """Return ρ, the average reward per step."""
     return solve(mdp, pi).rho
 
 
-def differential_values(mdp: FiniteMDP, pi) -> np.ndarray:
+def differential_values(mdp: FiniteMDP, pi: Array) -> Array:
     """Return v (S,): the total gain over ρ per step from starting in s instead of from d."""
     return solve(mdp, pi).v
 
 
-def differential_action_values(mdp: FiniteMDP, pi) -> np.ndarray:
+def differential_action_values(mdp: FiniteMDP, pi: Array) -> Array:
     """Return q (S, A): as differential_values, with the first action given."""
     _, rho, v = solve(mdp, pi)
     return np.einsum("sat,sat->sa", mdp.P, mdp.r - rho + v)
 
 
-def arriving_trace(mdp: FiniteMDP, pi, scores, lam: float) -> np.ndarray:
+def arriving_trace(mdp: FiniteMDP, pi: Array, scores: Array, lam: float) -> Array:
     """Return ζ (S, n), ζ(s) = E[z_{t−1} 1{S_t = s}] in the stationary chain, at λ = 1 its limit.
 
     scores (S, A, n) are ∇ln π(a|s). Raises ValueError for λ outside [0, 1]; and as `solve`.
@@ -78,7 +79,9 @@ def arriving_trace(mdp: FiniteMDP, pi, scores, lam: float) -> np.ndarray:
     return np.linalg.solve((np.eye(len(d)) - lam * P_pi).T + lam * d[:, None], latest)
 
 
-def expected_step(mdp: FiniteMDP, pi, scores, lam: float, error=0.0) -> np.ndarray:
+def expected_step(
+    mdp: FiniteMDP, pi: Array, scores: Array, lam: float, error: Array | float = 0.0
+) -> Array:
     """Return E[δ_t z_t] (n,), the mean θ-step over α^θ, of v̂ = v + error: ∇ρ for error = 0.
 
     error (S,). Raises as `arriving_trace`.
@@ -89,7 +92,7 @@ def expected_step(mdp: FiniteMDP, pi, scores, lam: float, error=0.0) -> np.ndarr
     return exact + (1 - lam) * e @ arriving_trace(mdp, pi, scores, lam)
 
 
-def solve(mdp: FiniteMDP, pi) -> Stationary:
+def solve(mdp: FiniteMDP, pi: Array) -> Stationary:
     """Return d, ρ and v together."""
     if mdp.terminal.any():
         s = np.flatnonzero(mdp.terminal)[0]
@@ -108,10 +111,11 @@ def solve(mdp: FiniteMDP, pi) -> Stationary:
         )
     d = np.where(recurrent, Z.mean(0), 0)
     v = Z @ r_pi
-    return Stationary(d, d @ r_pi, v - d @ v)
+    rho: Any = d @ r_pi
+    return Stationary(d, rho, v - d @ v)
 
 
-def _recurrent(edges):
+def _recurrent(edges: Array) -> Array:
     """Return the mask of the states that every state can reach along edges (S, S) bool.
 
     They form the one recurrent class. If there are no such states, there are several classes, and
@@ -120,7 +124,7 @@ def _recurrent(edges):
     reach, longer = np.eye(len(edges)) > 0, edges | (np.eye(len(edges)) > 0)
     while (longer != reach).any():
         reach, longer = longer, longer.astype(float) @ longer > 0
-    recurrent = reach.all(0)
+    recurrent: Any = reach.all(0)
     if not recurrent.any():
         sizes = reach.sum(1)
         s = sizes.argmin()  # all states that it reaches can reach it, since it reaches the fewest

@@ -39,15 +39,16 @@ What an actor–critic gets wrong that takes s from elsewhere (Σ_b for Σ_K) an
 
 import numpy as np
 
-from algorithms.exact.lqr import closed_loop, cost_matrix, lyapunov, occupancy, state_value
+from algorithms.exact.lqr import LQR, closed_loop, cost_matrix, lyapunov, occupancy, state_value
+from npgrad import Array
 
 
-def curvature(lqr, P):
+def curvature(lqr: LQR, P: Array) -> Array:
     """Return N = R + γ Bᵀ P B (d, d): −2 N is ∇²_a q."""
     return lqr.R + lqr.gamma * lqr.B.T @ P @ lqr.B
 
 
-def action_gradient(lqr, K, critic=None):
+def action_gradient(lqr: LQR, K: Array, critic: Array | None = None) -> Array:
     """Return H (d, n): ∇_a q(s, a) = H s at a = −K s.
 
     q is that of the gain `critic`, by default K: for another one, H is H_K + H_e with a critic's
@@ -57,28 +58,28 @@ def action_gradient(lqr, K, critic=None):
     return 2 * (curvature(lqr, P) @ K - lqr.gamma * lqr.B.T @ P @ lqr.A)
 
 
-def gradient(H, Sigma):
+def gradient(H: Array, Sigma: Array) -> Array:
     """Return ∫ ρ(s) ∇_K μ(s) ∇_a q ds = −H Σ (d, n), of ∇_a q = H s and Σ = ∫ ρ(s) s sᵀ ds."""
     return -H @ Sigma
 
 
-def exploration(lqr, K):
+def exploration(lqr: LQR, K: Array) -> Array:
     """Return D (n, n): exploring with the covariance σ² I adds σ² D to Σ_K."""
     noise = lqr.gamma / (1 - lqr.gamma) * lqr.B @ lqr.B.T
     return lyapunov(np.sqrt(lqr.gamma) * closed_loop(lqr, K), noise)
 
 
-def stochastic_loss(lqr, K, sigma):
+def stochastic_loss(lqr: LQR, K: Array, sigma: float) -> float:
     """Return J − J_σ = σ²/(1−γ) tr N, what the Gaussian policy N(−K s, σ² I) loses."""
     return sigma**2 / (1 - lqr.gamma) * np.trace(curvature(lqr, cost_matrix(lqr, K)))
 
 
-def stochastic_gradient(lqr, K, sigma):
+def stochastic_gradient(lqr: LQR, K: Array, sigma: float) -> Array:
     """Return ∇_K J_σ (d, n) of the Gaussian policy N(−K s, σ² I), σ fixed; ascent."""
     return gradient(action_gradient(lqr, K), occupancy(lqr, K) + sigma**2 * exploration(lqr, K))
 
 
-def score_variance(lqr, K, s, sigma, b):
+def score_variance(lqr: LQR, K: Array, s: Array, sigma: float, b: float) -> float:
     """Return tr Cov of ∇_K ln π(a|s) (q(s, a) − b), a ~ N(−K s, σ² I), in one state s (n,).
 
     q is that of μ. The q of the Gaussian policy differs from it by a constant, which b may hold.
@@ -91,7 +92,7 @@ def score_variance(lqr, K, s, sigma, b):
     )
 
 
-def compatible(H, Sigma, basis):
+def compatible(H: Array, Sigma: Array, basis: Array) -> tuple[Array, Array]:
     """Return (w (m,), ∇_θ J (m,)) for gains K = Σ_i θ_i basis[i], basis (m, d, n): G w = ∇_θ J.
 
     Where G is singular, w is the shortest solution.
@@ -101,6 +102,6 @@ def compatible(H, Sigma, basis):
     return np.linalg.lstsq(G, slope)[0], slope
 
 
-def errors(H, Sigma, H_e, Sigma_b):
+def errors(H: Array, Sigma: Array, H_e: Array, Sigma_b: Array) -> tuple[Array, Array]:
     """Return (−H (Σ_b − Σ), −H_e Σ_b), both (d, n): what the states and the critic add to ∇_K J."""
     return gradient(H, Sigma_b - Sigma), gradient(H_e, Sigma_b)

@@ -25,11 +25,13 @@ Why b* is not v, and what bootstrapping takes off the variance: see exact.varian
 A step along an unbiased ĝ improves the policy in the mean, not every time: `uphill` = Pr(ĝ·∇J > 0).
 """
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from algorithms.common.policy import Policy
 from algorithms.exact.mdp import (
     MOST_TRAJECTORIES,
     FiniteMDP,
@@ -39,17 +41,18 @@ from algorithms.exact.mdp import (
     markov_chain,
     trajectories,
 )
-from npgrad import at
+from npgrad import Array, at
 
 ROUNDING = 1e-12  # |cos| of the angle of ĝ and ∇J below which ĝ·∇J counts as 0
+Weigh: TypeAlias = Callable[[Trajectory], Array]  # τ -> the weights (T,) of its ∇ln π_t
 
 
 class Study(NamedTuple):
     """An MDP, a policy pi (S, A), its scores ∇ln π(a|s) (S, A, n), all episodes it can have."""
 
     mdp: FiniteMDP
-    pi: np.ndarray
-    scores: np.ndarray
+    pi: Array
+    scores: Array
     episodes: tuple[Trajectory, ...]
 
 
@@ -57,9 +60,9 @@ class Moments(NamedTuple):
     """mean (n,) = E ĝ, bias (n,) = E ĝ − ∇J, covariance (n, n) of one episode's ĝ, and
     uphill = Pr(ĝ·∇J > 0), the chance that a small step along ĝ improves the policy."""
 
-    mean: np.ndarray
-    bias: np.ndarray
-    covariance: np.ndarray
+    mean: Array
+    bias: Array
+    covariance: Array
     uphill: float
 
     @property
@@ -75,7 +78,9 @@ class Moments(NamedTuple):
         return float(exact @ self.mean / norms) if norms else np.nan
 
 
-def score_table(gradient, theta, policy, x, A):
+def score_table(
+    gradient: Callable[..., Array], theta: Array, policy: Policy, x: Array, A: int
+) -> Array:
     """∇ln π(a|s) (S, A, n) by a method's own gradient(h, head, A, weights), one step at a time.
 
     x (S, ...) are the features of the states; A is the number of actions.
@@ -88,13 +93,15 @@ def score_table(gradient, theta, policy, x, A):
     return scores
 
 
-def enumerate_episodes(mdp: FiniteMDP, pi, scores, limit: float = MOST_TRAJECTORIES) -> Study:
+def enumerate_episodes(
+    mdp: FiniteMDP, pi: Array, scores: Array, limit: float = MOST_TRAJECTORIES
+) -> Study:
     """Raises ValueError if episodes need not end (`finite_horizon` ends them) or exceed `limit`."""
     steps = longest_episode(mdp, pi)
     return Study(mdp, np.asarray(pi), scores, tuple(trajectories(mdp, pi, steps, limit)))
 
 
-def longest_episode(mdp: FiniteMDP, pi) -> int:
+def longest_episode(mdp: FiniteMDP, pi: Array) -> int:
     """The most steps an episode can have. Raises ValueError, naming a state, where it has none."""
     edges, alive = markov_chain(mdp, pi)[0] != 0, mdp.p0 != 0
     for t in range(1, len(alive) + 1):
@@ -131,7 +138,7 @@ def finite_horizon(mdp: FiniteMDP, horizon: int) -> FiniteMDP:
     )
 
 
-def expectation(study: Study, shift=0.0, discounted=True) -> np.ndarray:
+def expectation(study: Study, shift: Array | float = 0.0, discounted: bool = True) -> Array:
     """Σ_s d(s) Σ_a π(a|s) (q(s,a) + Δ(s,a)) ∇ln π(a|s) (n,), without enumeration; ∇J by default.
 
     shift (S, A) is Δ; discounted = False counts visits with 1 for γ^t.
@@ -141,7 +148,7 @@ def expectation(study: Study, shift=0.0, discounted=True) -> np.ndarray:
     return np.einsum("s,sa,sa,sai->i", d, pi, action_values(mdp, pi) + shift, scores)
 
 
-def n_step_shift(mdp: FiniteMDP, pi, error, n: int) -> np.ndarray:
+def n_step_shift(mdp: FiniteMDP, pi: Array, error: Array, n: int) -> Array:
     """Δ (S, A) of n-step returns with v̂ = v + error, error (S,) 0 in terminal states."""
     P_pi, _ = markov_chain(mdp, pi)
     for _ in range(n - 1):
@@ -149,7 +156,7 @@ def n_step_shift(mdp: FiniteMDP, pi, error, n: int) -> np.ndarray:
     return mdp.gamma * mdp.P @ error
 
 
-def lambda_shift(mdp: FiniteMDP, pi, error, lam: float) -> np.ndarray:
+def lambda_shift(mdp: FiniteMDP, pi: Array, error: Array, lam: float) -> Array:
     """Δ (S, A) of λ-returns with v̂ = v + error, error (S,) 0 in terminal states.
 
     Raises ValueError for λ outside [0, 1].
@@ -161,7 +168,7 @@ def lambda_shift(mdp: FiniteMDP, pi, error, lam: float) -> np.ndarray:
     return (1 - lam) * mdp.gamma * mdp.P @ np.linalg.solve(K, error)
 
 
-def n_step_returns(R, v, gamma, n):
+def n_step_returns(R: Array, v: Array, gamma: float, n: int) -> Array:
     """G_t = Σ_{k<n} γ^k R[t+k] + γ^n v[t+n], with the episode's end T in place of any later t + n.
 
     R (T,) rewards, v (T+1,) the v̂ of S_0 ... S_T; G (T,).
@@ -174,7 +181,7 @@ def n_step_returns(R, v, gamma, n):
     return G
 
 
-def lambda_returns(R, v, gamma, lam):
+def lambda_returns(R: Array, v: Array, gamma: float, lam: float) -> Array:
     """G_t = R[t] + γ ((1−λ) v[t+1] + λ G_{t+1}), G_T = v[T]. Shapes as n_step_returns."""
     G = np.append(np.zeros(len(R)), v[-1])
     for t in range(len(R) - 1, -1, -1):
@@ -182,18 +189,18 @@ def lambda_returns(R, v, gamma, lam):
     return G[:-1]
 
 
-def moments(study: Study, weigh) -> Moments:
+def moments(study: Study, weigh: Weigh) -> Moments:
     """E, bias and Cov of ĝ(τ) = Σ_t weigh(τ)_t ∇ln π_t, weigh(τ) (T,)."""
     return weighted(*gradients(study, weigh), expectation(study))
 
 
-def gradients(study: Study, weigh):
+def gradients(study: Study, weigh: Weigh) -> tuple[Array, Array]:
     """Return the probabilities (k,) of all episodes, and their ĝ (k, n)."""
     p = np.array([tau.probability for tau in study.episodes])
     return p, np.array([weigh(tau) @ _scores(study, tau) for tau in study.episodes])
 
 
-def weighted(p, g, gradient) -> Moments:
+def weighted(p: Array, g: Array, gradient: Array) -> Moments:
     """E, bias and Cov of outcomes g (k, n) of probabilities p (k,), ∇J being `gradient`."""
     mean, along = p @ g, g @ gradient
     apart = g - mean
@@ -202,7 +209,7 @@ def weighted(p, g, gradient) -> Moments:
     return Moments(mean, mean - gradient, (p[:, None] * apart).T @ apart, uphill)
 
 
-def optimal_baseline(study: Study, weigh) -> np.ndarray:
+def optimal_baseline(study: Study, weigh: Callable[[Trajectory, Array], Array]) -> Array:
     """b* (S,), which no b(s) beats in total variance; 0 where b(s) has no effect on it.
 
     weigh(τ, b) (T,) takes the baselines b (T,) of S_0 ... S_{T−1}, and is affine in them with
@@ -219,5 +226,5 @@ def optimal_baseline(study: Study, weigh) -> np.ndarray:
     return np.divide(m, M, out=np.zeros_like(m), where=M > 0)
 
 
-def _scores(study, tau):
+def _scores(study: Study, tau: Trajectory) -> Array:
     return study.scores[tau.states[:-1], tau.actions]

@@ -16,10 +16,13 @@ All of these require √γ ρ(M) < 1.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
+
+from npgrad import Array
 
 
 @dataclass(frozen=True)
@@ -30,15 +33,15 @@ class LQR:
     semidefinite, or if R is not symmetric and positive definite.
     """
 
-    A: np.ndarray
-    B: np.ndarray
-    Q: np.ndarray
-    R: np.ndarray
-    W: np.ndarray
-    Sigma0: np.ndarray
+    A: Array
+    B: Array
+    Q: Array
+    R: Array
+    W: Array
+    Sigma0: Array
     gamma: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         n, d = np.shape(self.B)
         for name, shape in dict(A=(n, n), Q=(n, n), R=(d, d), W=(n, n), Sigma0=(n, n)).items():
             x = np.array(getattr(self, name), float)
@@ -56,7 +59,7 @@ class LQR:
             raise ValueError(f"gamma = {self.gamma}: must be in [0, 1)")
 
 
-def closed_loop(lqr, K):
+def closed_loop(lqr: LQR, K: Array) -> Array:
     """Return M = A − B K. Raises ValueError unless √γ ρ(M) < 1: the sums would diverge."""
     M = lqr.A - lqr.B @ K
     radius = np.sqrt(lqr.gamma) * np.abs(np.linalg.eigvals(M)).max()
@@ -65,30 +68,30 @@ def closed_loop(lqr, K):
     return M
 
 
-def lyapunov(M, X0):
+def lyapunov(M: Array, X0: Array) -> Array:
     """Solve X = X₀ + M X Mᵀ, as one linear system in n² unknowns."""
     n = len(M)
     return np.linalg.solve(np.eye(n * n) - np.kron(M, M), X0.reshape(-1)).reshape(n, n)
 
 
-def cost_matrix(lqr, K):
+def cost_matrix(lqr: LQR, K: Array) -> Array:
     """Return P_K (n, n): −sᵀ P_K s is the value of s, without the constant."""
     M = closed_loop(lqr, K)
     return lyapunov(np.sqrt(lqr.gamma) * M.T, lqr.Q + K.T @ lqr.R @ K)
 
 
-def constant(lqr, P):
+def constant(lqr: LQR, P: Array) -> float:
     """Return c = γ/(1−γ) tr(P W), the discounted cost of the noise."""
     return lqr.gamma / (1 - lqr.gamma) * np.trace(P @ lqr.W)
 
 
-def state_value(lqr, K, S):
+def state_value(lqr: LQR, K: Array, S: Array) -> Array:
     """Return v(s) of a = −K s, for S (..., n)."""
     P = cost_matrix(lqr, K)
     return -np.einsum("...i,ij,...j", S, P, S) - constant(lqr, P)
 
 
-def action_value(lqr, K, S, A):
+def action_value(lqr: LQR, K: Array, S: Array, A: Array) -> Array:
     """Return q(s, a): first a, then −K s at every step, for S (..., n) and A (..., d)."""
     P = cost_matrix(lqr, K)
     S2 = S @ lqr.A.T + A @ lqr.B.T
@@ -96,26 +99,26 @@ def action_value(lqr, K, S, A):
     return -now - lqr.gamma * np.einsum("...i,ij,...j", S2, P, S2) - constant(lqr, P)
 
 
-def occupancy(lqr, K):
+def occupancy(lqr: LQR, K: Array) -> Array:
     """Return Σ_K (n, n) = Σ_t γᵗ E s_t s_tᵀ."""
     start = lqr.Sigma0 + lqr.gamma / (1 - lqr.gamma) * lqr.W
     return lyapunov(np.sqrt(lqr.gamma) * closed_loop(lqr, K), start)
 
 
-def performance(lqr, K):
+def performance(lqr: LQR, K: Array) -> float:
     """Return J(K) of a = −K s."""
     P = cost_matrix(lqr, K)
     return -np.trace(P @ lqr.Sigma0) - constant(lqr, P)
 
 
-def policy_gradient(lqr, K):
+def policy_gradient(lqr: LQR, K: Array) -> Array:
     """Return ∇_K J (d, n); ascent."""
     P = cost_matrix(lqr, K)
     E = (lqr.R + lqr.gamma * lqr.B.T @ P @ lqr.B) @ K - lqr.gamma * lqr.B.T @ P @ lqr.A
     return -2 * E @ occupancy(lqr, K)
 
 
-def optimal_gain(lqr):
+def optimal_gain(lqr: LQR) -> Array:
     """Return K* (d, n). Raises ValueError if no K has a finite cost.
 
     P is computed by the doubling algorithm (Anderson 1978): H_k is the cost matrix of 2ᵏ steps, so
@@ -139,38 +142,40 @@ def optimal_gain(lqr):
     raise ValueError("no linear policy has a finite cost: (√γ A, √γ B) must be stabilisable")
 
 
-class LQREnv(gymnasium.Env):
+class LQREnv(gymnasium.Env[Any, Any]):
     """Environment of an LQR: s₀ ~ N(0, Σ₀), truncated after `horizon` steps, no terminal state.
 
     The action space is ±bound, but `step` takes any action unchanged.
     """
 
-    def __init__(self, lqr, bound, horizon):
+    def __init__(self, lqr: LQR, bound: float, horizon: int) -> None:
         n, d = lqr.B.shape
         self.lqr, self.horizon = lqr, horizon
         self.observation_space = Box(-np.inf, np.inf, (n,), np.float64)
         self.action_space = Box(-bound, bound, (d,), np.float64)
 
-    def reset(self, *, seed=None, options=None):
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Array, dict[str, Any]]:
         super().reset(seed=seed)
         self.s = self._normal(self.lqr.Sigma0)
         self.t = 0
         return self.s.copy(), {}
 
-    def step(self, action):
+    def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         a, lqr = np.asarray(action, float), self.lqr
         r = -float(self.s @ lqr.Q @ self.s + a @ lqr.R @ a)
         self.s = lqr.A @ self.s + lqr.B @ a + self._normal(lqr.W)
         self.t += 1
         return self.s.copy(), r, False, self.t >= self.horizon, {}
 
-    def _normal(self, covariance):
+    def _normal(self, covariance: Array) -> Array:
         values, vectors = np.linalg.eigh(covariance)
         root = np.sqrt(np.maximum(values, 0.0))
         return vectors @ (root * self.np_random.standard_normal(len(root)))
 
 
-def spring():
+def spring() -> LQR:
     """Return a mass on a spring, with friction, pushed by a force: position, speed; γ = 0.95."""
     return LQR(
         A=np.array([[1.0, 0.1], [-0.1, 0.9]]),
@@ -183,6 +188,6 @@ def spring():
     )
 
 
-def lqr_env():
+def lqr_env() -> LQREnv:
     """Return the spring as an environment: gymnasium.make("npgrad/LQR-v0") calls this."""
     return LQREnv(spring(), bound=4.0, horizon=100)

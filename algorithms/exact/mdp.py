@@ -14,14 +14,18 @@ chapters 3 and 13.
 from bisect import bisect
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import gymnasium
 import numpy as np
 
+from npgrad import Array
+
 ROW_SUM_ERROR = 1e-12
 LONGEST_EPISODE = 1e9
 MOST_TRAJECTORIES = 10**6
+Sampler: TypeAlias = tuple[list[float], list[tuple[Any, ...]]]  # thresholds, outcomes
+DEFAULT: Any = None  # stands for an array (S,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,14 +41,14 @@ class FiniteMDP:
     observation  (S,) int >= 0, default arange(S): what an agent sees in each state
     """
 
-    P: np.ndarray
-    r: np.ndarray
-    p0: np.ndarray
+    P: Array
+    r: Array
+    p0: Array
     gamma: float = 1.0
-    terminal: np.ndarray | None = None
-    observation: np.ndarray | None = None
+    terminal: Array = DEFAULT
+    observation: Array = DEFAULT
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         P, r, p0 = (np.array(x, float) for x in (self.P, self.r, self.p0))
         if P.ndim != 3 or P.shape[0] != P.shape[2] or P.size == 0:
             raise ValueError(f"P has shape {P.shape}: must be (S, A, S)")
@@ -87,14 +91,14 @@ class FiniteMDP:
         return int(self.observation.max()) + 1
 
 
-class FiniteMDPEnv(gymnasium.Env):
+class FiniteMDPEnv(gymnasium.Env[Any, Any]):
     """Environment of a FiniteMDP: samples observation[s], r[s,a,s'], terminated = terminal[s'].
 
     The spaces are Discrete(O) and Discrete(A); `info["state"]` is the true state. Every reset
     and every step draws one uniform number. A successor of probability 0 is never sampled.
     """
 
-    def __init__(self, mdp: FiniteMDP):
+    def __init__(self, mdp: FiniteMDP) -> None:
         self.mdp = mdp
         S, A, _ = mdp.P.shape
         self.observation_space = gymnasium.spaces.Discrete(mdp.n_observations)
@@ -104,15 +108,17 @@ class FiniteMDPEnv(gymnasium.Env):
             None if mdp.terminal[s] else [self._sampler(mdp.P[s, a], mdp.r[s, a]) for a in range(A)]
             for s in range(S)
         ]
-        self._choice = None
+        self._choice: list[Sampler] | None = None
 
-    def _sampler(self, p, r):
+    def _sampler(self, p: Array, r: Array) -> Sampler:
         """Return thresholds and outcomes (s', o', r, terminated): the inverse CDF of p (S,)."""
         support = np.flatnonzero(p)
         columns = support, self.mdp.observation[support], r[support], self.mdp.terminal[support]
         return np.cumsum(p[support])[:-1].tolist(), list(zip(*(x.tolist() for x in columns)))
 
-    def reset(self, *, seed=None, options=None):
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[int, dict[str, Any]]:
         """Draw S_0 ~ p0; `options` are not used."""
         super().reset(seed=seed)
         thresholds, outcomes = self._starts
@@ -120,7 +126,7 @@ class FiniteMDPEnv(gymnasium.Env):
         self._choice = self._choices[s]
         return observation, {"state": s}
 
-    def step(self, action):
+    def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
         """Draw S', R ~ P, r given the state and `action`, an integer in [0, A)."""
         if self._choice is None:
             raise gymnasium.error.ResetNeeded("step() outside an episode: call reset() first")
@@ -133,7 +139,7 @@ class FiniteMDPEnv(gymnasium.Env):
         return observation, reward, terminated, False, {"state": s}
 
 
-def markov_chain(mdp: FiniteMDP, pi) -> tuple[np.ndarray, np.ndarray]:
+def markov_chain(mdp: FiniteMDP, pi: Array) -> tuple[Array, Array]:
     """Return P_π (S, S), the transitions under pi, and r_π (S,), the expected reward per step."""
     pi = _policy(mdp, pi)
     return (
@@ -142,7 +148,7 @@ def markov_chain(mdp: FiniteMDP, pi) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def state_values(mdp: FiniteMDP, pi, bonus=0.0) -> np.ndarray:
+def state_values(mdp: FiniteMDP, pi: Array, bonus: Array | float = 0.0) -> Array:
     """Return v (S,): v = r_π + γ P_π v on the nonterminal states, 0 on the others.
 
     bonus (S,), 0 in terminal states, is paid at every step besides r, for the state it leaves.
@@ -157,19 +163,19 @@ def state_values(mdp: FiniteMDP, pi, bonus=0.0) -> np.ndarray:
     return v
 
 
-def action_values(mdp: FiniteMDP, pi, bonus=0.0) -> np.ndarray:
+def action_values(mdp: FiniteMDP, pi: Array, bonus: Array | float = 0.0) -> Array:
     """Return q(s,a) = Σ_s' P (r + γ v(s')) (S, A), 0 in terminal states, with the bonus of
     state_values in v(s') but not for s itself. Raises as state_values."""
     return np.einsum("sat,sat->sa", mdp.P, mdp.r + mdp.gamma * state_values(mdp, pi, bonus))
 
 
-def advantages(mdp: FiniteMDP, pi) -> np.ndarray:
+def advantages(mdp: FiniteMDP, pi: Array) -> Array:
     """Return q(s,a) - v(s) (S, A), whose sum Σ_a π(a|s) (q - v) is 0. Raises as state_values."""
     q = action_values(mdp, pi)
     return q - (pi * q).sum(1, keepdims=True)
 
 
-def discounted_occupancy(mdp: FiniteMDP, pi) -> np.ndarray:
+def discounted_occupancy(mdp: FiniteMDP, pi: Array) -> Array:
     """Return d (S,): d = p0 + γ P_πᵀ d on the nonterminal states, 0 on the others; not normalised.
 
     Without terminal states, d sums to 1/(1-γ); with γ = 1, it counts visits. It is exactly 0 in
@@ -184,11 +190,12 @@ def discounted_occupancy(mdp: FiniteMDP, pi) -> np.ndarray:
     return d
 
 
-def expected_return(mdp: FiniteMDP, pi, bonus=0.0) -> float:
+def expected_return(mdp: FiniteMDP, pi: Array, bonus: Array | float = 0.0) -> float:
     """Return J = p0·v, computed as d·r_π, over reachable states, with the bonus of state_values.
     Raises as discounted_occupancy."""
     _, r_pi = markov_chain(mdp, pi)
-    return discounted_occupancy(mdp, pi) @ (r_pi + bonus)
+    J: Any = discounted_occupancy(mdp, pi) @ (r_pi + bonus)
+    return J
 
 
 class Trajectory(NamedTuple):
@@ -199,14 +206,14 @@ class Trajectory(NamedTuple):
     """
 
     probability: float
-    states: np.ndarray
-    actions: np.ndarray
-    rewards: np.ndarray
+    states: Array
+    actions: Array
+    rewards: Array
     terminated: bool
 
 
 def trajectories(
-    mdp: FiniteMDP, pi, horizon: int, limit: float = MOST_TRAJECTORIES
+    mdp: FiniteMDP, pi: Array, horizon: int, limit: float = MOST_TRAJECTORIES
 ) -> Iterator[Trajectory]:
     """Yield every trajectory of positive probability once, up to its end or to `horizon` steps.
 
@@ -225,7 +232,7 @@ def trajectories(
         ]
         for s in range(len(joint))
     ]
-    stack = [(mdp.p0[s].item(), [s], [], []) for s in np.flatnonzero(mdp.p0).tolist()]
+    stack: list[Any] = [(mdp.p0[s].item(), [s], [], []) for s in np.flatnonzero(mdp.p0).tolist()]
     while stack:
         probability, states, actions, rewards = stack.pop()
         terminated = bool(mdp.terminal[states[-1]])
@@ -244,7 +251,7 @@ def trajectories(
             )
 
 
-def _check_count(mdp, branches, horizon, limit):
+def _check_count(mdp: FiniteMDP, branches: Array, horizon: int, limit: float) -> None:
     """Raise ValueError if more than `limit` trajectories follow branches (S, A, S) bool."""
     ways, ended = (mdp.p0 != 0).astype(float), 0.0
     for t in range(1, horizon + 1):
@@ -257,7 +264,7 @@ def _check_count(mdp, branches, horizon, limit):
             )
 
 
-def _check_distributions(name, p):
+def _check_distributions(name: str, p: Array) -> None:
     """Raise ValueError unless every row of p (..., n) is a distribution; only real parts count."""
     sums, least = p.real.sum(-1), p.real.min(-1)
     wrong = ~((least >= 0) & (np.abs(sums - 1) <= ROW_SUM_ERROR))
@@ -269,7 +276,7 @@ def _check_distributions(name, p):
         )
 
 
-def _policy(mdp, pi):
+def _policy(mdp: FiniteMDP, pi: Array) -> Array:
     """Check pi and return it as an array (S, A)."""
     pi = np.asarray(pi)
     if pi.shape != mdp.P.shape[:2]:
@@ -278,7 +285,7 @@ def _policy(mdp, pi):
     return pi
 
 
-def _reached(edges, start):
+def _reached(edges: Array, start: Array) -> Array:
     """Return the mask of the states on paths along edges (S, S) bool from the mask `start` (S,)."""
     reached, grown = start, start | start @ edges
     while (grown != reached).any():
@@ -286,7 +293,7 @@ def _reached(edges, start):
     return reached
 
 
-def _system(mdp, P_pi, states):
+def _system(mdp: FiniteMDP, P_pi: Array, states: Array) -> Array:
     """Return K = I - γ P_π over `states` (S,), a mask closed under P_π except for terminal states.
 
     K⁻¹1 is the expected discounted number of steps from each state; its largest entry is the norm

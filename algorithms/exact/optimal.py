@@ -3,14 +3,19 @@
 π'(s) = argmax_a q^π(s, a)      until no action is better than the current one
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from algorithms.exact.mdp import FiniteMDP, action_values
+from npgrad import Array
 
 BETTER = 1e-9
 
 
-def optimal_policy(mdp: FiniteMDP, values=action_values) -> np.ndarray:
+def optimal_policy(
+    mdp: FiniteMDP, values: Callable[[FiniteMDP, Array], Array] = action_values
+) -> Array:
     """Return a deterministic optimal policy (S, A), with one-hot rows.
 
     values    action_values: the best discounted return from every state;
@@ -30,7 +35,7 @@ def optimal_policy(mdp: FiniteMDP, values=action_values) -> np.ndarray:
     return np.eye(A)[actions]
 
 
-def _towards_the_end(mdp):
+def _towards_the_end(mdp: FiniteMDP) -> Array:
     """Return actions (S,) that lead towards a terminal state wherever one can be reached."""
     ends, actions = mdp.terminal, np.zeros(len(mdp.p0), int)
     while True:

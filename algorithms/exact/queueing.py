@@ -24,7 +24,7 @@ FREE = 0.06
 REJECT, ACCEPT = 0, 1
 
 
-def access_control(finish_at_once=True) -> FiniteMDP:
+def access_control(finish_at_once: bool = True) -> FiniteMDP:
     """Return the queue as arrays: S = 11 · 4, A = 2.
 
     In state 4 n + k, n servers are free, and the priority of the first customer is PRIORITIES[k].
@@ -45,6 +45,6 @@ def access_control(finish_at_once=True) -> FiniteMDP:
     return FiniteMDP(P.reshape(S, 2, S), r.reshape(S, 2), p0)
 
 
-def access_control_env(finish_at_once=True) -> FiniteMDPEnv:
+def access_control_env(finish_at_once: bool = True) -> FiniteMDPEnv:
     """Return the queue as an environment: gymnasium.make("npgrad/AccessControl-v0") calls this."""
     return FiniteMDPEnv(access_control(finish_at_once))

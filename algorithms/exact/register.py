@@ -4,11 +4,13 @@ Gymnasium 1.0 removed its plug-in entry points, so this module must be imported:
 through the id, gymnasium.make("algorithms.exact.register:npgrad/ShortCorridor-v0").
 """
 
+from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 import gymnasium
 
-WORLDS = MappingProxyType(
+WORLDS: Mapping[str, tuple[str, dict[str, Any]]] = MappingProxyType(
     {
         "npgrad/ShortCorridor-v0": ("short_corridor_env", {}),
         "npgrad/RandomWalk19-v0": ("random_walk_19_env", {}),

@@ -36,7 +36,7 @@ it is in R_t because v̂ learns v_soft from R_t, and then R_t − v̂(S_t) has m
 
 from dataclasses import replace
 from math import gcd, inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,40 +46,42 @@ from algorithms.exact.mdp import (
     action_values,
     discounted_occupancy,
     markov_chain,
-    state_values,
 )
+from npgrad import Array
 
 
 class Parts(NamedTuple):
     """The coefficients c (S, A) of ∇π(a|s), by reason; or what `through` makes of them (n,)."""
 
-    gradient: np.ndarray
-    unseen: np.ndarray
-    undiscounted: np.ndarray
-    bootstrap: np.ndarray
-    cut: np.ndarray
-    entropy: np.ndarray
+    gradient: Array
+    unseen: Array
+    undiscounted: Array
+    bootstrap: Array
+    cut: Array
+    entropy: Array
 
 
 class Visits(NamedTuple):
     """F and W (n, S) of the module, row k − 1 for k; discounted (S,) = Σ_{t<L} γ^t μ_t."""
 
-    whole: np.ndarray
-    left: np.ndarray
-    discounted: np.ndarray
+    whole: Array
+    left: Array
+    discounted: Array
 
     @property
-    def segments(self):
+    def segments(self) -> float:
         """Return the expected number of segments in an episode."""
         return self.whole[-1].sum()
 
 
-def entropies(mdp: FiniteMDP, pi) -> np.ndarray:
+def entropies(mdp: FiniteMDP, pi: Array) -> Array:
     """H(π(·|s)) in nats (S,), 0 in terminal states."""
     return np.where(mdp.terminal, 0, -(pi * _log(pi)).sum(1))
 
 
-def visits(mdp: FiniteMDP, pi, n: int, limit=None, spacing=None) -> Visits:
+def visits(
+    mdp: FiniteMDP, pi: Array, n: int, limit: int | None = None, spacing: int | None = None
+) -> Visits:
     """Count the visits of an episode by state and steps left. A segment begins `spacing` steps
     after the episode, or any multiple of it, equally often; by default with it, as A3C's.
 
@@ -92,7 +94,7 @@ def visits(mdp: FiniteMDP, pi, n: int, limit=None, spacing=None) -> Visits:
         raise ValueError(f"spacing = {spacing}: must divide n = {n}")
     P_pi, spacing = markov_chain(mdp, pi)[0], spacing or n
     Q, mu, times = np.where(mdp.terminal, 0, P_pi), mdp.p0, range(limit or n)
-    discounted = 0.0
+    discounted: Any = 0.0
     if limit is None:
         D, discounted = _endless(mdp, pi), discounted_occupancy(mdp, pi)
         Q = np.where(D.real > 0, Q.T, 0).T  # the others are never visited
@@ -102,14 +104,14 @@ def visits(mdp: FiniteMDP, pi, n: int, limit=None, spacing=None) -> Visits:
         for start in range(0, n, spacing):
             k = n - (t + start) % n
             whole[k - 1] += mu * spacing / n
-            left[min(k, (limit or inf) - t) - 1] += mu * spacing / n
+            left[int(min(k, (limit or inf) - t)) - 1] += mu * spacing / n
         if limit is not None:
             discounted = discounted + mdp.gamma**t * mu
         mu = mu @ Q
     return Visits(whole, left, discounted)
 
 
-def clockwork(mdp: FiniteMDP, pi, n: int, limit=None) -> int:
+def clockwork(mdp: FiniteMDP, pi: Array, n: int, limit: int | None = None) -> int:
     """The spacing of A2C's segments: the greatest common divisor of n and all episode lengths."""
     edges, alive, found = markov_chain(mdp, pi)[0] != 0, mdp.p0 != 0, n
     longest = n * (1 + len(alive)) if limit is None else limit
@@ -121,7 +123,9 @@ def clockwork(mdp: FiniteMDP, pi, n: int, limit=None) -> int:
     return found
 
 
-def parts(mdp: FiniteMDP, pi, error, beta, seen: Visits, entropy="step") -> Parts:
+def parts(
+    mdp: FiniteMDP, pi: Array, error: Array, beta: float, seen: Visits, entropy: str = "step"
+) -> Parts:
     """The coefficients of one episode's dθ for v̂ = v + error, error (S,); terminal states have no
     v̂. entropy as in a3c.Config. Raises ValueError for β < 0 and an error that is not finite, and as
     state_values does."""
@@ -130,7 +134,8 @@ def parts(mdp: FiniteMDP, pi, error, beta, seen: Visits, entropy="step") -> Part
     soft = beta if entropy == "return" else 0.0
     q = action_values(mdp, pi, soft * entropies(mdp, pi)) - soft * _log(pi)
     d, seen_d = discounted_occupancy(mdp, pi)[:, None], seen.discounted[:, None]
-    whole = left = 0.0
+    whole: Any = 0.0
+    left: Any = 0.0
     for k, (F, W) in enumerate(zip(seen.whole, seen.left), 1):
         shift = n_step_shift(mdp, pi, error, k)
         whole, left = whole + F[:, None] * shift, left + W[:, None] * shift
@@ -138,40 +143,36 @@ def parts(mdp: FiniteMDP, pi, error, beta, seen: Visits, entropy="step") -> Part
     return Parts(d * q, (seen_d - d) * q, (D - seen_d) * q, whole, left - whole, bonus)
 
 
-def through(found: Parts, pi, scores) -> Parts:
+def through(found: Parts, pi: Array, scores: Array) -> Parts:
     """Σ_{s,a} ∇π(a|s) c(s,a) (n,) of each part. scores (S, A, n) are ∇ln π."""
     return Parts(*(np.einsum("sa,sa,sai->i", pi, c, scores) for c in found))
 
 
-def value_errors(mdp: FiniteMDP, pi, error, seen: Visits) -> np.ndarray:
+def value_errors(mdp: FiniteMDP, pi: Array, error: Array, seen: Visits) -> Array:
     """Σ_k W_k(s) E[R − v̂(s)] (S,), E[R − v̂] = γ^k P_π^k e − e: the update of v̂ over an episode is
     c Σ_s of it times ∇v̂(s)."""
     P_pi, error = markov_chain(mdp, pi)[0], np.where(mdp.terminal, 0, error)
-    total, after = 0.0, error
+    total: Any = 0.0
+    after = error
     for W in seen.left:
         after = mdp.gamma * P_pi @ after
         total = total + W * (after - error)
     return total
 
 
-def soft_values(mdp: FiniteMDP, pi, beta) -> np.ndarray:
-    """v_soft(s) = E[Σ_t γ^t (R_{t+1} + β H(S_t)) | S_0 = s] (S,)."""
-    return state_values(mdp, pi, beta * entropies(mdp, pi))
-
-
-def _log(pi):
+def _log(pi: Array) -> Array:
     """ln π, 0 where π = 0."""
     return np.log(np.where(pi.real > 0, pi, 1.0))
 
 
-def _endless(mdp, pi):
+def _endless(mdp: FiniteMDP, pi: Array) -> Array:
     try:
         return discounted_occupancy(replace(mdp, gamma=1.0), pi)
     except ValueError as error:
         raise ValueError(f"limit: must be given, since episodes need not end ({error})") from error
 
 
-def _check(mdp, error, beta, entropy):
+def _check(mdp: FiniteMDP, error: Array, beta: float, entropy: str) -> None:
     if not 0 <= beta < inf:
         raise ValueError(f"beta = {beta}: must be at least 0, and finite")
     if not np.isfinite(error).all():

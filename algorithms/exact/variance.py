@@ -27,17 +27,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from algorithms.exact.laboratory import Study, gradients
+from algorithms.exact.laboratory import Study, Weigh, gradients
 from algorithms.exact.mdp import FiniteMDP, discounted_occupancy, markov_chain, state_values
+from npgrad import Array
 
 
-def td_spread(mdp: FiniteMDP, pi) -> np.ndarray:
+def td_spread(mdp: FiniteMDP, pi: Array) -> Array:
     """Return E[δ² | s,a] (S, A), δ = r + γ v(s') − v(s) with the exact v; 0 in terminal states."""
     v = state_values(mdp, pi)
     return np.einsum("sat,sat->sa", mdp.P, (mdp.r + mdp.gamma * v - v[:, None, None]) ** 2)
 
 
-def n_step_spread(mdp: FiniteMDP, pi, n: int) -> np.ndarray:
+def n_step_spread(mdp: FiniteMDP, pi: Array, n: int) -> Array:
     """Return E[(G_t^(n) − v(s))² | s,a] (S, A), v̂ = v. Raises ValueError for n < 1."""
     if n < 1:
         raise ValueError(f"n = {n}: must be at least 1")
@@ -50,7 +51,7 @@ def n_step_spread(mdp: FiniteMDP, pi, n: int) -> np.ndarray:
     return total
 
 
-def lambda_spread(mdp: FiniteMDP, pi, lam: float) -> np.ndarray:
+def lambda_spread(mdp: FiniteMDP, pi: Array, lam: float) -> Array:
     """Return E[(G_t^λ − v(s))² | s,a] (S, A), v̂ = v. Raises ValueError for λ outside [0, 1]."""
     if not 0 <= lam <= 1:
         raise ValueError(f"lam = {lam}: must be in [0, 1]")
@@ -60,7 +61,7 @@ def lambda_spread(mdp: FiniteMDP, pi, lam: float) -> np.ndarray:
     return first + decay * mdp.P @ np.linalg.solve(K, np.einsum("sa,sa->s", pi, first))
 
 
-def own_terms(study: Study, spread) -> float:
+def own_terms(study: Study, spread: Array) -> float:
     """Return Σ_t E|γ^t (G_t − v(S_t)) ∇ln π_t|²: tr Cov ĝ and |E ĝ|² without what two terms share.
 
     spread (S, A) is `n_step_spread` or `lambda_spread`.
@@ -70,7 +71,7 @@ def own_terms(study: Study, spread) -> float:
     return float(np.einsum("s,sa,sa,sai->", d, pi, spread, scores**2))
 
 
-def explained(study: Study, weigh, n: int) -> tuple[float, float]:
+def explained(study: Study, weigh: Weigh, n: int) -> tuple[float, float]:
     """Return (tr Var E[ĝ | H], E tr Var[ĝ | H]), H the first n steps up to S_n.
 
     Their sum is tr Cov ĝ. weigh is as in laboratory.moments. Raises ValueError for n < 0.
@@ -78,7 +79,7 @@ def explained(study: Study, weigh, n: int) -> tuple[float, float]:
     if n < 0:
         raise ValueError(f"n = {n}: must be at least 0")
     p, g = gradients(study, weigh)
-    groups = {}
+    groups: dict[tuple[int | None, ...], list[int]] = {}
     for i, tau in enumerate(study.episodes):
         groups.setdefault((*tau.states[: n + 1], None, *tau.actions[:n]), []).append(i)
     chance = np.array([p[i].sum() for i in groups.values()])
@@ -88,7 +89,7 @@ def explained(study: Study, weigh, n: int) -> tuple[float, float]:
     return float(chance @ ((mean - chance @ mean) ** 2).sum(1)), float(inside)
 
 
-def matched_baseline(pi, scores, q) -> np.ndarray:
+def matched_baseline(pi: Array, scores: Array, q: Array) -> Array:
     """Return Σ_a π |∇ln π|² q / Σ_a π |∇ln π|² (S,), 0 where no score depends on the action.
 
     It is b* of reward_to_go, for actions of values q (S, A), if an episode visits a state at most

@@ -12,6 +12,7 @@ from math import sqrt
 import numpy as np
 
 from algorithms.exact.mdp import FiniteMDP, FiniteMDPEnv
+from npgrad import Array
 
 SHORT_CORRIDOR_OPTIMUM = (2 - sqrt(2), -(6 + 4 * sqrt(2)))
 """The best p and its value, about (0.586, -11.657)."""
@@ -37,7 +38,7 @@ def short_corridor_env() -> FiniteMDPEnv:
     return FiniteMDPEnv(short_corridor())
 
 
-def short_corridor_features() -> np.ndarray:
+def short_corridor_features() -> Array:
     """Return x (A, d), the same in every state: x(left) = (0, 1), x(right) = (1, 0).
 
     So θ = (right, left). A linear softmax over the one-hot observation [1.] has the same two
@@ -77,7 +78,9 @@ def chain() -> FiniteMDP:
     return FiniteMDP(P, r, p0=np.eye(5)[0], gamma=0.9, terminal=np.arange(5) == 4)
 
 
-def garnet(seed: int, states=4, actions=2, branching=2, gamma=0.9) -> FiniteMDP:
+def garnet(
+    seed: int, states: int = 4, actions: int = 2, branching: int = 2, gamma: float = 0.9
+) -> FiniteMDP:
     """Return a random MDP that starts in state 0 (Archibald, McKinnon & Thomas 1995).
 
     It has no terminal states. Every state and action has `branching` distinct successors, drawn

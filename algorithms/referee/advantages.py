@@ -15,21 +15,38 @@ variants: the places in which it can be made, in either form. The first line of 
 what the code that makes it does.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from algorithms import a2c
+from algorithms.referee.segments import Segment
+from npgrad import Array
+
+NONE = np.zeros(())  # for v(s'): the recursion alone
 
 
-def definition(s, bootstrap=None, carry=None, stops=None):
+def definition(
+    s: Segment,
+    bootstrap: float | None = None,
+    carry: float | None = None,
+    stops: Array | None = None,
+) -> Array:
     """A (n, N) of a Segment. Instead of γ, γλ and s.ends: the factors of v(s'_t) and of A_{t+1},
     and where A_{t+1} is left out."""
     bootstrap = s.gamma if bootstrap is None else bootstrap
     carry = s.gamma * s.lam if carry is None else carry
     delta = s.rewards + bootstrap * np.where(s.terminated, 0.0, s.next_values) - s.values
-    return a2c.returns(delta, carry, s.ends if stops is None else stops, 0.0)
+    return a2c.returns(delta, carry, s.ends if stops is None else stops, NONE)
 
 
-def definition_by_returns(s, between=None, at_stop=None, carry=None, stops=None):
+def definition_by_returns(
+    s: Segment,
+    between: float | None = None,
+    at_stop: float | None = None,
+    carry: float | None = None,
+    stops: Array | None = None,
+) -> Array:
     """The same by G_t = r_t + γ(1−λ) v(s'_t) + γλ G_{t+1}, or r_t + γ v(s'_t) where the data stop.
     Instead of γ(1−λ), γ, γλ and s.ends: between, at_stop, carry and stops."""
     between = s.gamma * (1 - s.lam) if between is None else between
@@ -37,20 +54,19 @@ def definition_by_returns(s, between=None, at_stop=None, carry=None, stops=None)
     carry = s.gamma * s.lam if carry is None else carry
     stops = _but_last(s.ends if stops is None else stops, True)
     v = np.where(s.terminated, 0.0, s.next_values)
-    return (
-        a2c.returns(s.rewards + np.where(stops, at_stop, between) * v, carry, stops, 0.0) - s.values
-    )
+    r = s.rewards + np.where(stops, at_stop, between) * v
+    return a2c.returns(r, carry, stops, NONE) - s.values
 
 
 # the catalogue
 
 
-def truncation_as_termination(s):
+def truncation_as_termination(s: Segment) -> Iterator[Array]:
     """at a truncation it takes 0 in place of v of the final observation"""
     yield definition(s._replace(terminated=s.ends))
 
 
-def bootstraps_at_termination(s):
+def bootstraps_at_termination(s: Segment) -> Iterator[Array]:
     """where an episode terminated it takes v of the next state in place of 0
 
     That of the state that step t led to, or that in the next row; or only in the last step.
@@ -63,12 +79,12 @@ def bootstraps_at_termination(s):
     yield definition(s._replace(terminated=last), stops=s.ends)
 
 
-def exchanged_flags(s):
+def exchanged_flags(s: Segment) -> Iterator[Array]:
     """it takes terminated for truncated, and truncated for terminated"""
     yield definition(s._replace(terminated=s.truncated, truncated=s.terminated))
 
 
-def bootstraps_next_episode(s):
+def bootstraps_next_episode(s: Segment) -> Iterator[Array]:
     """at a truncation it takes v of the next episode's first observation, in place of the final one
 
     values[t+1] for next_values[t]; in the last step last_value, or else the right one, that of
@@ -79,7 +95,7 @@ def bootstraps_next_episode(s):
         yield definition(s._replace(next_values=np.where(s.truncated, observed, s.next_values)))
 
 
-def through_reset(s):
+def through_reset(s: Segment) -> Iterator[Array]:
     """the return runs through the end of an episode into the next one, or its reset step
 
     Nothing stops at an end, or only at terminations; s'_t is the state that step t led to, or the
@@ -98,7 +114,7 @@ def through_reset(s):
         )
 
 
-def drops_last_step(s):
+def drops_last_step(s: Segment) -> Iterator[Array]:
     """the last step of the segment is left out
 
     Its bootstrap is missing; or its answer is A = 0 or G = 0, and the steps before it run on from
@@ -113,7 +129,7 @@ def drops_last_step(s):
             yield _but_last(A, answer)
 
 
-def shifted_done(s):
+def shifted_done(s: Segment) -> Iterator[Array]:
     """the done flag of step t+1 or t−1 is used in place of that of step t
 
     In δ, in the recursion or in both; where no step t+1 or t−1 is in the segment, the flag is 0,
@@ -125,7 +141,7 @@ def shifted_done(s):
         yield from _either(s._replace(terminated=terminated), s.ends)
 
 
-def gamma_twice(s):
+def gamma_twice(s: Segment) -> Iterator[Array]:
     """γ² is used in place of γ
 
     Everywhere, in δ or in the recursion; or in the recursion of returns, at v(s'_t), at v(s'_t)
@@ -135,7 +151,7 @@ def gamma_twice(s):
     yield from _recursion_with(s, s.gamma**2)
 
 
-def no_gamma(s):
+def no_gamma(s: Segment) -> Iterator[Array]:
     """γ is missing
 
     Everywhere or in δ; or in returns, at v(s'_t), all or only where the data stop, or go on. Where
@@ -144,7 +160,7 @@ def no_gamma(s):
     yield from _with_gamma(s, 1.0)
 
 
-def lambda_without_gamma(s):
+def lambda_without_gamma(s: Segment) -> Iterator[Array]:
     """the recursion has λ in place of γλ
 
     That of A or that of G.
@@ -152,29 +168,29 @@ def lambda_without_gamma(s):
     yield from _recursion_with(s, 1.0)
 
 
-def no_lambda(s):
+def no_lambda(s: Segment) -> Iterator[Array]:
     """λ is missing: the recursion has γ in place of γλ"""
     yield definition(s, carry=s.gamma)
 
 
-def no_recursion(s):
+def no_recursion(s: Segment) -> Iterator[Array]:
     """it is δ_t alone, without γλ A_{t+1}: right only for λ = 0"""
     yield definition(s, carry=0.0)
 
 
-def returns_or_advantages(s):
+def returns_or_advantages(s: Segment) -> Iterator[Array]:
     """it gives returns where advantages are asked for, or the reverse (--what)"""
     yield definition(s) + s.values
     yield definition(s) - s.values
 
 
-def wrong_sign(s):
+def wrong_sign(s: Segment) -> Iterator[Array]:
     """it gives the negative, of advantages or of returns"""
     yield -definition(s)
     yield -definition(s) - 2.0 * s.values
 
 
-def not_reset(s):
+def not_reset(s: Segment) -> Iterator[Array]:
     """the sum is not reset at an episode's end, although δ is right
 
     At no end, or not at terminations. (Not at truncations: through_reset.)
@@ -195,19 +211,19 @@ WITHOUT_FLAGS = ("drops_last_step", "gamma_twice", "no_gamma", "lambda_without_g
 """The mistakes that a function can make that is not told where an episode ends."""
 
 
-def _observed(s):
+def _observed(s: Segment) -> tuple[Array, Array]:
     """v in the next row; in the last one, last_value or what is right."""
     return s.observed, _but_last(s.observed, s.next_values[-1])
 
 
-def _but_last(x, last):
+def _but_last(x: Array, last: Array | float) -> Array:
     """x with another last row."""
     x = x.copy()
     x[-1] = last
     return x
 
 
-def _shifts(flag, before):
+def _shifts(flag: Array, before: Array) -> Iterator[Array]:
     no = np.zeros_like(flag[:1])
     for last in (no, flag[-1:], flag[:1]):
         yield np.append(flag[1:], last, axis=0)
@@ -217,13 +233,13 @@ def _shifts(flag, before):
         yield _but_last(earlier, flag[-1])
 
 
-def _either(s, stops=None):
+def _either(s: Segment, stops: Array | None = None) -> Iterator[Array]:
     """The definition in either form."""
     yield definition(s, stops=stops)
     yield definition_by_returns(s, stops=stops)
 
 
-def _with_gamma(s, g):
+def _with_gamma(s: Segment, g: float) -> Iterator[Array]:
     """With g for γ everywhere, in δ, and in returns at v(s'_t): all, where the data stop, go on."""
     between = g * (1 - s.lam)
     yield definition(s._replace(gamma=g))
@@ -233,7 +249,7 @@ def _with_gamma(s, g):
     yield definition_by_returns(s, between=between)
 
 
-def _recursion_with(s, g):
+def _recursion_with(s: Segment, g: float) -> Iterator[Array]:
     """With g for γ at A_{t+1}, and at G_{t+1}."""
     yield definition(s, carry=g * s.lam)
     yield definition_by_returns(s, carry=g * s.lam)

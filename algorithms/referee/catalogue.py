@@ -21,14 +21,17 @@ of an episode with rewards R (T,) and exact values v (T,), v(S_T) = 0, at time t
     normalised_n       the same with the s.d. that divides by T instead of T − 1
 """
 
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import product
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 
-from algorithms import reinforce
+from algorithms.common.world import returns
 from algorithms.exact.laboratory import lambda_returns, n_step_returns
+from npgrad import Array
 
 EPSILON = 1e-8  # what common code adds to a standard deviation
 WHOLE = "total", "total_undiscounted"  # one number for all steps
@@ -66,7 +69,7 @@ class Estimator(NamedTuple):
     over_T: bool = False
     batch: bool = False
 
-    def named(self, c=(1.0, 1.0)) -> str:
+    def named(self, c: Sequence[float] | Array = (1.0, 1.0)) -> str:
         """Return its name, c[0] times it, if the second column has c[1]."""
         ratio = f"{c[-1] / c[0]:.6g}" if c[0] else "∞"
         if self.pay in N_STEP:
@@ -82,27 +85,28 @@ class Estimator(NamedTuple):
         text += ("" if self.pay in WHOLE else factor) + ", divided by T" * self.over_T
         return text if abs(c[0] - 1) < 1e-5 else f"{text}, times {c[0]:.6g}"
 
-    def __call__(self, episodes):
+    def __call__(self, episodes: list[SimpleNamespace]) -> list[Array]:
         """Return columns [(k, T), ...] for episodes that have R, v (T,) and gamma. The weights are
         the first column, or it plus a multiple of the second."""
         every = [self._paid(episode) for episode in episodes]
         return [self._weights(i, every, episode) for i, episode in enumerate(episodes)]
 
-    def _paid(self, episode):
+    def _paid(self, episode: SimpleNamespace) -> Array:
         """Return what the steps of an episode are paid: columns (k, T)."""
         R, v, gamma, pay = episode.R, np.append(episode.v, 0.0), episode.gamma, self.pay
         if pay in N_STEP or pay in LAMBDA:
-            of, name = (n_step_returns, N_STEP) if pay in N_STEP else (lambda_returns, LAMBDA)
-            through = lambda R, v: of(R, v, gamma, name[pay]) - v[:-1]
+            of: Callable[..., Array] = n_step_returns if pay in N_STEP else lambda_returns
+            how = N_STEP[pay] if pay in N_STEP else LAMBDA[pay]
+            through: Callable[..., Array] = lambda R, v: of(R, v, gamma, how) - v[:-1]
             return np.array([through(R, 0 * v), through(0 * R, v)])
         if pay == "one_reward":
             return R[None]
         if pay in WHOLE:
-            one = np.sum(R) if pay == "total_undiscounted" else reinforce.returns(R, gamma)[0]
+            one = np.sum(R) if pay == "total_undiscounted" else returns(R, gamma)[0]
             return np.full((1, 1 if self.batch else len(R)), one)
-        return reinforce.returns(R, gamma if pay == "reward_to_go" else 1.0)[None]
+        return returns(R, gamma if pay == "reward_to_go" else 1.0)[None]
 
-    def _weights(self, i, every, episode):
+    def _weights(self, i: int, every: list[Array], episode: SimpleNamespace) -> Array:
         G, T = every[i], len(episode.R)
         if self.less == "v":
             G = G - (episode.v[0] if self.pay in WHOLE else episode.v)
@@ -116,16 +120,16 @@ class Estimator(NamedTuple):
         return G / T if self.over_T else G
 
 
-def normalised(less, G, every):
+def normalised(less: str, G: Array, every: list[Array]) -> Array:
     """Return G less the mean of all pay, divided by its s.d. + ε unless less is "mean"."""
-    every = np.concatenate(every, axis=1)
-    centred = G - every.mean()
+    pay = np.concatenate(every, axis=1)
+    centred = G - pay.mean()
     if less == "mean":
         return centred
     ddof = 1 if less == "normalised" else 0
-    if every.size <= ddof:
+    if pay.size <= ddof:
         return np.full_like(G, np.nan)  # 0/0, as libraries have it
-    return centred / (every.std(ddof=ddof) + EPSILON)
+    return centred / (pay.std(ddof=ddof) + EPSILON)
 
 
 @cache

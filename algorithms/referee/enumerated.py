@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from algorithms import reinforce
 from algorithms.common.policy import Network, make_policy
+from algorithms.common.world import returns
 from algorithms.exact import laboratory as exact
-from algorithms.exact.mdp import FiniteMDPEnv, state_values
+from algorithms.exact.mdp import FiniteMDP, FiniteMDPEnv, Trajectory, state_values
 from algorithms.exact.worlds import chain, garnet, short_corridor
 from algorithms.referee.estimators import open_study
+from npgrad import Array
 
 WORLDS = {  # name: (the MDP, steps after which an episode is cut; J is the return until then)
     "npgrad/ShortCorridor-v0": (short_corridor, 10),
@@ -28,13 +29,20 @@ class World(NamedTuple):
 
     name: str
     study: exact.Study
-    episodes: list
+    episodes: list[SimpleNamespace]
     policy: SimpleNamespace
-    gradient: np.ndarray
+    gradient: Array
     size: float
 
 
-def world(mdp, name="", horizon=None, gamma=None, theta=None, seed=0) -> World:
+def world(
+    mdp: FiniteMDP,
+    name: str = "",
+    horizon: int | None = None,
+    gamma: float | None = None,
+    theta: Array | None = None,
+    seed: int = 0,
+) -> World:
     """Return the World of a FiniteMDP under a tabular softmax, θ (d,) ~ N(0, 1) if not given.
 
     Raises ValueError if there are too many episodes, or if they need not end.
@@ -60,14 +68,14 @@ def world(mdp, name="", horizon=None, gamma=None, theta=None, seed=0) -> World:
     return World(name, study, episodes, shown, exact.expectation(study), float(size))
 
 
-def _squared(study, tau):
+def _squared(study: exact.Study, tau: Trajectory) -> float:
     """|G_0 Σ_t ∇ln π(A_t|S_t)|² of an episode."""
-    G = reinforce.returns(tau.rewards, study.mdp.gamma)[0]
+    G = returns(tau.rewards, study.mdp.gamma)[0]
     g = G * study.scores[tau.states[:-1], tau.actions].sum(0)
     return g @ g
 
 
-def worlds(gamma=None, seed=0, most=np.inf) -> list[World]:
+def worlds(gamma: float | None = None, seed: int = 0, most: float = np.inf) -> list[World]:
     """Return the five worlds. Those with more than `most` episodes are cut earlier, at two steps or
     more."""
     found = []

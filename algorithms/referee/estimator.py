@@ -19,18 +19,21 @@ the same weight f(τ), E ĝ = ∇E f(τ), whatever f is.
 """
 
 import inspect
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from algorithms.exact import laboratory as exact
-from algorithms.referee.catalogue import batch_catalogue, catalogue
+from algorithms.referee.catalogue import Estimator, batch_catalogue, catalogue
 from algorithms.referee.enumerated import World, worlds
 from algorithms.referee.guard import Asked, Unusable
+from npgrad import Array
 
-KINDS = {
+KINDS: dict[tuple[str, ...], str] = {
     ("episode",): "weights",
     ("log_probs", "episode"): "loss",
     ("episode", "policy"): "estimate",
@@ -50,10 +53,10 @@ class Answers(NamedTuple):
 
     world: World
     chosen: list[tuple[int, ...]]
-    p: np.ndarray
+    p: Array
     drawn: int
-    weights: list | None
-    g: np.ndarray
+    weights: list[Array] | None
+    g: Array
 
 
 class Found(NamedTuple):
@@ -81,7 +84,7 @@ class Verdict(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def kind_of(f) -> str:
+def kind_of(f: Callable[..., Any]) -> str:
     """Return what a function is by its parameters that have no default. Raises Unusable."""
     parameters = inspect.signature(f).parameters.values()
     names = tuple(p.name for p in parameters if p.default is p.empty)
@@ -93,7 +96,14 @@ def kind_of(f) -> str:
 
 
 @np.errstate(invalid="ignore", over="ignore")  # of what is not finite, a note says more
-def judge(f, among=None, batch=2, accuracy=0.1, framework=None, name=None) -> Verdict:
+def judge(
+    f: Callable[..., Any],
+    among: list[World] | None = None,
+    batch: int = 2,
+    accuracy: float = 0.1,
+    framework: str | None = None,
+    name: str | None = None,
+) -> Verdict:
     """Judge a function in worlds, by default the five. batch is the number of episodes of a batch,
     or of a history and its episode; accuracy is the standard error of a mean of ĝ over |E ĝ|.
 
@@ -113,7 +123,7 @@ def judge(f, among=None, batch=2, accuracy=0.1, framework=None, name=None) -> Ve
     return Verdict(unbiased, what, *_name(answers, kind), tuple(found), tuple(notes))
 
 
-def answered(ask, kind, each, k) -> Answers:
+def answered(ask: Asked, kind: str, each: World, k: int) -> Answers:
     """Ask for all tuples of k episodes of a world, or for as many as can be asked."""
     p = np.array([tau.probability for tau in each.study.episodes])
     chosen, drawn = list(product(range(len(p)), repeat=k)) if _few(p, k) else None, 0
@@ -136,11 +146,18 @@ def answered(ask, kind, each, k) -> Answers:
     return Answers(each, chosen, p, drawn, W or None, g)
 
 
-def _few(p, k):
+def _few(p: Array, k: int) -> bool:
     return k == 1 or len(p) ** k <= MOST_TUPLES
 
 
-def _weights(ask, kind, each, number, history, episode):
+def _weights(
+    ask: Asked,
+    kind: str,
+    each: World,
+    number: int,
+    history: list[SimpleNamespace],
+    episode: SimpleNamespace,
+) -> Array:
     """The weights (T,) of the last episode; of a batch, those of all of them in a row."""
     if kind == "batch":
         T = sum(len(x.R) for x in (*history, episode))
@@ -153,7 +170,7 @@ def _weights(ask, kind, each, number, history, episode):
     return ask(*given, shape=episode.R.shape, finite=False)
 
 
-def _notes(answers):
+def _notes(answers: Answers) -> Iterator[str]:
     """Yield what a reader should know of the answers in a world."""
     name, wrong = answers.world.name, ~np.isfinite(answers.g).all(1)
     if wrong.any():
@@ -166,7 +183,7 @@ def _notes(answers):
         yield f"{name}: ∇J is 0 here; the bias is relative to the size of REINFORCE's estimates"
 
 
-def _found(answers, k, accuracy) -> Found:
+def _found(answers: Answers, k: int, accuracy: float) -> Found:
     """The row of a world, if ĝ costs k episodes."""
     world, _, p, drawn, _, g = answers
     m, norm = exact.weighted(p, g, world.gradient), float(np.linalg.norm(world.gradient))
@@ -179,19 +196,20 @@ def _found(answers, k, accuracy) -> Found:
     return Found(world.name, bias / unit, cosine, variance, needed, error)
 
 
-def _flat(world):
+def _flat(world: World) -> bool:
     """Whether ∇J is 0 in a world."""
-    return np.linalg.norm(world.gradient) <= FLAT * world.size
+    return bool(np.linalg.norm(world.gradient) <= FLAT * world.size)
 
 
-def _name(answers, kind):
+def _name(answers: list[Answers], kind: str) -> tuple[str | None, str | None, float]:
     """Return (name or None, nearest name or None, its distance) among the known estimators. Of
     several that are the same here, the first one is named that needs no factor."""
     known = batch_catalogue() if kind in ("batch", "history") else catalogue()
     rng = np.random.default_rng(0)
     few = [(each, rng.permutation(len(each.chosen))[:FEW].tolist()) for each in answers]
     every = [(each, range(len(each.chosen))) for each in answers]
-    nearest, same = (np.inf, None), []
+    nearest: tuple[float, str | None] = np.inf, None
+    same: list[tuple[bool, int, str, float]] = []
     for estimator in known:
         distance, c = _distance(estimator, few, kind)
         if distance < EQUAL:
@@ -206,10 +224,13 @@ def _name(answers, kind):
     return None, *nearest[::-1]
 
 
-def _distance(estimator, answers, kind):
+def _distance(
+    estimator: Estimator, answers: Sequence[tuple[Answers, Iterable[int]]], kind: str
+) -> tuple[float, Array]:
     """Return (|theirs − Σ_j c_j column_j| / |theirs|, the best c), over these numbers of tuples of
     episodes. It is inf where only one of the two is finite."""
-    theirs, columns = [], []
+    theirs: Any = []
+    columns: Any = []
     for each, picked in answers:
         world, chosen, _, _, W, g = each
         for m in picked:
@@ -232,7 +253,7 @@ def _distance(estimator, answers, kind):
     return float(np.linalg.norm(theirs - c @ columns) / np.linalg.norm(theirs)), c
 
 
-def _target(answers, found):
+def _target(answers: list[Answers], found: list[Found]) -> str | None:
     """Return what E ĝ is in all worlds; None if it is not known."""
     pairs = [(a, x) for a, x in zip(answers, found) if np.isfinite(x.bias)]
     studies = [a.world.study for a, _ in pairs]
@@ -251,11 +272,11 @@ def _target(answers, found):
     return None
 
 
-def _constant(weights):
+def _constant(weights: list[Array]) -> bool:
     return all(np.ptp(w) <= EQUAL * np.abs(w).max() for w in weights)
 
 
-TARGETS = {
+TARGETS: dict[str, Callable[[exact.Study], Array]] = {
     "∇J": exact.expectation,
     "Σ_s Σ_t Pr(S_t = s) Σ_a ∇π(a|s) q(s, a), where a visit counts 1 instead of γ^t": (
         lambda study: exact.expectation(study, discounted=False)

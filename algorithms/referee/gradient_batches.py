@@ -35,9 +35,11 @@ decay and g (d,), or beta1, beta2, and m, v (d,): Kingma & Ba's, before this ste
 """
 
 import json
+import os
 import zipfile
 from math import prod
 from types import SimpleNamespace
+from typing import IO, Any
 
 import numpy as np
 
@@ -57,13 +59,15 @@ from algorithms.referee.gradient_pages import (
     returns_of,
 )
 from algorithms.referee.guard import Unusable
-from npgrad import Layout
+from npgrad import Array, Layout
 
 NAMES = (*ACTING, "ddpg-critic", "ddpg-actor", "async-n-step-q", "rmsprop", "adam")
 TRANSITIONS = 11
 
 
-def batch(method, seed=0, continuous=False, trunk="separate") -> SimpleNamespace:
+def batch(
+    method: str, seed: int = 0, continuous: bool = False, trunk: str = "separate"
+) -> SimpleNamespace:
     """Return the batch of this method and seed; see the module. Raises Unusable."""
     checks = {
         "method": (method, NAMES),
@@ -101,12 +105,12 @@ def batch(method, seed=0, continuous=False, trunk="separate") -> SimpleNamespace
     return derived(made)
 
 
-def _drawn(rng, model):
+def _drawn(rng: np.random.Generator, model: Any) -> Array:
     """θ of which every part matters: no layer starts small."""
     return 0.6 * rng.standard_normal(model.layout.size)
 
 
-def _named(layout, *parts):
+def _named(layout: Layout, *parts: Layout) -> dict[str, dict[str, Any]]:
     """{name: offset and shape} of a layout, or of parts that lie one after the other."""
     pieces = [(f"{part}.", inner) for part, inner in zip(layout.shapes, parts)] or [("", layout)]
     found, offset = {}, 0
@@ -120,7 +124,7 @@ def _named(layout, *parts):
 # Steps of a policy
 
 
-def draw_steps(made, rng):
+def draw_steps(made: SimpleNamespace, rng: np.random.Generator) -> None:
     """Put segments, or for a2c n steps of N environments, into the batch."""
     if made.method == "a2c":
         _draw_vector(made, rng)
@@ -143,7 +147,7 @@ def draw_steps(made, rng):
     made.gamma = 0.9
 
 
-def _draw_vector(made, rng):
+def _draw_vector(made: SimpleNamespace, rng: np.random.Generator) -> None:
     """Environment 0 terminates in step 2, 1 is truncated in step 4; their next steps only reset."""
     n, N = N_STEPS, ENVIRONMENTS
     states = rng.standard_normal((n + 1, N, 3))
@@ -161,7 +165,7 @@ def _draw_vector(made, rng):
         setattr(made, name, x.ravel())
 
 
-def derived(made):
+def derived(made: SimpleNamespace) -> SimpleNamespace:
     """Add what the page computes from the rest of a batch: values, returns, targets, weights."""
     if made.method == "async-n-step-q":
         q2 = network_of(made)(made.theta_target, made.S2)
@@ -186,7 +190,7 @@ def derived(made):
 # DDPG and the optimisers
 
 
-def _ddpg_batch(made, rng):
+def _ddpg_batch(made: SimpleNamespace, rng: np.random.Generator) -> SimpleNamespace:
     mu, q = ddpg_models()
     made.S, made.A = rng.standard_normal((TRANSITIONS, 3)), rng.uniform(-1, 1, (TRANSITIONS, 2))
     if made.method == "ddpg-actor":
@@ -203,7 +207,7 @@ def _ddpg_batch(made, rng):
     return derived(made)
 
 
-def _optimizer_batch(made, rng):
+def _optimizer_batch(made: SimpleNamespace, rng: np.random.Generator) -> SimpleNamespace:
     d = 20
     made.theta, made.gradient = rng.standard_normal((2, d))
     made.t, made.step_size, made.eps = 3, 3e-3, 0.1
@@ -219,15 +223,15 @@ def _optimizer_batch(made, rng):
 # Files
 
 
-def save(made, file):
+def save(made: SimpleNamespace, file: IO[bytes]) -> None:
     """Write a batch into an open binary file: its arrays, and the rest as a JSON text `meta`."""
     fields = vars(made)
-    arrays = {name: x for name, x in fields.items() if isinstance(x, np.ndarray)}
+    arrays: dict[str, Any] = {name: x for name, x in fields.items() if isinstance(x, np.ndarray)}
     meta = json.dumps({name: x for name, x in fields.items() if name not in arrays})
     np.savez(file, meta=np.array(meta), **arrays)
 
 
-def load(path):
+def load(path: str | os.PathLike[str]) -> SimpleNamespace:
     """Return the batch in a file that `save` wrote. Raises Unusable, and OSError."""
     try:
         with np.load(path, allow_pickle=False) as found:
@@ -238,7 +242,7 @@ def load(path):
         raise Unusable(f"{path} is no batch that npgrad referee dump wrote") from error
     like = vars(batch(**drawn))
     for name, x in like.items():
-        given = arrays.get(name) if isinstance(x, np.ndarray) else meta.get(name)
+        given: Any = arrays.get(name) if isinstance(x, np.ndarray) else meta.get(name)
         if np.shape(given) != np.shape(x) or np.asarray(given).dtype != np.asarray(x).dtype:
             if isinstance(x, (np.ndarray, float, int)):
                 raise Unusable(f"{path}: {name} of shape {np.shape(given)}: must be {np.shape(x)}")

@@ -1,5 +1,8 @@
 """Terms of the methods that learn from targets, and of the optimisers: by the pages' functions."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 
 from algorithms import async_q, ddpg
@@ -13,7 +16,7 @@ from algorithms.referee.gradient_pages import (
     returns_of,
     through_returns,
 )
-from npgrad import at, optimizers
+from npgrad import Array, at, optimizers
 
 TARGET = "target network", "online network"
 ACTION = "μ(s)", "that of the batch"
@@ -24,7 +27,7 @@ ADAM = {"eps": ("outside the root", "inside the root"), "bias correction": CORRE
         "decay rates": ("β₁, β₂", "exchanged")}  # fmt: skip
 
 
-def q_terms(made, variant):
+def q_terms(made: SimpleNamespace, variant: dict[str, str]) -> dict[str, Array]:
     model, k = network_of(made), len(made.S)
     net, online = at(model, made.theta), variant["target network"] == TARGET[1]
     q = net.forward(np.concatenate([made.S, made.S2])).copy()
@@ -42,7 +45,7 @@ def q_terms(made, variant):
     return terms | decays(made, 1.0)
 
 
-def critic_terms(made, variant):
+def critic_terms(made: Any, variant: dict[str, str]) -> dict[str, Array]:
     mu, model = ddpg_models()
     q, online = at(model, made.theta), variant["target networks"] == TARGET[1]
     ended = {ENDS[0]: made.terminated, ENDS[1]: made.terminated | made.truncated}
@@ -57,12 +60,12 @@ def critic_terms(made, variant):
         view[:] = pull
     if online:
         q.forward(made.S2, u=at(mu, made.actor).forward(made.S2))
-        g2 = -g * ddpg.targets(made, 0.0, ended, np.ones(len(y)))
+        g2 = -g * ddpg.targets(made, np.zeros(len(y)), ended, np.ones(len(y)))
         terms["error_through_target"] = q.backward(g2[:, None]).copy()
     return terms | decay
 
 
-def actor_terms(made, variant):
+def actor_terms(made: SimpleNamespace, variant: dict[str, str]) -> dict[str, Array]:
     mu, q = (at(*pair) for pair in zip(ddpg_models(), (made.theta, made.critic)))
     u = mu.forward(made.S)
     stored = variant["action in ∇_a Q"] == ACTION[1]
@@ -70,7 +73,7 @@ def actor_terms(made, variant):
     return {"policy": mu.backward(q.backward_u(g[:, None])).copy()} | decays(made, -1.0)
 
 
-def rmsprop_terms(made, variant):
+def rmsprop_terms(made: SimpleNamespace, variant: dict[str, str]) -> dict[str, Array]:
     decay = made.decay if variant["decay rate"] == "α" else 1.0 - made.decay
     g = made.g[None].copy()
     if variant["statistics"] == "before the update":
@@ -80,7 +83,7 @@ def rmsprop_terms(made, variant):
     return _steps(made, step(made.gradient, g, made.t, made.step_size, decay, made.eps))
 
 
-def adam_terms(made, variant):
+def adam_terms(made: SimpleNamespace, variant: dict[str, str]) -> dict[str, Array]:
     beta1, beta2 = made.beta1, made.beta2
     if variant["decay rates"] == "exchanged":
         beta1, beta2 = beta2, beta1
@@ -99,5 +102,5 @@ def adam_terms(made, variant):
     )
 
 
-def _steps(made, step):
+def _steps(made: SimpleNamespace, step: Array) -> dict[str, Array]:
     return {"step": step, "weight_decay": -made.step_size * made.theta}

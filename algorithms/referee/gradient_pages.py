@@ -3,14 +3,15 @@
 import functools
 from math import prod
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from algorithms import a2c, a3c, actor_critic, async_q, ddpg, reinforce
-from algorithms.common.policy import Network, make_actor_critic, make_policy
+from algorithms.common.policy import Network, Policy, make_actor_critic, make_policy
 from algorithms.common.world import Spaces
-from npgrad import ActorCritic, at
+from npgrad import ActorCritic, Array, at, mlp
 
 ACTING = ("reinforce", "actor-critic", "a3c", "a2c")
 SEGMENTS = 4, 3, 5, 2  # lengths: one terminates, one is truncated, one goes on, one is truncated
@@ -20,28 +21,28 @@ NETWORK = Network(hidden=(4,))
 ENDS = "as the page", "truncation as termination", "termination as truncation"
 
 
-def policy_of(made):
+def policy_of(made: SimpleNamespace) -> Policy:
     """The Policy of a batch, its value beside it."""
     return _policy(made.continuous, made.trunk)
 
 
 @functools.cache
-def _policy(continuous, trunk):
+def _policy(continuous: bool, trunk: str) -> Policy:
     action = Box(-1.0, 1.0, (2,)) if continuous else Discrete(3)
     return make_actor_critic(Spaces(Box(-np.inf, np.inf, (3,)), action), NETWORK, trunk)
 
 
-def network_of(made):
+def network_of(made: SimpleNamespace) -> Any:
     """The model of (h, v), or of Q."""
     return policy_of(made).model if made.method in ACTING else _q()
 
 
 @functools.cache
-def _q():
+def _q() -> Any:
     return make_policy(Spaces(Box(-np.inf, np.inf, (3,)), Discrete(3)), NETWORK).model
 
 
-def returns_of(made, r, v_next):
+def returns_of(made: SimpleNamespace, r: Array, v_next: Array) -> Array:
     """The page's returns (k,) of rewards and of the values (k,) from which they bootstrap."""
     if made.method == "a2c":
         shaped = [x.reshape(N_STEPS, ENVIRONMENTS) for x in (r, made.stops, v_next)]
@@ -53,7 +54,9 @@ def returns_of(made, r, v_next):
     return np.concatenate([page.returns(r[i], made.gamma, v_next[i][-1]) for i in parts])
 
 
-def one_step(gamma, R, v2, v=0.0, I=1.0):
+def one_step(
+    gamma: float, R: Array, v2: Array | float, v: Array | float = 0.0, I: Array | float = 1.0
+) -> SimpleNamespace:
     """δ and I δ (k,) of the page's box in steps R (k,), and the next I.
 
     Its gradients are 1 and its step sizes 1, so that θ and w of 0 become I δ and δ.
@@ -62,20 +65,22 @@ def one_step(gamma, R, v2, v=0.0, I=1.0):
     k, none, number = len(R), np.empty((0, len(R))), lambda c: c * np.ones(len(R))
     state = SimpleNamespace(theta=np.zeros(k), w=np.zeros(k), theta_statistics=none,
                             w_statistics=none, I=np.copy(I), optimizer_steps=0)  # fmt: skip
-    actor_critic.one_step(config, state, R, v, v2, number, number)
+    box: Any = actor_critic.one_step
+    box(config, state, R, v, v2, number, number)
     return SimpleNamespace(delta=state.w, weighted=state.theta, I=state.I)
 
 
-def outputs(made):
+def outputs(made: SimpleNamespace) -> tuple[ActorCritic, Array, Array]:
     """(network, h, v) on the rows S and then S2: (2k, size) and (2k,)."""
     net, both = ActorCritic(policy_of(made).model, made.theta), np.concatenate([made.S, made.S2])
     net.act(both)
     return net, *net.evaluate(both, len(both))
 
 
-def reductions(made, counted):
+def reductions(made: SimpleNamespace, counted: Array) -> dict[str, float]:
     """{reduction: the factor of every step that counts}, the page's first."""
-    k, N, steps = len(made.r), 1 + int(made.environment.max()), np.count_nonzero(counted)
+    k, N, steps = len(made.r), 1 + int(made.environment.max()), int(np.count_nonzero(counted))
+    found: dict[str, float]
     if made.method == "a2c":
         found = {"mean over steps": steps, "sum over steps, mean over environments": N, "sum": 1,
                  "mean over steps, reset steps in the number": k,
@@ -88,26 +93,26 @@ def reductions(made, counted):
 
 
 @functools.cache
-def ddpg_models():
+def ddpg_models() -> tuple[mlp, mlp]:
     """(actor, critic) of the page, small."""
     spaces = Spaces(Box(-np.inf, np.inf, (3,)), Box(-1.0, 1.0, (2,)))
     return ddpg.models(spaces, ddpg.Config(networks=ddpg.Networks(hidden=(6, 5))))
 
 
-def ddpg_targets(made, terminated, actor, critic):
+def ddpg_targets(made: Any, terminated: Array, actor: Array, critic: Array) -> Array:
     """The page's y (k,), by the networks at these parameters."""
     mu, q = ddpg_models()
     q2 = at(q, critic).forward(made.S2, u=at(mu, actor).forward(made.S2))[:, 0]
     return ddpg.targets(made, made.r, terminated, q2)
 
 
-def bootstraps(made, ends=ENDS[0]):
+def bootstraps(made: SimpleNamespace, ends: str = ENDS[0]) -> Array:
     """(k,) where the return bootstraps."""
     page = made.stops & ~made.terminated
     return {ENDS[0]: page, ENDS[1]: page & ~made.truncated, ENDS[2]: made.stops.copy()}[ends]
 
 
-def through_returns(made, boot, g):
+def through_returns(made: SimpleNamespace, boot: Array, g: Array) -> Array:
     """(k,) ∂/∂v_next of Σ g · R, R being linear in v_next, which counts where boot is true."""
     found, zeros = np.zeros(len(g)), np.zeros(len(g))
     for i in np.flatnonzero(boot):
@@ -115,7 +120,7 @@ def through_returns(made, boot, g):
     return found
 
 
-def decays(made, sign):
+def decays(made: SimpleNamespace, sign: float) -> dict[str, Array]:
     """Weight decay of matrices and of biases."""
     decay, biases = np.zeros((2, len(made.theta)))
     for name, where in made.layout.items():

@@ -14,7 +14,8 @@ Every axis of variants has the page's value first.
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,6 +42,7 @@ from algorithms.referee.gradient_pages import (
     returns_of,
     through_returns,
 )
+from npgrad import Array, Head
 
 EACH = "mean of each environment's mean over steps"
 NORMALISED = "no", "s.d. with ddof 0", "s.d. with ddof 1"
@@ -51,16 +53,16 @@ class Method(NamedTuple):
 
     sense: str  # ascent, descent, or step: what is added to θ
     reduced: str  # sum or mean
-    page: Callable  # batch -> {term: coefficient}
-    axes: Callable  # batch -> {axis: values}
-    terms: Callable  # (batch, {axis: value}) -> {term: (d,)}
-    reductions: Callable  # (batch, {axis: value}) -> {reduction: factor}
+    page: Callable[..., dict[str, float]]  # batch -> {term: coefficient}
+    axes: Callable[..., dict[str, Any]]  # batch -> {axis: values}
+    terms: Callable[..., dict[str, Array]]  # (batch, {axis: value}) -> {term: (d,)}
+    reductions: Callable[..., dict[str, float]]  # (batch, {axis: value}) -> {reduction: factor}
 
 
 # reinforce, actor-critic, a3c, a2c
 
 
-def _acting_axes(made):
+def _acting_axes(made: SimpleNamespace) -> dict[str, Any]:
     weighting = {"discount": ("none", "γ^t in the policy's term", "γ^t in all terms")}
     if made.method == "actor-critic":
         values = weighting["discount"]
@@ -76,16 +78,16 @@ def _acting_axes(made):
     return axes
 
 
-def _counted(made, variant):
+def _counted(made: SimpleNamespace, variant: dict[str, str]) -> Array:
     return made.real | (variant.get("reset steps") == "counted")
 
 
-def _acting_reductions(made, variant):
+def _acting_reductions(made: SimpleNamespace, variant: dict[str, str]) -> dict[str, float]:
     found = reductions(made, _counted(made, variant))
     return {EACH: 1.0} if variant["reduction"] == EACH else found
 
 
-def _weight(made, variant):
+def _weight(made: SimpleNamespace, variant: dict[str, str]) -> Array:
     """(k,) the factor of each step in the sum."""
     counted = _counted(made, variant)
     if variant["reduction"] == EACH:
@@ -94,7 +96,7 @@ def _weight(made, variant):
     return counted * next(iter(reductions(made, counted).values()))
 
 
-def _over_time(made, variant, advantage):
+def _over_time(made: SimpleNamespace, variant: dict[str, str], advantage: Array) -> Array:
     """(k,) the factors of ln π, linear in the advantage: the page's, with γ^t or without it."""
     if made.method == "reinforce":
         parts = [advantage[made.environment == i] for i in np.unique(made.environment)]
@@ -107,13 +109,13 @@ def _over_time(made, variant, advantage):
     return made.gamma**made.t * advantage
 
 
-def _normalised(advantage, counted, how):
+def _normalised(advantage: Array, counted: Array, how: str) -> Array:
     seen = advantage[counted]
     sd = seen.std(ddof=NORMALISED.index(how) - 1)
     return (advantage - seen.mean()) / (sd + 1e-8)
 
 
-def _acting_terms(made, variant):
+def _acting_terms(made: SimpleNamespace, variant: dict[str, str]) -> dict[str, Array]:
     net, h, v = outputs(made)
     k, head = len(made.S), policy_of(made).head
     h, v, v2, boot = h[:k].copy(), v[:k].copy(), v[k:].copy(), bootstraps(made, variant["ends"])
@@ -127,7 +129,7 @@ def _acting_terms(made, variant):
     over_time = functools.partial(_over_time, made, variant)
     others = w * made.gamma**made.t if variant.get("discount") == "γ^t in all terms" else w
 
-    def back(g_h, g_v, g_v2=0.0):
+    def back(g_h: Array, g_v: Array | float, g_v2: Array | float = 0.0) -> Array:
         g_v = np.concatenate([g_v * np.ones(k), g_v2 * np.ones(k)])
         return net.backward(np.concatenate([g_h, 0 * g_h]), g_v).copy()
 
@@ -148,7 +150,18 @@ def _acting_terms(made, variant):
     return terms | decays(made, -1.0)
 
 
-def _at_outputs(made, h, v, head, A, R, advantage, w, beta, c):
+def _at_outputs(
+    made: SimpleNamespace,
+    h: Array,
+    v: Array,
+    head: Head,
+    A: Array,
+    R: Array,
+    advantage: Array,
+    w: Array,
+    beta: Any,
+    c: Any,
+) -> tuple[Array, Array]:
     """The page's (∂/∂h, ∂/∂v) of Σ w [advantage ln π + β H − ½ c (R − v)²]."""
     if made.method == "a2c":
         return a2c.gradient(h, v, head, A, R, advantage, w, beta, c)
@@ -163,7 +176,7 @@ def _at_outputs(made, h, v, head, A, R, advantage, w, beta, c):
     return g_h + beta * w[:, None] * head(h).entropy_gradient(), c * w * g_v
 
 
-def _acting_page(made):
+def _acting_page(made: SimpleNamespace) -> dict[str, float]:
     beta, c = (made.beta, made.value_coef) if made.method in ("a3c", "a2c") else (0.0, 1.0)
     return {"policy": 1.0, "entropy": beta, "value": c}
 
@@ -171,18 +184,18 @@ def _acting_page(made):
 # the methods
 
 
-def _acting(reduced):
+def _acting(reduced: str) -> Method:
     return Method("ascent", reduced, _acting_page, _acting_axes, _acting_terms, _acting_reductions)
 
 
-def _fixed(found):
+def _fixed(found: Any) -> Callable[..., Any]:
     return lambda *_: found
 
 
-def _scalar(*names):
+def _scalar(*names: str) -> Callable[..., dict[str, float]]:
     """Return the two reductions, mean and sum, with the page's first."""
 
-    def scales(made, variant):
+    def scales(made: SimpleNamespace, variant: dict[str, str]) -> dict[str, float]:
         k = len(made.S)
         factors = (1.0 / k, 1.0) if names[0] == "mean" else (1.0, 1.0 / k)
         return dict(zip(names, factors))

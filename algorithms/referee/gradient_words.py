@@ -1,5 +1,8 @@
 """A verdict on a gradient in words: one line, and a table."""
 
+from collections.abc import Iterator
+from typing import Any
+
 NEGATIVE = {
     "ascent": "a descent direction of the loss; the page ascends",
     "descent": "an ascent direction; the page descends",
@@ -7,7 +10,7 @@ NEGATIVE = {
 }
 
 
-def line_of(verdict, sense):
+def line_of(verdict: Any, sense: str) -> str:
     """Return the verdict in one line."""
     residual = f"residual {verdict.residual:.1g}"
     if verdict.agrees:
@@ -39,7 +42,7 @@ def line_of(verdict, sense):
     return f"departs: yours is {what}{others}; {residual}"
 
 
-def table_of(verdict):
+def table_of(verdict: Any) -> list[str]:
     """Return aligned lines: terms, variants that are not the page's, the worst parameter."""
     rows = [("term", "yours" if verdict.fits else "closest", "page")]
     for name, c in verdict.coefficients.items():
@@ -55,33 +58,34 @@ def table_of(verdict):
     return lines
 
 
-def number(c):
+def number(c: float) -> str:
     """Return c in four digits."""
     return f"{c:.4g}".replace("-", "−")
 
 
-def spoken(name):
+def spoken(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _where(verdict):
+def _where(verdict: Any) -> str:
     return f"{verdict.worst['parameter']}{verdict.worst['index']}"
 
 
-def _changed(verdict):
+def _changed(verdict: Any) -> list[str]:
     return [axis for axis in verdict.variants if axis in verdict.departing]
 
 
-def _choices(verdict):
+def _choices(verdict: Any) -> Iterator[str]:
     """The variants that are not the page's, said with what they are of."""
     for axis in _changed(verdict):
         value = verdict.variants[axis]
         yield value if axis in ("reduction", "ends", "discount") else f"{axis}: {value}"
 
 
-def _sum(verdict, factor=1.0, departing=None):
+def _sum(verdict: Any, factor: float = 1.0, departing: list[str] | None = None) -> str:
     """1 policy − 0.01 entropy (the page has +0.01) ..."""
-    parts, departing = [], verdict.departing if departing is None else departing
+    parts: list[str] = []
+    departing = verdict.departing if departing is None else departing
     for name, c in verdict.coefficients.items():
         departs, page, c = name in departing, verdict.page[name], factor * c
         if c or departs:

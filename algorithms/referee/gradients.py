@@ -15,9 +15,10 @@ METHODS has each method's d: its sense (ascent or descent), and what is summed o
 """
 
 import itertools
+from collections.abc import Iterator
 from math import prod
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.linalg import norm
@@ -26,6 +27,7 @@ from algorithms.referee.gradient_batches import NAMES, batch, load, save
 from algorithms.referee.gradient_terms import METHODS
 from algorithms.referee.gradient_words import line_of, table_of
 from algorithms.referee.guard import Unusable
+from npgrad import Array
 
 __all__ = ["METHODS", "NAMES", "Verdict", "batch", "judge", "load", "page_gradient", "save"]
 
@@ -41,11 +43,15 @@ DOUBLE, SINGLE = Precision(1e-8, 1e-12), Precision(1e-5, 1e-5)
 class Fit(NamedTuple):
     """d as Σ coefficient · term in a variant."""
 
-    coefficients: dict
-    variants: dict
-    rest: np.ndarray  # d − fit
-    departing: list  # names of the coefficients, and axes, that are not the page's
+    coefficients: dict[str, float]
+    variants: dict[str, str]
+    rest: Array  # d − fit
+    departing: list[str]  # names of the coefficients, and axes, that are not the page's
     but: str | None = None  # the array of θ that is left out
+
+
+Multiple: TypeAlias = tuple[float, list[str]]  # see _multiple
+Trial: TypeAlias = tuple[dict[str, str], dict[str, Array]]  # a variant, and the terms in it
 
 
 class Verdict(NamedTuple):
@@ -65,27 +71,27 @@ class Verdict(NamedTuple):
 
     agrees: bool
     fits: bool
-    coefficients: dict
-    page: dict
-    variants: dict
-    page_variants: dict
-    departing: list
+    coefficients: dict[str, float]
+    page: dict[str, float]
+    variants: dict[str, str]
+    page_variants: dict[str, str]
+    departing: list[str]
     multiple: float
-    apart: list
+    apart: list[str]
     but: str | None
     residual: float
-    worst: dict | None
+    worst: dict[str, Any] | None
     method: str
 
     @property
-    def line(self):
+    def line(self) -> str:
         return line_of(self, METHODS[self.method].sense)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "\n".join([self.line, *table_of(self)])
 
 
-def judge(d, made: SimpleNamespace, descent=False) -> Verdict:
+def judge(d: Any, made: SimpleNamespace, descent: bool = False) -> Verdict:
     """Judge d (d,), computed from the batch `made`. With descent, d is that of a loss.
 
     Raises Unusable for a d that is no gradient of this θ.
@@ -114,19 +120,20 @@ def judge(d, made: SimpleNamespace, descent=False) -> Verdict:
     return _verdict(_closest(d, made, near, precision), None, d, made)
 
 
-def _departure(told):
+def _departure(told: tuple[Fit, Multiple]) -> tuple[Any, ...]:
     """The order in which exact fits are preferred."""
     fit, (k, apart) = told
     return len(apart), abs(abs(k) - 1.0) > 1e-3, len(fit.departing)
 
 
-def page_gradient(made) -> np.ndarray:
+def page_gradient(made: SimpleNamespace) -> Array:
     """Return the page's own d (d,), of the batch `made`."""
     terms = METHODS[made.method].terms(made, next(_variants(made, 0)))
-    return sum(c * terms[name] for name, c in METHODS[made.method].page(made).items())
+    d: Any = sum(c * terms[name] for name, c in METHODS[made.method].page(made).items())
+    return d
 
 
-def _page(made):
+def _page(made: SimpleNamespace) -> tuple[dict[str, float], dict[str, str]]:
     """The page's (coefficients, variants)."""
     method, variants = METHODS[made.method], next(_variants(made, 0))
     return method.page(made), variants | {
@@ -134,7 +141,7 @@ def _page(made):
     }
 
 
-def _variants(made, departures):
+def _variants(made: SimpleNamespace, departures: int) -> Iterator[dict[str, str]]:
     """The variants that depart from the page in so many axes."""
     axes = METHODS[made.method].axes(made)
     for chosen in itertools.combinations(axes, departures):
@@ -142,7 +149,7 @@ def _variants(made, departures):
             yield {axis: found[0] for axis, found in axes.items()} | dict(zip(chosen, values))
 
 
-def _checked(d, made):
+def _checked(d: Any, made: SimpleNamespace) -> Array:
     """d as an array of floats. Raises Unusable."""
     d = np.asarray(d)
     if d.dtype.kind not in "fiu" or d.shape != made.theta.shape:
@@ -154,14 +161,14 @@ def _checked(d, made):
     return d.astype(float)
 
 
-def _arrays(made):
+def _arrays(made: SimpleNamespace) -> Iterator[tuple[str, slice, tuple[int, ...]]]:
     """(name, slice of θ, shape) of each array in θ."""
     for name, where in made.layout.items():
         size = prod(where["shape"])
         yield name, slice(where["offset"], where["offset"] + size), where["shape"]
 
 
-def _entry(made, i):
+def _entry(made: SimpleNamespace, i: int) -> tuple[str, list[int]]:
     """The name of the array that holds θ[i], and its index in it."""
     name, part, shape = next(found for found in _arrays(made) if i < found[1].stop)
     return name, [int(j) for j in np.unravel_index(i - part.start, shape)]
@@ -170,7 +177,14 @@ def _entry(made, i):
 # The fit
 
 
-def _fit(d, made, variant, terms, precision, but=None) -> Fit:
+def _fit(
+    d: Array,
+    made: SimpleNamespace,
+    variant: dict[str, str],
+    terms: dict[str, Array],
+    precision: Precision,
+    but: str | None = None,
+) -> Fit:
     """The least-squares fit of d, or of the entries that are not in the array `but`. Terms that
     give nothing to it are left out."""
     rows = _outside(made, but)
@@ -187,14 +201,14 @@ def _fit(d, made, variant, terms, precision, but=None) -> Fit:
     rest = d - sum(c * terms[name] for name, c in found.items())
     page, standard = _page(made)
     coefficients, reduction, factor = _reduced(found, made, variant, 100 * precision.fit)
-    off = lambda name: abs(coefficients[name] - page.get(name, 0.0)) * sizes[name] * factor
-    departing = [name for name in coefficients if off(name) > precision.fit * scale]
+    off = ((name, abs(c - page.get(name, 0.0)) * sizes[name]) for name, c in coefficients.items())
+    departing = [name for name, size in off if size * factor > precision.fit * scale]
     variants = variant | {"reduction": reduction}
     departing += [axis for axis in standard if variants[axis] != standard[axis]]
     return Fit(coefficients, variants, rest, departing, but)
 
 
-def _outside(made, but):
+def _outside(made: SimpleNamespace, but: str | None) -> Array:
     """(d,) true outside of the array `but`."""
     rows = np.ones(len(made.theta), bool)
     for name, part, _ in _arrays(made):
@@ -202,7 +216,9 @@ def _outside(made, but):
     return rows
 
 
-def _reduced(coefficients, made, variant, tolerance):
+def _reduced(
+    coefficients: dict[str, float], made: SimpleNamespace, variant: dict[str, str], tolerance: float
+) -> tuple[dict[str, float], str, float]:
     """(coefficients, reduction, its factor over the page's): the reduction with which the first
     term that is there has the page's coefficient, or its negative; if there is none, the page's."""
     method = METHODS[made.method]
@@ -216,7 +232,9 @@ def _reduced(coefficients, made, variant, tolerance):
     return coefficients, first, 1.0
 
 
-def _multiple(fit, d, made, trial, precision):
+def _multiple(
+    fit: Fit, d: Array, made: SimpleNamespace, trial: Trial, precision: Precision
+) -> Multiple:
     """(k, the terms of d that are not k times the page's): k is that of the first term in d."""
     for name, c in METHODS[made.method].page(made).items():
         if c and fit.coefficients[name]:
@@ -226,7 +244,7 @@ def _multiple(fit, d, made, trial, precision):
     return 1.0, fit.departing
 
 
-def _closest(d, made, near, precision):
+def _closest(d: Array, made: SimpleNamespace, near: list[Trial], precision: Precision) -> Fit:
     """The fit of all arrays but one, if there is an exact one; or else the closest of all."""
     names = [name for name, *_ in _arrays(made)]
     for trial, but in itertools.product(near, names if len(names) > 1 else ()):
@@ -236,7 +254,7 @@ def _closest(d, made, near, precision):
     return min((_fit(d, made, *trial, precision) for trial in near), key=lambda fit: norm(fit.rest))
 
 
-def _verdict(fit, multiple, d, made) -> Verdict:
+def _verdict(fit: Fit, multiple: Multiple | None, d: Array, made: SimpleNamespace) -> Verdict:
     """The Verdict of a fit and of its `_multiple`; None for that if it is only the closest."""
     (page, standard), worst = _page(made), None
     if multiple is None:

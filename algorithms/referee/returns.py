@@ -11,13 +11,15 @@ segment, and none of any other mistake does.
 import contextlib
 import functools
 import inspect
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from algorithms.referee.advantages import CATALOGUE, KNOWN, WITHOUT_FLAGS, definition
 from algorithms.referee.guard import Asked, Unusable
-from algorithms.referee.segments import FLAGS, Segment, drawn, signature
+from algorithms.referee.segments import FLAGS, Segment, Signature, drawn, signature
+from npgrad import Array
 
 EQUAL = 1e-5
 """Errors that agree, relative to 1 + the largest number of a segment's answer: a part of what a
@@ -34,12 +36,12 @@ class Verdict(NamedTuple):
     cannot: tuple[str, ...]
     segments: int
 
-    def __str__(self):
+    def __str__(self) -> str:
         """The verdict first, then the counterexample as a table, then what it cannot know."""
         if self.agrees:
             lines = [f"agrees with the definition on {self.segments} segments"]
         elif self.mistake:
-            lines = [f"{self.mistake}: {CATALOGUE[self.mistake].__doc__.splitlines()[0]}"]
+            lines = [f"{self.mistake}: {str(CATALOGUE[self.mistake].__doc__).splitlines()[0]}"]
         else:
             lines = ["departs from the definition, by no one mistake of the catalogue"]
         table = [str(self.counterexample)] if self.counterexample else []
@@ -50,15 +52,15 @@ class Counterexample(NamedTuple):
     """inputs by name; theirs and right (n, N), right is NaN in reset steps; entry [t, i], the first
     to differ; the Segment, as far as the function can know it."""
 
-    inputs: dict
-    theirs: np.ndarray
-    right: np.ndarray
+    inputs: dict[str, Any]
+    theirs: Array
+    right: Array
     entry: list[int]
     segment: Segment
 
-    def __str__(self):
+    def __str__(self) -> str:
         s, (_, i) = self.segment, self.entry
-        rows = [("t", "r", "v", "next v", "end", "yours", "right")]
+        rows: list[tuple[str, ...]] = [("t", "r", "v", "next v", "end", "yours", "right")]
         for t in range(len(s.rewards)):
             numbers = (s.rewards[t, i], s.values[t, i], s.next_values[t, i])
             answers = (self.theirs[t, i], self.right[t, i])
@@ -77,7 +79,12 @@ class Counterexample(NamedTuple):
         return "\n".join([f"γ = {s.gamma:g}, λ = {s.lam:g}, {s.autoreset}{which}", *lines])
 
 
-def judge(f, what="advantages", framework=None, among=None) -> Verdict:
+def judge(
+    f: Callable[..., Any],
+    what: str = "advantages",
+    framework: str | None = None,
+    among: Iterable[Segment] | None = None,
+) -> Verdict:
     """Judge a function of somebody's, or an Asked one; what is "advantages" or "returns". `among`
     are the segments, by default those drawn.
 
@@ -106,7 +113,9 @@ def judge(f, what="advantages", framework=None, among=None) -> Verdict:
     return Verdict(False, mistake, smallest, names.cannot(), len(asked))
 
 
-def _answers(ask, names, segments):
+def _answers(
+    ask: Asked, names: Signature, segments: Iterable[Segment]
+) -> list[tuple[Segment, Array]]:
     """Return [(Segment, its answer (n, N)), ...]: of all environments at once, or else of each."""
     segments = [names.known(s) for s in segments]
     try:
@@ -117,32 +126,35 @@ def _answers(ask, names, segments):
         raise error
 
 
-def _of_each(ask, arguments, s):
+def _of_each(ask: Asked, arguments: Iterable[Any], s: Segment) -> Array:
     """The answer (n, N), asked for one environment after the other."""
     n, N = s.rewards.shape
-    one = lambda i: [x[..., i] if isinstance(x, np.ndarray) else x for x in arguments]
-    return np.stack([ask(*one(i), shape=(n,)) for i in range(N)], 1)
+    every = list(arguments)
+    one = [[x[..., i] if isinstance(x, np.ndarray) else x for x in every] for i in range(N)]
+    return np.stack([ask(*given, shape=(n,)) for given in one], 1)
 
 
-def _counterexample(names, what, s, A):
+def _counterexample(names: Signature, what: str, s: Segment, A: Array) -> Counterexample:
     right = definition(s)
     entry = np.argwhere(_differs(A, right, s))[0].tolist()
     v = s.values if what == "returns" else 0.0
     return Counterexample(names.arguments(s), A + v, np.where(s.real, right + v, np.nan), entry, s)
 
 
-def possible(names):
+def possible(names: Signature) -> list[str]:
     """Return the names of the mistakes that a function of this Signature can make."""
     found = CATALOGUE if names.has(*FLAGS) else WITHOUT_FLAGS
     return [name for name in found if name != "exchanged_flags" or names.knows_truncation()]
 
 
-def _explanations(asked, names):
+def _explanations(asked: list[tuple[Segment, Array]], names: Iterable[str]) -> set[str]:
     """Return the names of the mistakes that have a variant that gives all answers (Segment, A)."""
     return {name for name in names if _explains(CATALOGUE[name], asked)}
 
 
-def _explains(mistake, asked):
+def _explains(
+    mistake: Callable[[Segment], Iterator[Array]], asked: list[tuple[Segment, Array]]
+) -> bool:
     left = None
     for s, A in asked:
         fits = {k for k, answer in enumerate(mistake(s)) if not _differs(A, answer, s).any()}
@@ -152,18 +164,18 @@ def _explains(mistake, asked):
     return True
 
 
-def _differs(A, right, s):
+def _differs(A: Array, right: Array, s: Segment) -> Array:
     """Return where A (n, N) is wrong in a real step."""
     return s.real & (np.abs(A - right) > EQUAL * (1 + np.abs(right).max()))
 
 
-def _named(f, what):
+def _named(f: Callable[..., Any], what: str) -> Callable[..., Any]:
     """f as a function of all its arguments by position, which returns one array."""
     parameters = inspect.signature(f).parameters.values()
     by_name = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
 
     @functools.wraps(f)
-    def named(*args):
+    def named(*args: Any) -> Any:
         n = len(args) - len(by_name)
         y = f(*args[:n], **dict(zip(by_name, args[n:])))
         y = y[what == "returns"] if isinstance(y, tuple) and len(y) == 2 else y

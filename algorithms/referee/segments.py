@@ -15,10 +15,13 @@ Where step t ends an episode, Gymnasium's autoreset mode says which observation 
 
 import functools
 import inspect
+from collections.abc import Callable
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from npgrad import Array
 
 MODES = "NEXT_STEP", "SAME_STEP", "DISABLED"
 GRID = ((0.9, 0.8), (0.5, 0.9), (1.0, 0.5), (0.9, 1.0), (0.8, 0.0), (1.0, 1.0), (0.0, 0.5),
@@ -29,30 +32,30 @@ GRID = ((0.9, 0.8), (0.5, 0.9), (1.0, 0.5), (0.9, 1.0), (0.8, 0.0), (1.0, 1.0), 
 class Segment(NamedTuple):
     """See the module. before (N,): whether an episode ended in the step before the first."""
 
-    rewards: np.ndarray
-    values: np.ndarray
-    next_values: np.ndarray
-    terminated: np.ndarray
-    truncated: np.ndarray
-    last_value: np.ndarray
-    before: np.ndarray
-    real: np.ndarray
+    rewards: Array
+    values: Array
+    next_values: Array
+    terminated: Array
+    truncated: Array
+    last_value: Array
+    before: Array
+    real: Array
     gamma: float
     lam: float
     autoreset: str
 
     @property
-    def ends(self):
+    def ends(self) -> Array:
         """Whether the episode ended in each step."""
         return self.terminated | self.truncated
 
     @property
-    def observed(self):
+    def observed(self) -> Array:
         """v of the observation in the next row: values[t+1], and last_value in the last one."""
         return np.append(self.values[1:], self.last_value[None], axis=0)
 
     @property
-    def starts(self):
+    def starts(self) -> Array:
         """Whether the step before each one ended an episode."""
         return np.append(self.before[None], self.ends[:-1], axis=0)
 
@@ -61,7 +64,7 @@ class Segment(NamedTuple):
 
 
 @functools.cache
-def drawn():
+def drawn() -> tuple[Segment, ...]:
     """Return Segments, the same each time, small ones first.
 
     All ways in which the episodes of one environment can end within 2 steps, in all autoreset
@@ -83,12 +86,16 @@ def drawn():
     return tuple(sorted(made, key=lambda s: (s.rewards.size, s.ends.sum())))
 
 
-def draw(rng, mode, kinds, gamma, lam):
+def draw(rng: np.random.Generator, mode: str, kinds: Array, gamma: float, lam: float) -> Segment:
     """Return a Segment that ends where kinds (n, N) says: 0 nowhere, 1 by termination, 2 by
     truncation, 3 by both. An end that would fall on a reset step (NEXT_STEP) is left out."""
     n, N = kinds.shape
-    numbers = lambda *shape: rng.integers(1, 30, shape) / rng.choice((-10, 10), shape)
-    before, real = rng.random(N) < 0.3, np.ones((n, N), bool)
+
+    def numbers(*shape: int) -> Array:
+        return rng.integers(1, 30, shape) / rng.choice((-10, 10), shape)
+
+    before: Any = rng.random(N) < 0.3
+    real = np.ones((n, N), bool)
     kinds, last = kinds.copy(), before
     for t in range(n if mode == "NEXT_STEP" else 0):
         real[t] = ~last
@@ -101,18 +108,18 @@ def draw(rng, mode, kinds, gamma, lam):
         elsewhere[-1] = False
     next_values = np.where(elsewhere, numbers(n, N), v[1:])
     r = numbers(n, N) * real
-    found = r, v[:-1], next_values, terminated, truncated, v[-1], before, real
-    return Segment(*found, float(gamma), float(lam), mode)
+    found: Any = r, v[:-1], next_values, terminated, truncated, v[-1], before, real
+    return Segment(*(*found, float(gamma), float(lam), mode))
 
 
 # what a function is given
 
 
-def _last_row(flags):
+def _last_row(flags: Array) -> Array:
     return np.append(flags[:-1], np.ones_like(flags[:1]), axis=0)
 
 
-ARGUMENTS = {
+ARGUMENTS: dict[str, tuple[str, Callable[[Segment], Any]]] = {
     "rewards": ("(n, N), r_t; 0 in a reset step", lambda s: s.rewards),
     "values": ("(n, N), v(s_t)", lambda s: s.values),
     "next_values": (
@@ -161,10 +168,10 @@ class Signature(NamedTuple):
     given: tuple[str, ...]
     names: tuple[str, ...]
 
-    def has(self, *names):
+    def has(self, *names: str) -> bool:
         return any(name in self.names for name in names)
 
-    def arguments(self, s):
+    def arguments(self, s: Segment) -> dict[str, Any]:
         """Return {given name: value} of what the function is given of a Segment."""
         of = {name: argument[1] for name, argument in ARGUMENTS.items()}
         if self.has("episode_starts"):
@@ -173,11 +180,11 @@ class Signature(NamedTuple):
             of["dones"] = of["episode_starts"]
         return {given: of[name](s) for given, name in zip(self.given, self.names)}
 
-    def knows_truncation(self):
+    def knows_truncation(self) -> bool:
         ends = self.has(*(name for name in FLAGS if name != "terminated"))
         return ends and self.has("terminated", "v_next")
 
-    def known(self, s):
+    def known(self, s: Segment) -> Segment:
         """Return the Segment without what the function cannot know: it is judged on this one.
 
         Truncations become terminations if it cannot tell them, or cannot know v of the final
@@ -199,7 +206,7 @@ class Signature(NamedTuple):
         lam = s.lam if self.has("lam") else 1.0
         return s._replace(terminated=terminated, truncated=s.truncated & ~hidden, lam=lam)
 
-    def cannot(self):
+    def cannot(self) -> tuple[str, ...]:
         """Return what it cannot know, in lines."""
         flags = ", ".join(g for g, name in zip(self.given, self.names) if name in FLAGS)
         lines = []
@@ -214,7 +221,7 @@ class Signature(NamedTuple):
         return tuple(lines)
 
 
-def signature(f, what="advantages"):
+def signature(f: Callable[..., Any], what: str = "advantages") -> Signature:
     """Return the Signature of a function. Raises ValueError, of one line, for parameters that are
     not among ARGUMENTS and ALIASES, or that leave it unable to know what it is asked for."""
     name, parameters = getattr(f, "__name__", "f"), inspect.signature(f).parameters.values()

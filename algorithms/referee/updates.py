@@ -10,14 +10,16 @@ for the policy's parameters and those of v̂ together. This is exact where each 
 episode. Else u is the mean over the segments of an episode, during which θ is held.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from algorithms.exact import updates as exact
-from algorithms.exact.mdp import state_values
-from npgrad import Softmax, complex_step
+from algorithms.exact.laboratory import Study
+from algorithms.exact.mdp import FiniteMDP, state_values
+from npgrad import Array, Softmax, complex_step
 
 
 class Term(NamedTuple):
@@ -29,7 +31,16 @@ class Term(NamedTuple):
     a2c: float | None
 
 
-def expected_update(theta, mdp, n, beta, value_coef=1.0, limit=None, spacing=None, entropy="step"):
+def expected_update(
+    theta: Array,
+    mdp: FiniteMDP,
+    n: int,
+    beta: float,
+    value_coef: float = 1.0,
+    limit: int | None = None,
+    spacing: int | None = None,
+    entropy: str = "step",
+) -> Array:
     """u(θ), one A3C update in the mean, in plain NumPy; θ = preferences (O, A), then v̂ (S,).
 
     A tabular softmax over observations, and a table of v̂ over states. spacing as in exact.visits:
@@ -41,19 +52,28 @@ def expected_update(theta, mdp, n, beta, value_coef=1.0, limit=None, spacing=Non
     bonus = beta * exact.entropies(mdp, pi) if entropy == "return" else 0.0
     error = v_hat - state_values(mdp, pi, bonus)
     seen = exact.visits(mdp, pi, n, limit, spacing)
-    c = sum(exact.parts(mdp, pi, error, beta, seen, entropy))
+    c: Any = sum(exact.parts(mdp, pi, error, beta, seen, entropy))
     d_h = np.zeros((mdp.n_observations, A), c.dtype)
     np.add.at(d_h, mdp.observation, Softmax(h).mean_gradient(c))
     d_v = value_coef * exact.value_errors(mdp, pi, error, seen)
     return np.concatenate([d_h.ravel(), d_v]) / seen.segments
 
 
-def staleness(update, theta, eta, k):
+def staleness(update: Callable[[Array], Array], theta: Array, eta: float, k: int) -> Array:
     """−η k (∂u/∂θ) u, the first-order bias of an update that is k updates old. update(θ) is u."""
     return -eta * k * complex_step(update, theta) @ update(theta)
 
 
-def updates_table(mdp, pi, scores, theta, critic, n, beta, limit=None) -> list[Term]:
+def updates_table(
+    mdp: FiniteMDP,
+    pi: Array,
+    scores: Array,
+    theta: Array,
+    critic: float,
+    n: int,
+    beta: float,
+    limit: int | None = None,
+) -> list[Term]:
     """The parts of one update with v̂ = critic · v, of A3C and A2C with segments of n steps.
 
     theta are the preferences (O A,) that pi has, scores its ∇ln π (S, A, O A).
@@ -68,7 +88,7 @@ def updates_table(mdp, pi, scores, theta, critic, n, beta, limit=None) -> list[T
         column.append(_cosine(sum(found), found.gradient))
         column.append(_cosine(found.entropy, soft.gradient - found.gradient))
         columns.append(column)
-    u = lambda theta: expected_update(theta, mdp, n, beta, limit=limit)
+    u: Callable[[Array], Array] = lambda theta: expected_update(theta, mdp, n, beta, limit=limit)
     old, whole = np.append(theta, critic * v), len(theta)
     lost, fresh = staleness(u, old, 1.0, 1)[:whole], u(old)[:whole]
     columns[0].append(_over(np.linalg.norm(lost), np.linalg.norm(fresh)))
@@ -78,7 +98,15 @@ def updates_table(mdp, pi, scores, theta, critic, n, beta, limit=None) -> list[T
     return [Term(*row) for row in zip(names, *columns)]
 
 
-def updates_tables(study, mdp, theta, critic, n, beta, horizon=None) -> dict[str, list[Term]]:
+def updates_tables(
+    study: Study,
+    mdp: FiniteMDP,
+    theta: Array,
+    critic: float,
+    n: int,
+    beta: float,
+    horizon: int | None = None,
+) -> dict[str, list[Term]]:
     """The table of a Study; and, if a horizon ends its episodes, of mdp with a time limit in its
     place, unless mdp has no J: {"end": ..., "time limit": ...}."""
     settings = theta, critic, n, beta
@@ -91,9 +119,9 @@ def updates_tables(study, mdp, theta, critic, n, beta, horizon=None) -> dict[str
     return found
 
 
-def _over(x, scale):
+def _over(x: Any, scale: Any) -> float | None:
     return float(x / scale) if scale else None
 
 
-def _cosine(x, y):
+def _cosine(x: Any, y: Array) -> float | None:
     return _over(x @ y, np.linalg.norm(x) * np.linalg.norm(y))
