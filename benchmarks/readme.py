@@ -28,22 +28,23 @@ METHODS = (
     Method("REINFORCE, without and with baseline", "Sutton & Barto 2018, §13.3–13.4", "reinforce",
            "test_weights__unbiased_ones_have_the_gradient_as_expectation", "learning.png",
            ("reinforce", "REINFORCE")),
-    Method("one-step actor–critic", "§13.5", "actor_critic",
+    Method("one-step actor–critic", "Sutton & Barto 2018, §13.5", "actor_critic",
            "test_one_step__expected_update_under_the_exact_v_is_the_policy_gradient",
            "learning.png", ("actor_critic", "actor–critic, one-step")),
-    Method("actor–critic with traces, episodic and continuing", "§13.5–13.6", "actor_critic",
-           "test_traces__sum_to_the_forward_view", "actor_critic_cartpole.png",
+    Method("actor–critic with traces, episodic and continuing", "Sutton & Barto 2018, §13.5–13.6",
+           "actor_critic", "test_traces__sum_to_the_forward_view", "actor_critic_cartpole.png",
            ("actor_critic", "actor–critic, traces")),
     Method("natural actor–critic", "Kakade 2001; Peters & Schaal 2008", "natural_actor_critic",
            "test_omega__of_all_episodes_is_the_natural_gradient", "natural.png"),
-    Method("TD(λ): accumulating, replacing, dutch", "§12.2, §12.5", "td_lambda",
-           "test_train__true_online_is_the_online_lambda_return_algorithm", "td_lambda.png"),
+    Method("TD(λ): accumulating, replacing, dutch", "Sutton & Barto 2018, §12.2, §12.5",
+           "td_lambda", "test_train__true_online_is_the_online_lambda_return_algorithm",
+           "td_lambda.png"),
     Method("asynchronous Q, Sarsa, n-step Q", "Mnih et al. 2016, S1, S2", "async_q",
            "test_train__finds_the_exact_q_of_a_finite_mdp", "learning.png", ("async_q", "")),
     Method("A3C", "Mnih et al. 2016, S3", "a3c",
            "test_worker__small_steps_sum_to_the_gradients_at_the_start", "learning.png",
            ("a3c", "A3C, one worker")),
-    Method("A2C, with GAE", "§4, in N environments at once", "a2c",
+    Method("A2C, with GAE", "Mnih et al. 2016, §4", "a2c",
            "test_gradient__with_gae_is_that_of_the_episodic_traces", "learning.png",
            ("a2c", "A2C")),
     Method("DDPG", "Lillicrap et al. 2015, Algorithm 1", "ddpg",
@@ -67,13 +68,13 @@ def ratios(races):
 
 
 def table():
-    """Return the rows of METHODS; the proof is the law that its test states."""
+    """Return the rows of METHODS; the proof is what its test tests, and the law that it states."""
     rows = [
         "| method | source | page | proof | curve | × lean torch |",
         "|---|---|---|---|---|---|",
     ]
     for name, source, page, proof, curve, races in METHODS:
-        law = proof.partition("__")[2].replace("_", " ")
+        law = proof.removeprefix("test_").replace("__", ": ").replace("_", " ")
         cells = (
             name,
             f"[{source}](algorithms/SOURCES.md)",
