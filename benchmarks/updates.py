@@ -121,29 +121,29 @@ def both(row):
 
 
 def picture(record):
-    """Draw parts against n: A3C solid, A2C dashed; a column per world, a row per end."""
-    worlds = record["worlds"]
-    fig, axes = figures.subplots(2, len(worlds), (18, 6.5))
-    for column, (env_id, ends) in zip(axes.T, worlds.items()):
-        for ax, (end, by_n) in zip(column, ends.items()):
-            for name, colour in zip(SHOWN, COLOURS):
-                for page, style in (("a3c", "-"), ("a2c", "--")):
-                    y = [next(row[page] for row in by_n[str(n)] if row["term"] == name) for n in N]
-                    label = name if page == "a3c" else None
-                    y = np.where(np.array(y) > 1e-12, y, np.nan)  # rounding is left out
-                    if np.isfinite(y).any():
-                        ax.semilogy(N, y, style, marker="o", ms=3, color=colour, label=label)
-            figures.dress(ax, f"{env_id[7:-3]}: {end}", ylim=(1e-4, 20), xlabel="n")
-        for ax in column[len(ends) :]:
-            ax.axis("off")
-    axes[0, 0].set_ylabel("part of an episode's updates / |∇J|")
+    """Draw parts against n: A3C solid, A2C dashed; a panel for each end of each world."""
+    ends = {f"{env_id[7:-3]}: {end}": by_n for env_id, ends in record["worlds"].items()
+            for end, by_n in ends.items()}  # fmt: skip
+    rows = -(-len(ends) // 2)
+    fig, axes = figures.subplots(rows, 2, (10, 3 * rows))
+    for ax, (title, by_n) in zip(axes.flat, ends.items()):
+        for name, colour in zip(SHOWN, COLOURS):
+            for page, style in (("a3c", "-"), ("a2c", "--")):
+                y = [next(row[page] for row in by_n[str(n)] if row["term"] == name) for n in N]
+                label = name if page == "a3c" else None
+                y = np.where(np.array(y) > 1e-12, y, np.nan)  # rounding is left out
+                if np.isfinite(y).any():
+                    ax.semilogy(N, y, style, marker="o", ms=3, color=colour, label=label)
+        figures.dress(ax, title, ylim=(1e-4, 20), xlabel="n", ylabel="part / |∇J|")
+    for ax in axes.flat[len(ends) :]:
+        ax.remove()
     handles = {}
     for ax in axes.flat:
         handles |= dict(zip(*ax.get_legend_handles_labels()[::-1]))
-    fig.legend(handles.values(), handles, loc="outside lower center", ncols=5, frameon=False)
+    fig.legend(handles.values(), handles, loc="outside lower center", ncols=3, frameon=False)
     fig.suptitle(
-        "What the updates of A3C (solid) and A2C (dashed) have besides ∇J: n steps, β = 0.01, "
-        "v̂ = v/2; 0 where nothing is drawn", x=0.01, ha="left"
+        "What an episode's updates of A3C (solid) and A2C (dashed) have besides ∇J:\n"
+        "n steps, β = 0.01, v̂ = v/2; 0 where nothing is drawn", x=0.01, ha="left"
     )  # fmt: skip
     return fig
 

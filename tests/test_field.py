@@ -30,7 +30,7 @@ def test_published__is_named_and_its_bias_known(formula):
 
 def test_product_of_means__expects_the_gradient_of_its_weight():
     found = judged.estimated(published.product_of_means, most=SMALL)
-    assert found["departure"].startswith("biased: it expects ∇E f(τ)")
+    assert found["departure"].startswith("biased: its expectation is ∇E f(τ)")
     assert found["cosine"][0] < 0.999
 
 

@@ -143,7 +143,7 @@ def test_judge__a_mixture_of_two_has_no_name(one, two, c):
     assert one == two or (0 < found.distance < 1 and found.nearest)
 
 
-# what it expects
+# the expectation
 
 
 @pytest.mark.parametrize(
@@ -372,7 +372,7 @@ def test_command__answers_by_text_json_and_status(here, capsys):
     (here / "mine.py").write_text(MINE)
     line = "referee estimator mine.py:rtg --env npgrad/Chain-v0"
     status, out, err = npgrad(capsys, line)
-    assert status == 1 and err == [] and out[0].startswith("mine.py:rtg is BIASED: it expects Σ_s")
+    assert status == 1 and err == [] and out[0].startswith("mine.py:rtg is BIASED: its expectation is Σ_s")
     status, out, _ = npgrad(capsys, line + " --json")
     result = json.loads(out[-1])
     assert status == 1 and not result["unbiased"]

@@ -49,7 +49,7 @@ def test_plugin__judges_all_that_the_referee_knows(here):
     status, out = pytest_("--npgrad-referee", "mine.py")
     assert status == 1 and out[-1].startswith("2 failed, 2 passed")
     text = "\n".join(out)
-    assert "wrong is BIASED: it expects no known gradient" in text
+    assert "wrong is BIASED: its expectation is no known gradient" in text
     assert "it is, exactly: reward-to-go G_t, without γ^t, divided by T" in text
     assert "step returns nan: must be finite" in text and "Traceback" not in text
     status, out = pytest_("--npgrad-referee", "mine.py", "test_other.py", "-k", "gae or other")

@@ -243,10 +243,11 @@ PHRASES = {
     r"invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*)\)\.": (
         r"\2 = \1: must be one of \3"
     ),
-    r"Unrecognized options: ([^ ,]+).*Perhaps you meant: (--\S+).*": (
+    r"(?:Missing .*)?Unrecognized options: ([^ ,]+).*Perhaps you meant: (--\S+).*": (
         r"\1: no such flag; did you mean \2?"
     ),
-    r"Unrecognized options: ([^ ,]+).*": r"\1: no such flag or argument",
+    r"(?:Missing .*)?Unrecognized options: ([^ ,]+).*": r"\1: no such flag or argument",
+    r"Missing from .*?: (--\S+ \S+) [^-].*\(required\) (--\S+ \S+) [^-].*": r"missing: \1, \2",
     r"Missing from .*?: (.*)": r"missing: \1",
 }
 

@@ -102,7 +102,7 @@ def _worlds(options, most):
 def told(name, verdict, accuracy) -> str:
     """Return a Verdict as a person reads it."""
     what = verdict.unbiased_for or "no known gradient"
-    lines = [f"{name} is {'unbiased for ∇J' if verdict.unbiased else f'BIASED: it expects {what}'}"]
+    lines = [f"{name} is {'unbiased for ∇J' if verdict.unbiased else f'BIASED: its expectation is {what}'}"]
     if verdict.exactly:
         lines.append(f"it is, exactly: {verdict.exactly}")
     elif verdict.nearest:

@@ -10,7 +10,7 @@ from benchmarks import figures
 def draw(found):
     """Draw what the claims in PANELS recorded for the picture."""
     there = {name: f for name, f in PANELS.items() if found.get(name, {}).get("data")}
-    fig, axes = figures.subplots(2, 4, (19, 8.6))
+    fig, axes = figures.subplots(4, 2, (11, 15))
     for ax, (name, (panel, title)) in zip(axes.flat, there.items()):
         panel(ax, found[name]["data"])
         title = f"{found[name]['notes']} {title}: {found[name]['verdict']}"

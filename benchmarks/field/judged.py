@@ -44,7 +44,7 @@ def estimated(f, gamma=None, most=np.inf) -> dict:
     return dict(
         agrees=verdict.unbiased,
         computes=what,
-        departure="none" if verdict.unbiased else f"biased: it expects {expects}",
+        departure="none" if verdict.unbiased else f"biased: its expectation is {expects}",
         bias=_range(bias),
         cosine=_range(cosine),
         notes=list(verdict.notes),
