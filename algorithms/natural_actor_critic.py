@@ -39,7 +39,7 @@ has n² numbers, and an update takes of the order of n³ operations: this is for
 """
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -145,8 +145,8 @@ def learn(state, config, episode, head, pi, v, gradient):
     """Add an episode's sums, at fixed θ and w; step when there are enough episodes."""
     S, v_final = episode.S, 0.0 if episode.terminated else v.forward(episode.s_final)[0]
     delta = returns(episode.R, config.gamma, v_final) - v.forward(S)[:, 0]
-    psi = rows(pi, S, gradient(pi.forward(S), head, episode.A))
-    phi = rows(v, S, np.ones((len(S), 1)))
+    psi = pi.backward_rows(gradient(pi.forward(S), head, episode.A))
+    phi = v.backward_rows(np.ones((len(S), 1)))
     totals = state.F, state.C, state.g, state.V, state.b
     for total, part in zip(totals, sums(psi, phi, delta, config.gamma)):
         total += part
@@ -156,15 +156,6 @@ def learn(state, config, episode, head, pi, v, gradient):
         state.waiting = 0
         for total in totals:
             total[:] = 0.0
-
-
-def rows(net: Any, S: Array, g: Array) -> Array:
-    """Return (∂y_t/∂θ)ᵀ g_t of each input S_t, a row each: what `backward` sums."""
-    found = np.empty((len(S), net.theta.size))
-    for row, s, g_t in zip(found, S, g):
-        net.forward(s)
-        row[:] = net.backward(g_t)
-    return found
 
 
 def step(state, config):

@@ -16,6 +16,7 @@ At parameters θ it is a network that remembers its inputs, in memory that is se
                            `row`, or rows row, ..., row + k − 1
     net.backward(g)        d_theta = Σ_i (∂y_i/∂θ)ᵀ g_i, summed over rows 0, ..., k − 1 of g (k, m);
                            or (∂y_0/∂θ)ᵀ g of one g (m,)
+    net.backward_rows(g)   the terms of that sum, a row each (k, length of θ); d_theta stays
 
 Later changes of θ in place are seen; between `forward` and `backward` θ must not change. x may
 change: it is copied. What `forward` returns is overwritten when the same rows are written again,
@@ -355,6 +356,13 @@ class AnyNetwork:
         self.d_theta[:] = self.down(self.theta, self.x[: len(g)], g)
         return self.d_theta
 
+    def backward_rows(self, g: Array) -> Array:
+        g = _rows_of(g, self)
+        rows: Array = np.empty((len(g), self.theta.size), self.theta.dtype)
+        for row, x, g_i in zip(rows, self.x, g):
+            row[:] = self.down(self.theta, x, g_i)
+        return rows
+
 
 class Preferences(AnyNetwork):
     """linear_preferences at θ: ∂h_a/∂θ = x(s, a)."""
@@ -545,6 +553,24 @@ class Mlp:
             n = self.model.sizes[0]
             self.norms[0].backward(g.dot(self.W[0][:n].T), self.scaled[0][: len(g)])
         return self.d_theta
+
+    def backward_rows(self, g: Any) -> Array:
+        """The terms of `backward`'s sum, a row each: (k, length of θ). d_theta stays. Raises
+        ValueError for a normalised network."""
+        if self.normed:
+            raise ValueError("backward_rows: a normalised network has none")
+        top = self._descend(g, len(self.W) - 1)
+        self._descend(g, 0)  # leaves the gradient at layer k's product in self.g[k]
+        (n, *_), k, start = self.model.sizes, len(top), 0
+        rows, x = np.empty((k, self.theta.size), self.dtype), [x[:k] for x in self.x]
+        if self.model.one_hot:
+            x[0] = np.eye(n, len(self.W[0]), dtype=self.dtype)[self.index[:k]]
+            x[0][:, n:] = 1.0  # for b
+        for W, x_W, g_W in zip(self.W, x, [*self.g[1:], top]):
+            d_W = rows[:, start : start + W.size].reshape(k, *W.shape)
+            np.multiply(x_W[:, :, None], g_W[:k, None], d_W)
+            start += W.size
+        return rows
 
     def backward_u(self, g: Any) -> Array:
         """(∂y_i/∂u_i)ᵀ g_i, a row for each of the first len(g) rows: (k, d). d_theta stays."""

@@ -264,14 +264,23 @@ def test_network__backward_is_the_numbers(kind, data):
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
 def test_network__gradient_is_the_sum_over_the_rows(kind, data):
-    """Of those of one row each, with its g (m,)."""
+    """Of those of one row each, with its g (m,); backward_rows keeps them apart."""
     case = data.draw(cases(kind, minibatch=False))
-    net, one, total = at(case.model, case.theta), at(case.model, case.theta), 0.0
+    net, one, rows = at(case.model, case.theta), at(case.model, case.theta), []
     net.forward(**case.inputs())
     for i in range(len(case.x)):
         one.forward(**case.inputs(i))
-        total = total + one.backward(case.g[i])
-    close(net.backward(case.g), total, case.theta.dtype)
+        rows.append(one.backward(case.g[i]).copy())
+    dtype, before = case.theta.dtype, net.backward(case.g).copy()
+    close(before, np.sum(rows, 0), dtype)
+    if getattr(net, "normed", False):
+        with pytest.raises(ValueError, match="normalised"):
+            net.backward_rows(case.g)
+        return
+    for k in (len(rows), data.draw(st.integers(1, len(rows)))):
+        found = net.backward_rows(case.g[:k])
+        assert found.dtype == dtype and np.array_equal(net.d_theta, before)
+        close(found, np.array(rows[:k]), dtype)
 
 
 @pytest.mark.parametrize("kind", KINDS)

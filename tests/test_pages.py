@@ -75,6 +75,7 @@ class Facts(NamedTuple):
     common   functions elsewhere that they need
     factor   of the first step, if the gradient is doubled: a natural gradient has the score squared
              in its denominator
+    back     what takes a gradient at a network's outputs to its parameters
     """
 
     small: dict
@@ -82,6 +83,7 @@ class Facts(NamedTuple):
     idle: tuple = ()
     common: tuple = ()
     factor: float = 2.0
+    back: FunctionType = Mlp.backward
 
 
 OBJECTIVES = {"objective", "value_objective", "critic_objective", "actor_objective"}
@@ -107,6 +109,7 @@ FACTS = {
         {"gradient": "theta"},
         common=(returns, *DRAWN),
         factor=0.5,
+        back=Mlp.backward_rows,
     ),
     "td-lambda": Facts(dict(network=LINEAR, gamma=0.9, step_size=1e-3), {"gradient": "w"}),
     "actor-critic": Facts(dict(network=TINY), idle=("traces", "continuing"), **ONLINE),
@@ -266,7 +269,7 @@ def displayed():
         idle = APART | set(facts.idle)
         own = [f for k, f in vars(page).items() if inspect.isfunction(f) and k not in idle]
         own = [f for f in own if f.__module__ == page.__name__]
-        for f in (*own, *facts.common, Mlp.forward, Mlp.backward):
+        for f in (*own, *facts.common, Mlp.forward, facts.back):
             yield pytest.param(name, f, id=f"{name}-{f.__qualname__}")
 
 

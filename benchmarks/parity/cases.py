@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import NamedTuple
 
-from algorithms import a2c, a3c, actor_critic, async_q, ddpg, reinforce
+from algorithms import a2c, a3c, actor_critic, async_q, ddpg, natural_actor_critic, reinforce
 from algorithms.common.asynchronous import OPTIMIZER
 from algorithms.common.policy import Network
 from algorithms.ddpg import Networks
@@ -12,6 +12,7 @@ from benchmarks.torch_twins import a3c as a3c_twins
 from benchmarks.torch_twins import actor_critic as ac_twins
 from benchmarks.torch_twins import async_q as q_twins
 from benchmarks.torch_twins import ddpg as ddpg_twins
+from benchmarks.torch_twins import natural_actor_critic as n_twins
 from benchmarks.torch_twins import reinforce as r_twins
 from npgrad.optimizers import OPTIMIZERS
 
@@ -31,6 +32,7 @@ GAUSSIANS = {
     "Gaussian, spherical": Network(spherical=True),
 }
 R = reinforce.Config(step_size=5e-4, step_size_w=1e-3)
+N = natural_actor_critic.Config(gamma=0.5, damping_w=1.0, step_size=1e-2)
 A2C = a2c.Config(beta=0.05, value_coef=0.7, precision="double")
 A3C = a3c.Config(step_size=1e-3, beta=0.05, value_coef=0.7)
 Q = dict(step_size=1e-3, I_target=100, epsilon_steps=1000)
@@ -85,6 +87,26 @@ def of_reinforce():
         ("Gaussian", dict(step_size=1e-4), True),
     ]  # fmt: skip
     return cases("reinforce", R, r_twins.Lean, rows)
+
+
+def of_natural_actor_critic():
+    shipped = natural_actor_critic.Config()
+    gentle, linear = dict(step_size=1e-3), dict(network=Network("linear"))
+    undamped = linear | gentle | dict(damping=0.0, damping_w=0.0)
+    exp, *others = (
+        (option, gentle | dict(network=replace(net, hidden=(16,))), True)
+        for option, net in GAUSSIANS.items()
+    )
+    rows = [
+        ("5 episodes per update", {}),
+        exp,
+        ("linear, 1 episode per update", linear | dict(episodes_per_update=1)),
+        ("linear, shipped γ, λ and λ^w", vars(shipped) | linear | gentle),
+        ("linear, undamped", undamped),
+        *others,
+        (USUAL, {}, False, n_twins.Usual),
+    ]
+    return cases("natural-actor-critic", N, n_twins.Lean, rows)
 
 
 def of_actor_critic(method):
@@ -155,6 +177,7 @@ def of_ddpg():
 
 CASES = {
     "reinforce": [*of_reinforce()],
+    "natural-actor-critic": [*of_natural_actor_critic()],
     **{method: [*of_actor_critic(method)] for method in ACTOR_CRITIC},
     **{method: [*of_async_q(method)] for method in ASYNC_Q},
     "a3c": [*of_a3c()],

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from algorithms import a2c, a3c, actor_critic, async_q, ddpg, reinforce
+from algorithms import a2c, a3c, actor_critic, async_q, ddpg, natural_actor_critic, reinforce
 from benchmarks.parity.runs import page_of
 from benchmarks.torch_twins import a2c as a2c_twins
 from benchmarks.torch_twins import ddpg as ddpg_twins
@@ -108,6 +108,7 @@ def displayed(config, space):
     objective, outputs = {
         reinforce: (lambda h, _, A, w: -r_twins.loss(head.log_prob(h, A), w), (0,)),
         actor_critic: (lambda h, _, a: head.one(h, a), (0,)),
+        natural_actor_critic: (lambda h, _, A: head.log_prob(h, A).sum(), (0,)),
         async_q: (lambda q, A, y: ((y - q.gather(1, A[:, None])[:, 0]) ** 2).sum(), (0,)),
         a3c: (one_weight, (0, 1)),
         a2c: (both, (0, 1)),

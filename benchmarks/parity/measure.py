@@ -28,7 +28,11 @@ whose advantage is negative, the faster the farther: with A3C's step size of 1e-
 actions, a start moved by 1e-15 ends 1e-1 away after 1,000 updates, twin beside twin. So REINFORCE,
 and continuous actions, have smaller steps. So has DDPG's critic with batch normalisation: its
 weight decay shrinks a W1 whose scale the normalisation takes out, and beside a smaller W1 the same
-steps are larger.
+steps are larger. Natural actor–critic fits 97 parameters of v̂ to some 50 returns by a whole
+Gauss–Newton step: with the settings that are shipped, a run moved by ε at every update is 5e-2 away
+after 20. So it has γ = .5 and λ^w = 1; with a linear v̂ it has the shipped ones, too. A linear π has
+small steps: near a deterministic one F̂ is almost 0 and ω large. Undamped, Gaussian actions have no
+row: some updates' F̂ is almost singular.
 """
 
 import math
@@ -37,6 +41,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from algorithms import ddpg
 from benchmarks.parity.cases import Case
 from benchmarks.parity.displayed import EPS, displayed, nudged, relative
 from benchmarks.parity.follow import Follower
@@ -164,7 +169,7 @@ def judge(case, updates):
     (led, _), (free, _) = twins
     responses = max(at_moved), moved[0][0].gradient, moved[1][0].parameters
     n = 4 * sum(sum(net.sizes) for net in nets) + 2 * STEPS
-    optimizer = getattr(config, "optimizer", "adam")
+    optimizer = getattr(config, "optimizer", "adam" if run.page is ddpg else "least squares")
     return Row(case.method, case.option, optimizer, float(np.max(outputs)), led.gradient,
                free.parameters, done, tuple(n * max(EPS, x) for x in responses))  # fmt: skip
 

@@ -14,7 +14,7 @@ from unittest.mock import patch
 import numpy as np
 from gymnasium.vector import SyncVectorEnv
 
-from algorithms import a2c, a3c, actor_critic, async_q, ddpg, reinforce
+from algorithms import a2c, a3c, actor_critic, async_q, ddpg, natural_actor_critic, reinforce
 from algorithms.common.asynchronous import Turns
 from algorithms.common.drivers import interleave
 from benchmarks.parity.world import Recorder, System, VectorRecorder
@@ -23,6 +23,7 @@ from benchmarks.torch_twins.networks import flat
 # page: (its function that makes an update, the signs that make its gradients those of losses)
 UPDATES = {
     reinforce: ("step", (-1.0, 1.0)),
+    natural_actor_critic: ("step", (-1.0, -1.0)),
     actor_critic: ("ascend", (-1.0, -1.0)),
     a2c: ("ascend", (-1.0,)),
     ddpg: ("learn", (-1.0, 1.0)),
@@ -111,7 +112,11 @@ class Page:
         self.now = Advance([], [], [], [])
         with ExitStack() as stack:
             stack.enter_context(patch.object(self.page, self.name, self.spy()))
-            stack.enter_context(patch.object(ddpg, "adam", self.adam(ddpg.adam)))
+            for page, name, noting in (
+                (ddpg, "adam", self.adam),
+                (natural_actor_critic, "solve", self.solve),
+            ):
+                stack.enter_context(patch.object(page, name, noting(getattr(page, name))))
             next(self.running)
         return self.now._replace(logs=[env.drain() for env in self.envs])
 
@@ -138,7 +143,8 @@ class Page:
 
         def update(*data):
             function(*data)
-            self.note([x for x in data if isinstance(x, np.ndarray)])
+            solved, self.given = self.given[::-1], []  # of θ, of w
+            self.note(solved or [x for x in data if isinstance(x, np.ndarray)])
 
         return dict(stepper=stepper, learn=learn).get(self.name, update)
 
@@ -148,5 +154,14 @@ class Page:
         def noted(d, *rest):
             self.given.append(d.copy())
             return adam(d, *rest)
+
+        return noted
+
+    def solve(self, solve):
+        """Natural actor–critic's least squares, noting its solutions: Δw, ω."""
+
+        def noted(*data):
+            self.given.append(solve(*data))
+            return self.given[-1]
 
         return noted

@@ -3,8 +3,9 @@
     OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python -m benchmarks.speed [METHOD ...] [--rounds N]
                                                                         [--quick] [--draw]
 
-reinforce, actor_critic, async_q, a3c, a2c, ddpg, tape   races against torch lean and as usually
-            written, Stable-Baselines3 (A2C, DDPG), HIPS autograd (tape): see entries and tape
+reinforce, natural_actor_critic, actor_critic, async_q, a3c, a2c, ddpg, tape   races against torch
+            lean and as usually written, Stable-Baselines3 (A2C, DDPG), HIPS autograd (tape): see
+            entries and tape
 scaling     an update's time against batch, width, depth and number of environments
 footprint   peak memory and import time of a process that trains
 roofline    an update's arithmetic, bytes and NumPy calls at this machine's rates, beside its time

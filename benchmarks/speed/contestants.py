@@ -41,7 +41,8 @@ class Own(Network):
 
 
 ROUNDS = MappingProxyType(
-    dict(reinforce=15, actor_critic=15, async_q=15, a3c=15, a2c=15, ddpg=9)
+    dict(reinforce=15, natural_actor_critic=15, actor_critic=15, async_q=15, a3c=15, a2c=15,
+         ddpg=9)
 )  # fmt: skip
 
 

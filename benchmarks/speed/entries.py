@@ -2,11 +2,12 @@
 
 torch computes in float32 (its default, and what the environments observe; float64 was no faster).
 The page takes part in its own precision or, where that is double, in both. All networks are 64-64,
-tanh, unless said otherwise. "own policy" is the page with that network as a NumPy function of the
-user's, whose derivative is the tape's; "compiled" is the same handed to npgrad.compiled. Except in
-DDPG's races every step size is 0, or too small to move a parameter, so that all of the work is done
-and nothing moves: each contestant meets the same distribution of episodes, at the start (episodes
-of about 20 steps) or at a θ that the page has learned (hundreds).
+tanh, unless said otherwise (natural actor–critic: one hidden layer of 16). "own policy" is the page
+with that network as a NumPy function of the user's, whose derivative is the tape's; "compiled" is
+the same handed to npgrad.compiled. Except in DDPG's races every step size is 0, or too small to
+move a parameter, so that all of the work is done and nothing moves: each contestant meets the same
+distribution of episodes, at the start (episodes of about 20 steps) or at a θ that the page has
+learned (hundreds).
 
 DDPG learns. One step and one update of both networks and both targets are a unit; acting, storing
 and sampling are included. "ten products" is what the ten large matrix products of an update alone
@@ -27,13 +28,14 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
 
-from algorithms import a2c, a3c, actor_critic, async_q, ddpg, reinforce
+from algorithms import a2c, a3c, actor_critic, async_q, ddpg, natural_actor_critic, reinforce
 from algorithms.ddpg import Networks
 from benchmarks.torch_twins import a2c as a2c_twins
 from benchmarks.torch_twins import a3c as a3c_twins
 from benchmarks.torch_twins import actor_critic as ac_twins
 from benchmarks.torch_twins import async_q as q_twins
 from benchmarks.torch_twins import ddpg as ddpg_twins
+from benchmarks.torch_twins import natural_actor_critic as n_twins
 from benchmarks.torch_twins import reinforce as r_twins
 
 USUAL, LEAN, GUMBEL, BARE = "torch usual", "torch lean", "torch lean, Gumbel", "torch bare"
@@ -64,6 +66,15 @@ def of_reinforce(quick):
             config = reinforce.Config(baseline=baseline, step_size=0.0, step_size_w=0.0)
             yield Entry(f"REINFORCE, baseline {baseline}, {source} θ", config, twins, 3000,
                         learned=(reinforce.Config(), steps), both=False)  # fmt: skip
+
+
+def of_natural_actor_critic(quick):
+    """θ stands still; v̂ learns, which changes no episode."""
+    twins, checked = {USUAL: n_twins.Usual, LEAN: n_twins.Lean}, dict(gamma=0.5, damping_w=1.0)
+    for source, steps in learning(quick):
+        config = natural_actor_critic.Config(step_size=0.0)
+        yield Entry(f"natural actor–critic, 16, {source} θ", config, twins, 3000, checked,
+                    learned=(natural_actor_critic.Config(), steps), both=False)  # fmt: skip
 
 
 def of_actor_critic(quick):
@@ -142,5 +153,6 @@ def learning(quick):
     return ("start", 0), ("learned", 2000 if quick else 40_000)
 
 
-ENTRIES = dict(reinforce=of_reinforce, actor_critic=of_actor_critic, async_q=of_async_q, a3c=of_a3c,
-               a2c=of_a2c, ddpg=of_ddpg)  # fmt: skip
+ENTRIES = dict(reinforce=of_reinforce, natural_actor_critic=of_natural_actor_critic,
+               actor_critic=of_actor_critic, async_q=of_async_q, a3c=of_a3c, a2c=of_a2c,
+               ddpg=of_ddpg)  # fmt: skip
