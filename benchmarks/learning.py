@@ -173,7 +173,7 @@ def curves(rows, by, bands=True):
             ax.plot(grid, middle, color=colour, ls=ls if ours else "--", lw=2, label=label)
     for line, env in zip(axes, envs):
         row = next(row for row in rows if row.env == env)
-        title = f"{env}: IQM of {len(row.runs)} runs" + ", 95 % bands" * bands
+        title = f"{env}: interquartile mean of {len(row.runs)} runs" + ", 95 % bands" * bands
         where = dict(loc="upper left", bbox_to_anchor=(0, -0.14), ncols=3, fontsize=9)
         figures.dress(line[0], title, where, ylabel="score: return of the policy's mode")
         for ax, x in zip(line, by):
