@@ -1,4 +1,4 @@
-"""README's table of methods, from the recorded results: `python -m benchmarks.readme` writes it."""
+"""What README says of the recorded results: `python -m benchmarks.readme` writes it there."""
 
 import json
 import re
@@ -88,10 +88,25 @@ def table():
     return "\n".join(rows)
 
 
+def torch():
+    """Return the sentence that says where torch is faster, from the table of results/speed.md."""
+    rows = (RESULTS / "speed.md").read_text("utf-8")
+    ends = {}
+    for axis in ("width", "batch"):
+        found = re.findall(rf"^\| {axis} \|.* at about ([\d,]+) \|$", rows, re.MULTILINE)
+        double, single = sorted(float(f"{float(x.replace(',', '')):.2g}") for x in found)
+        ends[axis] = f"{double:,.0f} (in single precision {single:,.0f})"
+    return (
+        f"**Where torch is the better choice**: layers wider than about {ends['width']}, "
+        f"batches above {ends['batch']}, images, GPUs."
+    )
+
+
 def written(text):
-    """Return README's text with the table as it is now."""
+    """Return README's text with the table and the sentence as they are now."""
     part = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
-    return part.sub(lambda _: f"{BEGIN}\n{table()}\n{END}", text)
+    text = part.sub(lambda _: f"{BEGIN}\n{table()}\n{END}", text)
+    return re.sub(r"\*\*Where torch is.*?GPUs\.", lambda _: torch(), text, flags=re.DOTALL)
 
 
 if __name__ == "__main__":
