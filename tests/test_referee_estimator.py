@@ -372,7 +372,8 @@ def test_command__answers_by_text_json_and_status(here, capsys):
     (here / "mine.py").write_text(MINE)
     line = "referee estimator mine.py:rtg --env npgrad/Chain-v0"
     status, out, err = npgrad(capsys, line)
-    assert status == 1 and err == [] and out[0].startswith("mine.py:rtg is BIASED: its expectation is Σ_s")
+    assert status == 1 and err == []
+    assert out[0].startswith("mine.py:rtg is BIASED: its expectation is Σ_s")
     status, out, _ = npgrad(capsys, line + " --json")
     result = json.loads(out[-1])
     assert status == 1 and not result["unbiased"]

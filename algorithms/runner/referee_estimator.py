@@ -102,7 +102,9 @@ def _worlds(options, most):
 def told(name, verdict, accuracy) -> str:
     """Return a Verdict as a person reads it."""
     what = verdict.unbiased_for or "no known gradient"
-    lines = [f"{name} is {'unbiased for ∇J' if verdict.unbiased else f'BIASED: its expectation is {what}'}"]
+    lines = [f"{name} is BIASED: its expectation is {what}"]
+    if verdict.unbiased:
+        lines = [f"{name} is unbiased for ∇J"]
     if verdict.exactly:
         lines.append(f"it is, exactly: {verdict.exactly}")
     elif verdict.nearest:
