@@ -608,31 +608,33 @@ def median(a, axis=None, *, keepdims=False):
     return np.expand_dims(result, axes) if keepdims else result[()]  # a scalar, if it is one
 
 
-@implements(np.quantile)
-def quantile(a, q, axis=None, *, keepdims=False):
-    """Interpolate linearly; the other methods have no rule."""
+def _quantile(f, a, q, axis, keepdims):
+    """Interpolate linearly; the other methods have no rule. Which float f returns, f is asked."""
     (a,) = _arrays(np.quantile, (a,))
-    q = q if type(q) in (int, float, Node) else _array(q)
     if not np.all((0 <= q) & (q <= 1)):
         raise ValueError("np.quantile: q must be between 0 and 1")
     a, axes = _lines(a, axis)
     a = np.sort(a, 0)
     position = q * (len(a) - 1)
     low = np.floor(plain(position)).astype(int)
-    kind = np.result_type(q)
-    t = np.subtract(position, low).astype(kind if kind.kind == "f" else a.dtype)
+    t = np.subtract(position, low).astype(f(np.ones(1, a.dtype), plain(q)).dtype)
     t = t.reshape(*low.shape, *[1] * (a.ndim - 1)) if low.shape else t
-    t = float(t) if type(q) in (int, float) else t
     left, right = a[low], a[np.minimum(low + 1, len(a) - 1)]
     result = np.where(t < 0.5, left + (right - left) * t, right - (right - left) * (1 - t))
     result = np.where(np.isnan(a[-1]), a[-1], result)
     return np.expand_dims(result, [low.ndim + i for i in axes]) if keepdims else result[()]
 
 
+@implements(np.quantile)
+def quantile(a, q, axis=None, *, keepdims=False):
+    q = q if type(q) in (int, float, Node) else _array(q)
+    return _quantile(np.quantile, a, q, axis, keepdims)
+
+
 @implements(np.percentile)
 def percentile(a, q, axis=None, *, keepdims=False):
     q = q if type(q) in (int, float, Node) else _array(q)
-    return quantile(a, q / 100, axis, keepdims=keepdims)
+    return _quantile(np.percentile, a, q / 100, axis, keepdims)
 
 
 @implements(np.cumsum)
