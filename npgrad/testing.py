@@ -1,7 +1,14 @@
 """Property-based tests of gradients, and Hypothesis strategies for reinforcement learning.
 
+    import numpy as np
+    from npgrad.testing import Float, Int, gradient_of
+
+    def log_prob(h, a):
+        return h[np.arange(len(a)), a] - np.log(np.sum(np.exp(h), 1))
+
     @gradient_of(log_prob)
-    def score(h: Float["N A"], a: Int["N"]): ...
+    def score(h: Float["N A"], a: Int["N < A"]):
+        return np.eye(h.shape[1])[a] - np.exp(h) / np.sum(np.exp(h), 1, keepdims=True)
 
 `score` stays the function that it is. pytest collects it as a test, and `score.check()` runs the
 test anywhere: inputs are drawn from the signature, each is judged by `npgrad.check.compare`, and a

@@ -3,10 +3,8 @@
 import ast
 import inspect
 import os
-import re
 import subprocess
 import sys
-import textwrap
 import warnings
 from itertools import islice
 from pathlib import Path
@@ -27,25 +25,6 @@ from algorithms.runner import checkpoint
 from algorithms.runner.lookup import METHODS, load_method
 
 ROOT = Path(__file__).parent.parent
-
-
-def examples():
-    """The programs in README and USING, and the one in the package's docstring."""
-    texts = [(ROOT / name).read_text("utf-8") for name in ("README.md", "USING.md")]
-    blocks = re.findall("```python\n(.*?)```", "".join(texts), re.S)
-    blocks = [block for block in blocks if not block.startswith("# algorithms/")]
-    code = algorithms.__doc__.partition("    import gymnasium")
-    return [*blocks, textwrap.dedent("".join(code[1:]))]
-
-
-@pytest.mark.parametrize("code", examples())
-def test_examples__run(code, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    names = {}
-    exec(compile(code, "example", "exec"), names)
-    if "Corridor" in names:
-        assert names["action"] == 1 and names["state"].T > 9000
-        assert np.mean(names["scores"][:20]) < np.mean(names["scores"][-20:])
 
 
 SMALL = {
