@@ -245,10 +245,13 @@ TOGETHER = ("", "N", "M", "N M", "M N", "N N")  # for unknown shapes: many of th
 def _read(annotation):
     """Return the strategy or the Shaped object that an annotation stands for; None for neither."""
     origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    alias = getattr(annotation, "__value__", None)
+    if alias is not None:  # type Row[K] = ..., and from NumPy 2.5 on NDArray[np.float64]
+        return _read(alias[parts] if parts else alias)
     if origin is typing.Annotated:
         found = map(_read, (*parts[1:], parts[0]))
         return next((read for read in found if read is not None), None)
-    if origin is np.ndarray:  # NDArray[np.float64]
+    if origin is np.ndarray:  # NDArray[np.float64] of earlier ones
         scalar = (*typing.get_args(parts[-1]), None)[0]
         found = (s for k, s in SCALARS if isinstance(scalar, type) and issubclass(scalar, k))
         return next(found, Float)

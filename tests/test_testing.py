@@ -6,13 +6,14 @@ import runpy
 import subprocess
 import sys
 from collections import Counter
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from typing_extensions import TypeAliasType
 
 from npgrad import testing
 from npgrad.check import CannotTell
@@ -301,6 +302,19 @@ def test_arguments__come_from_annotations_values_and_defaults():
         assert isinstance(x["x"], float) and x["y"].dtype == x["z"].dtype == float
         assert np.asarray(x["k"]).dtype == int and 5 <= x["s"] <= 6 and x["t"].shape == (2,)
     assert drawn(f, u=1, also=7)[0]["also"] == 7
+
+
+K = TypeVar("K", bound=np.generic)
+ROW = TypeAliasType("ROW", np.ndarray[Any, np.dtype[K]], type_params=(K,))  # type ROW[K] = ...
+REAL = TypeAliasType("REAL", Annotated[float, st.floats(5, 6)])
+
+
+def test_arguments__come_from_what_an_alias_of_types_stands_for():
+    def f(x: ROW[np.float64], k: ROW[np.int64], c: REAL): ...
+
+    for x in drawn(f):
+        assert np.asarray(x["x"]).dtype == float and np.asarray(x["k"]).dtype == int
+        assert 5 <= x["c"] <= 6
 
 
 def test_arguments__are_those_of_the_modules_inputs():
