@@ -28,11 +28,10 @@ def oldest(session):
     fast(session)
 
 
-@nox.session(python=["3.13t", "3.14t"])
+@nox.session(python="3.14t")
 def free_threaded(session):
     """The laws of drivers and threads in a Python without a global lock."""
     session.install("-e", ".[test]")
-    session.env["PYTHON_GIL"] = "0"
     fast(session, *THREADS)
 
 

@@ -357,7 +357,7 @@ def _frozen(part):
     if kind is slice:
         bounds = part.start, part.stop, part.step
         return slice(*[n if n is None else integer(n) for n in bounds])
-    if kind is not bool:
+    if kind not in (bool, np.bool):  # an integer to an older NumPy
         try:
             return integer(part)
         except TypeError:  # no integer, so NumPy makes an array of it
