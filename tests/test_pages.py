@@ -262,6 +262,11 @@ def raiser(*args, **kwargs):
     raise LookupError("this text runs")
 
 
+def raising_generator(*args, **kwargs):
+    raise LookupError("this text runs")
+    yield
+
+
 def displayed():
     """(method, function) of all that the defaults need: the page's functions, and the common."""
     for name, facts in FACTS.items():
@@ -282,7 +287,8 @@ def test_page__what_you_read_is_what_runs(name, function):
     method = load_method(name, METHODS)
     env, config = world_of(name), method.Config(**DEFAULTS.get(name, {}))
     state = method.init(env, config, 0)
-    with code_of(function, raiser), pytest.raises(LookupError, match="this text runs"):
+    by = raising_generator if inspect.isgeneratorfunction(function) else raiser
+    with code_of(function, by), pytest.raises(LookupError, match="this text runs"):
         for _ in islice(train(name, env, config, state), 30):
             pass
 
