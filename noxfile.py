@@ -39,7 +39,7 @@ def free_threaded(session):
 
 @nox.session
 def lint(session):
-    """Style and types."""
+    """Style; types, with NumPy 2.4 or newer."""
     session.install("-e", ".[test]", "mypy")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")

@@ -60,7 +60,7 @@ CHOICES = {
     *(np.maximum, np.minimum),
 }
 EXTREMES = {np.max, np.amax, np.argmax, np.min, np.amin, np.argmin}
-ORDERS = {np.sort, np.argsort}
+ORDERS: set[Callable[..., Any]] = {np.sort, np.argsort}
 METHODS = set(
     "sum mean prod cumsum cumprod ravel swapaxes squeeze repeat take diagonal trace dot copy clip "
     "max min argmax argmin argsort".split()

@@ -4,7 +4,7 @@ Every weighting of REINFORCE with every baseline, and bootstrapped advantages wi
 wrong, on all episodes of a finite MDP.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -115,7 +115,10 @@ def sweeps(
     to the longest episode, λ from 0 to 1, with v̂ = critic · v."""
     gamma, v = study.mdp.gamma, state_values(study.mdp, study.pi)
     longest = max(len(tau.rewards) for tau in study.episodes)
-    made = {"n": (n_step, range(1, longest + 1)), "λ": (lam_, np.linspace(0, 1, points).tolist())}
+    made: dict[str, tuple[Callable[..., partial[Array]], Iterable[float]]] = {
+        "n": (n_step, range(1, longest + 1)),
+        "λ": (lam_, np.linspace(0, 1, points).tolist()),
+    }
     curves: dict[str, list[tuple[float, ...]]] = {}
     for name, (estimator, values) in made.items():
         curves[name] = []
