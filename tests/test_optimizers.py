@@ -1,6 +1,7 @@
 """Optimisers: the formula written again with scalars, closed forms, reductions."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -315,7 +316,8 @@ def test_clip_norm__shortens_and_keeps_the_direction(dtype, data, d):
     clipped, exact = d.copy(), math.hypot(*d.tolist())
     norm = clip_norm(clipped, limit)
     assert abs(norm - exact) <= 8 * float(info.eps) * exact + least
-    expected = d.astype(float) / exact * limit if exact > limit else d
+    factor = Fraction(limit) / Fraction(exact) if exact > limit else 1
+    expected = [float(factor * Fraction(x)) for x in d.tolist()]
     np.testing.assert_allclose(clipped, expected, rtol=16 * info.eps, atol=least)
     assert clipped.dtype == dtype
 

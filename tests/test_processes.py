@@ -445,8 +445,8 @@ def test_train__killed_parent_takes_its_workers_along_and_is_resumed():
 def test_train__failing_worker_is_one_line(capsys):
     status = main(["train", *A3C, "--env", "test/raises-v0", "--steps", "999", "--json"])
     out, err = capsys.readouterr()
-    (line,) = err.splitlines()[1:]
-    assert status == 1 and json.loads(out)["run"] == "run"
+    line = err.splitlines()[-1]  # below the progress, on a slow machine
+    assert status == 1 and "Traceback" not in err and json.loads(out)["run"] == "run"
     assert line.startswith("npgrad: test/raises-v0, after step ") and "saved up to step" in line
     assert "WorkerError: worker " in line and "RuntimeError: the arm is stuck" in line
     arrays, tally = saved()
