@@ -1616,7 +1616,10 @@ def test_vjp__is_linear_in_a_traced_cotangent(seed):
         jacobian(lambda g: vjp(f, x)[1](g * g)[0])(g), J.T * 2 * g, rtol=1e-12, atol=1e-14
     )
     both = lambda x, g: np.sum(vjp(f, x)[1](g * x[0])[0] ** 2)
-    check_grads(both, x, g, order=2, directions=2, atol=1e-10)
+    try:
+        check_grads(both, x, g, order=2, directions=2, atol=1e-10)
+    except CannotTell:
+        reject()
 
 
 @given(SEEDS)
