@@ -74,12 +74,23 @@ class Rebuilt(Wander, EzPickle):
         self.mass = mass
 
 
+class Misplaced(Locked, EzPickle):
+    """Rebuilt with an argument in another one's place, as Gymnasium's InvertedPendulum-v5 is."""
+
+    def __init__(self, mass=1.0, name="arm", limits=(1, 2)):
+        EzPickle.__init__(self, mass, limits)
+        Locked.__init__(self, mass, name, limits)
+
+
+KINDS = dict(locked=Locked, copylocked=CopyLocked, rebuilt=Rebuilt, misplaced=Misplaced)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def registered():
-    for name, make in (("locked", Locked), ("copylocked", CopyLocked), ("rebuilt", Rebuilt)):
+    for name, make in KINDS.items():
         gymnasium.register(f"copies/{name}-v0", make, max_episode_steps=7)
     yield
-    for name in ("locked", "copylocked", "rebuilt"):
+    for name in KINDS:
         del gymnasium.registry[f"copies/{name}-v0"]
 
 
@@ -170,7 +181,7 @@ def test_makers__take_lambdas_and_local_classes(how):
 
 
 @EITHER
-@pytest.mark.parametrize("name", ["locked", "copylocked"])
+@pytest.mark.parametrize("name", ["locked", "copylocked", "misplaced"])
 @given(n=NUMBERS, mass=st.floats(1, 2), label=st.sampled_from(("arm", "leg")))
 def test_makers__what_cannot_be_copied_is_made_from_its_spec(how, name, n, mass, label):
     env = gymnasium.make(f"copies/{name}-v0", mass=mass, name=label)

@@ -41,18 +41,14 @@ def makers(env: Any, n: int) -> list[Callable[[], Any]]:
     """Return n functions () -> environment.
 
     env is a factory or an environment. For an environment, the first function returns env itself,
-    and the others return deep copies of it, or new ones made from its spec if it cannot be copied.
-
-    Raises ValueError, before anything is made, if the copies would differ from env or would all
-    draw the same random numbers: see `check_copies`.
+    and the others return copies of it: see `copier`, which raises ValueError before anything is
+    made.
     """
     if is_factory(env):
         return [env] * n
     if hasattr(env, "again"):
         return [lambda: env] + [env.again] * (n - 1)
-    if n > 1:
-        check_copies(env)
-    return [lambda: env] + [lambda: duplicate(env)] * (n - 1)
+    return [lambda: env] + [copier(env)] * (n - 1) if n > 1 else [lambda: env]
 
 
 def picklable_makers(env: Any, n: int) -> list[Callable[[], Any]]:
@@ -65,26 +61,53 @@ def picklable_makers(env: Any, n: int) -> list[Callable[[], Any]]:
     make = makers(env, n)
     if is_factory(env):
         return make
+    spec = getattr(env, "spec", None)
     try:
         arrived = pickle.loads(pickle.dumps(CloudpickleWrapper(env))).fn
     except Exception:
-        if getattr(env, "spec", None) is None:
+        if spec is None:
             return make
-        check_unchanged(env)
-        return [partial(gymnasium.make, env.spec)] * n
-    check_same(env, arrived, "what a process would receive")
-    return make
+    else:
+        if faithful(env, arrived, "what a process would receive", spec):
+            return make
+    check_unchanged(env)
+    return [partial(gymnasium.make, env.spec)] * n
 
 
-def check_copies(env: Any) -> None:
-    """Raise ValueError if env holds a random generator of its own, whose copies would all draw the
-    same numbers; or if its copies would differ from it."""
+def copier(env: Any) -> Callable[[], Any]:
+    """Return a function that makes faithful copies of env: deep ones or, if these fail or differ
+    from env, environments made from its spec.
+
+    Raises ValueError if env holds a random generator of its own, whose copies would all draw the
+    same numbers; or if there is no faithful copy.
+    """
     for name in private_generators(env):
         raise ValueError(
             f"env = {env}: its attribute {name} is a random generator, of which all copies "
             f"would draw the same numbers: {HAND_IN}"
         )
-    check_same(env, duplicate(env), "its copy")
+    try:
+        copied = copy.deepcopy(env)
+    except Exception as error:
+        if env.spec is None:
+            raise ValueError(f"env = {env}: cannot be copied ({error}): {HAND_IN}") from error
+    else:
+        if faithful(env, copied, "its copy", env.spec):
+            return partial(copy.deepcopy, env)
+    check_unchanged(env)
+    return partial(made_anew, env)
+
+
+def faithful(env: Any, other: Any, what: str, spec: Any) -> bool:
+    """Return whether `other` is as env. Raises ValueError, which says how it differs, if there is
+    no spec to make one from. Copies of Gymnasium's own may differ: EzPickle can lose arguments."""
+    try:
+        check_same(env, other, what)
+    except ValueError:
+        if spec is None:
+            raise
+        return False
+    return True
 
 
 def private_generators(env: Any) -> dict[str, Any]:
@@ -96,16 +119,6 @@ def fingerprint(env: Any) -> int:
     """Return a number that tells the states of env's private generators apart; 0 if it has none."""
     found = private_generators(env)
     return int(sha256(pickle.dumps(found)).hexdigest()[:15], 16) if found else 0
-
-
-def duplicate(env: Any) -> Any:
-    """Return a deep copy of env or, if copying fails, an environment made from its spec."""
-    try:
-        return copy.deepcopy(env)
-    except Exception as error:
-        if env.spec is None:
-            raise ValueError(f"env = {env}: cannot be copied ({error}): {HAND_IN}") from error
-    return made_anew(env)
 
 
 def made_anew(env: Any) -> Made:
