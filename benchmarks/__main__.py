@@ -27,6 +27,7 @@ RECORDED = Path(__file__).parent / "results"
 THREADS = dict(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
 # (command, command of --quick), "" for not at all
 LEARNING = (
+    ("parity", "parity --updates 20"),  # the longest first
     ("asynchronous --seeds 3", "asynchronous a3c-1 async-n-step-q --seeds 1 --steps 20000"),
     ("actor_critic --seeds 3", "actor_critic queue --seeds 1"),
     ("ddpg pendulum mountain_car regulator noise noise_car targets tau annealing --seeds 3",
@@ -38,10 +39,9 @@ LEARNING = (
     ("td_lambda", "td_lambda --seeds 2"),
     ("natural --seeds 3", "natural path corridor --seeds 1"),
     ("regulator", "regulator"),
-    ("parity", "parity --updates 20"),
 )  # fmt: skip
 ALONE = (
-    ("learning --seeds 3 --jobs 2", "learning --seeds 2 --steps 2500 --jobs 2"),
+    ("learning --seeds 2 --jobs 2", "learning --seeds 2 --steps 2500 --jobs 2"),
     ("asynchrony --seeds 1", ""),
     ("a2c cartpole", "a2c cartpole --seeds 1"),
     ("a2c baseline --seeds 3", ""),
