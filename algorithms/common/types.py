@@ -31,7 +31,7 @@ class Model(Protocol):
 
 
 class Act(Protocol):
-    """What `actor` returns: the action for env.step, by the parameters in vars(state)."""
+    """Choose the action for env.step by the parameters in vars(state); `actor` returns such."""
 
     def __call__(
         self,
